@@ -1,0 +1,96 @@
+"""embedge: trained encoders, proven and served, on edge devices and servers.
+
+    from embedge import Embedder
+
+    with Embedder.open("engines/minilm") as embedder:
+        vectors = embedder.embed(["a text", "another"])        # (2, dim) float32
+
+`Client` and `AsyncClient` have the same methods for a server started with `embedge serve`. All of these are safe to
+share between threads. Importing this module needs NumPy and the tokenizer library only; backends, gRPC and the like
+are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from embedge.bundle import Bundle
+    from embedge.client import AsyncClient, Client
+    from embedge.config import RuntimeConfig
+    from embedge.embedder import AsyncEmbedder, Embedder
+    from embedge.errors import (
+        BackendError,
+        BundleError,
+        DeadlineExceeded,
+        EmbedgeError,
+        InvalidInput,
+        NotFound,
+        Overloaded,
+        Unauthenticated,
+        Unavailable,
+    )
+    from embedge.outputs import Vectors
+    from embedge.repository import Repository
+    from embedge.request import Reply, Request, Timings
+
+__version__ = "0.1.0"
+
+# Every public name and where it lives; resolved on first use, so that importing embedge stays cheap.
+_HOMES = {
+    "AsyncClient": "client",
+    "AsyncEmbedder": "embedder",
+    "BackendError": "errors",
+    "Bundle": "bundle",
+    "BundleError": "errors",
+    "Client": "client",
+    "DeadlineExceeded": "errors",
+    "Embedder": "embedder",
+    "EmbedgeError": "errors",
+    "InvalidInput": "errors",
+    "NotFound": "errors",
+    "Overloaded": "errors",
+    "Reply": "request",
+    "Repository": "repository",
+    "Request": "request",
+    "RuntimeConfig": "config",
+    "Timings": "request",
+    "Unauthenticated": "errors",
+    "Unavailable": "errors",
+    "Vectors": "outputs",
+}
+
+__all__ = [
+    "AsyncClient",
+    "AsyncEmbedder",
+    "BackendError",
+    "Bundle",
+    "BundleError",
+    "Client",
+    "DeadlineExceeded",
+    "Embedder",
+    "EmbedgeError",
+    "InvalidInput",
+    "NotFound",
+    "Overloaded",
+    "Reply",
+    "Repository",
+    "Request",
+    "RuntimeConfig",
+    "Timings",
+    "Unauthenticated",
+    "Unavailable",
+    "Vectors",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'embedge' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"embedge.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

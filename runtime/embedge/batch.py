@@ -1,0 +1,128 @@
+"""Batches: which entries go together, and how their rows are laid out. Pure functions over plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.manifest import Manifest, Tower
+
+__all__ = ["Batch", "Layout", "Limits", "Row", "form_batch", "layout", "pad"]
+
+Row = Mapping[str, NDArray[np.generic]]
+"""The prepared arrays of one item, by graph input, each (length,)."""
+
+
+class Seconds(Protocol):
+    """What a batch of `rows` rows, each padded to `length`, costs in seconds."""
+
+    def seconds(self, rows: int, length: int) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Most rows in a batch, and most padded tokens (rows x longest row). One row alone may exceed the latter."""
+
+    rows: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How rows become a tower's input arrays: dtype and padding value by name, and which input is the mask."""
+
+    dtypes: dict[str, str]
+    pads: dict[str, int]
+    mask: str | None
+    left: bool
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Rows that ride together through one lane. `ticket` is the scheduler's own; lanes pass it back untouched."""
+
+    tower: str
+    rows: list[Row]
+    lengths: list[int]
+    ticket: object = None
+    formed: float = field(default=0.0)
+
+    @property
+    def width(self) -> int:
+        """The longest row, to which all are padded."""
+        return max(self.lengths)
+
+
+def form_batch(
+    lengths: Sequence[int], anchor: int, slack: Sequence[float], cost: Seconds, limits: Limits
+) -> tuple[int, int]:
+    """Return the window [low, high) of the queue that makes the best batch around its anchor.
+
+    lengths: of the waiting entries, ascending. anchor: position of the entry that must be in.
+    slack: seconds until each entry's deadline (inf: none).
+
+    Entries join in order of nearness in length. Each window on the way is scored by its speed-up: the seconds
+    that its entries would take one at a time, over the seconds that it takes as a batch. The best window wins, so
+    the batch is never slower than one at a time, nor than everything at once where that is within the limits.
+    An entry whose company would break a deadline that it could meet alone is not joined. O(limits.rows).
+    """
+    low, high = anchor, anchor + 1
+    alone = cost.seconds(1, lengths[anchor])
+    tightest = slack[anchor] if slack[anchor] >= alone else float("inf")
+    best, best_window = 1.0, (low, high)
+    while high - low < limits.rows:
+        joined = _nearest(lengths, anchor, low, high, limits)
+        if joined is None:
+            break
+        wider = (min(low, joined), max(high, joined + 1))
+        took = cost.seconds(wider[1] - wider[0], lengths[wider[1] - 1])
+        own = cost.seconds(1, lengths[joined])
+        tightest = min(tightest, slack[joined] if slack[joined] >= own else float("inf"))
+        if took > tightest:
+            break
+        low, high = wider
+        alone += own
+        if alone / took > best:
+            best, best_window = alone / took, (low, high)
+    return best_window
+
+
+def _nearest(lengths: Sequence[int], anchor: int, low: int, high: int, limits: Limits) -> int | None:
+    """Return the position beside the window that is nearest to the anchor in length and within the token limit."""
+    rows = high - low + 1
+    shorter = low - 1 if low > 0 and rows * lengths[high - 1] <= limits.tokens else None
+    longer = high if high < len(lengths) and rows * lengths[high] <= limits.tokens else None
+    if shorter is None or longer is None:
+        return longer if shorter is None else shorter
+    return shorter if lengths[anchor] - lengths[shorter] <= lengths[longer] - lengths[anchor] else longer
+
+
+def layout(manifest: Manifest, tower: Tower) -> Layout:
+    """Return how a tower's rows are laid out, from its prepare specs and its graphs' input dtypes."""
+    dtypes = {spec.name: spec.dtype for step in tower.steps for spec in manifest.graphs[step].inputs}
+    (part,) = tower.parts.values()
+    inputs = part.prepare.inputs
+    pads = {inputs["ids"]: part.prepare.pad_id}
+    if "types" in inputs:
+        pads[inputs["types"]] = 0
+    return Layout(dtypes, pads, inputs.get("mask"), part.prepare.padding_side == "left")
+
+
+def pad(rows: Sequence[Row], lengths: Sequence[int], form: Layout) -> dict[str, NDArray[np.generic]]:
+    """Return the input arrays, each (rows, longest), padded on the layout's side; the mask is 1 where a row is."""
+    width = max(lengths)
+    sizes = np.asarray(lengths)[:, None]
+    places = np.arange(width)
+    inside = places >= width - sizes if form.left else places < sizes
+    arrays: dict[str, NDArray[np.generic]] = {}
+    for name, value in form.pads.items():
+        array = np.full((len(rows), width), value, dtype=form.dtypes[name])
+        array[inside] = np.concatenate([row[name] for row in rows])
+        arrays[name] = array
+    if form.mask is not None:
+        arrays[form.mask] = inside.astype(form.dtypes[form.mask])
+    return arrays

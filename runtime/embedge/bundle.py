@@ -1,0 +1,87 @@
+"""A bundle on disk: found, checked against its manifest, and read. Nothing in it is trusted before its hash fits."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from embedge import manifest as manifests
+from embedge.errors import BundleError
+from embedge.manifest import Manifest
+
+__all__ = ["Bundle", "find", "sha256"]
+
+_AGAIN = "export the bundle again, or copy it again from where it was made"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """One version of one model: its directory and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, path: str | Path, *, verify: bool = True) -> Bundle:
+        """Read and check the bundle at `path`: a bundle directory, or a model directory (its newest version).
+
+        With `verify`, every file's hash is compared with the manifest. Raises BundleError.
+        """
+        root = find(Path(path))
+        where = root / manifests.FILE_NAME
+        try:
+            data = where.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{where}: cannot be read: {error.strerror}; {_AGAIN}") from error
+        bundle = cls(root, manifests.decode(data, where=str(where)))
+        for name, digest in bundle._hashes().items():
+            file = bundle.file(name)
+            if verify and sha256(file) != digest:
+                raise BundleError(f"{file}: its SHA-256 is not the one in the manifest: damaged or changed; {_AGAIN}")
+        return bundle
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file that the manifest names. Raises BundleError if it leaves the bundle or is missing."""
+        pure = PurePosixPath(name)
+        path = self.path / pure
+        leaves = pure.is_absolute() or ".." in pure.parts or not path.resolve().is_relative_to(self.path.resolve())
+        if leaves:
+            raise BundleError(f"{self.path}: the manifest names {name!r}, which lies outside the bundle; do not use it")
+        if not path.is_file():
+            raise BundleError(f"{path}: named by the manifest, but missing; {_AGAIN}")
+        return path
+
+    def graph(self, name: str) -> Path:
+        """Return the path of a graph's ONNX file."""
+        return self.file(self.manifest.graphs[name].file)
+
+    def _hashes(self) -> dict[str, str]:
+        return {graph.file: graph.sha256 for graph in self.manifest.graphs.values()} | self.manifest.files
+
+
+def find(path: Path) -> Path:
+    """Return the bundle directory that `path` means: itself, or the newest version inside a model directory."""
+    if (path / manifests.FILE_NAME).is_file():
+        return path
+    if not path.is_dir():
+        raise BundleError(f"{path}: no such directory; make a bundle with 'embedge export'")
+    versions = [entry for entry in path.iterdir() if (entry / manifests.FILE_NAME).is_file()]
+    if not versions:
+        raise BundleError(f"{path}: holds no {manifests.FILE_NAME}; make a bundle with 'embedge export'")
+    return max(versions, key=lambda entry: _natural(entry.name))
+
+
+def sha256(path: Path) -> str:
+    """Return the hex SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    """Sort key under which version 10 comes after version 9."""
+    return [(1, int(run)) if run.isdigit() else (0, run) for run in re.findall(r"\d+|\D+", name)]

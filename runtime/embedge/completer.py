@@ -1,0 +1,104 @@
+"""Hop 8, off the lane thread: guard what came out, and hand each row to the request that waits for it."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.batch import Batch
+from embedge.errors import BackendError
+from embedge.lane import Outcome
+from embedge.scheduler import Entry, Scheduler
+from embedge.task import Task
+
+__all__ = ["Completer"]
+
+log = logging.getLogger("embedge.completer")
+
+
+class Completer:
+    """One thread, owned by the embedder, that turns outcomes into finished rows while lanes go on."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._outcomes: queue.SimpleQueue[tuple[Batch, Outcome] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._main, name="embedge-completer", daemon=True)
+        self._thread.start()
+
+    def deliver(self, batch: Batch, outcome: Outcome) -> None:
+        """Take over a batch that a lane is done with."""
+        self._outcomes.put((batch, outcome))
+
+    def close(self) -> None:
+        """Finish what was delivered, then end the thread."""
+        self._outcomes.put(None)
+        self._thread.join()
+
+    def _main(self) -> None:
+        while (delivered := self._outcomes.get()) is not None:
+            batch, outcome = delivered
+            try:
+                self._complete(batch, outcome)
+            except Exception as error:  # this thread must outlive anything, or every waiter hangs
+                log.exception("completing a batch of %d failed", len(batch.rows))
+                self._fail(batch, BackendError(_FAILED), error)
+            finally:
+                self._scheduler.done(batch, outcome.seconds)
+
+    def _complete(self, batch: Batch, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self._fail(batch, BackendError(_FAILED), outcome.error)
+            return
+        good = finite(outcome.arrays, len(batch.rows))
+        rows: dict[Task, list[int]] = {}
+        for row, entry in enumerate(_entries(batch)):
+            rows.setdefault(_task(entry), []).append(row)
+        for task, own in rows.items():
+            self._hand_over(task, own, good, batch, outcome)
+
+    def _hand_over(self, task: Task, own: list[int], good: NDArray[np.bool_], batch: Batch, outcome: Outcome) -> None:
+        entries = _entries(batch)
+        kept = [row for row in own if good[row] and row not in outcome.faults]
+        lost = [row for row in own if not (good[row] and row not in outcome.faults)]
+        if kept:
+            tensors = {name: array[kept] for name, array in outcome.arrays.items()}
+            task.add_rows([entries[row].index for row in kept], tensors, batch.formed)
+        for row in lost:
+            log.error("an item could not be computed: %r", outcome.faults.get(row, "output not finite or zero"))
+        task.fail_items({entries[row].index: BackendError(_BAD_ROW) for row in lost})
+
+    def _fail(self, batch: Batch, error: BackendError, cause: Exception) -> None:
+        error.__cause__ = cause
+        for task in {_task(entry) for entry in _entries(batch)}:
+            task.fail(error)
+
+
+def _entries(batch: Batch) -> list[Entry]:
+    return cast("list[Entry]", batch.ticket)
+
+
+def _task(entry: Entry) -> Task:
+    return cast(Task, entry.call)
+
+
+_FAILED = "the lane failed while it computed this; the server's log has the cause; try again"
+_BAD_ROW = "the model gave no finite vector for this item; the server's log has the cause"
+
+
+def finite(arrays: Mapping[str, NDArray[np.generic]], rows: int) -> NDArray[np.bool_]:
+    """Return (rows,) bool: whether each row of every floating output is finite and not all zero."""
+    good = np.ones(rows, bool)
+    for array in arrays.values():
+        if array.dtype.kind == "f":
+            flat = array.reshape(rows, -1)
+            # The sum of magnitudes is finite and positive exactly when every number is finite and one is not zero
+            # (a sum of finite float32 vectors of unit size cannot overflow in float64).
+            total = np.abs(flat).sum(axis=1, dtype=np.float64)
+            good &= np.isfinite(total) & (total > 0)
+    return good

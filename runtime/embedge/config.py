@@ -1,0 +1,39 @@
+"""Settings of the runtime. None means: measured or derived at start."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+__all__ = ["RuntimeConfig"]
+
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one model runs in this process.
+
+    backend: `auto`, or a backend's name (see `embedge.backends`).
+    lanes, threads: execution slots, and compute threads of each. None: chosen for this machine.
+    token_budget: most padded tokens (rows x longest row) in one batch.
+    max_batch: most rows in one batch.
+    max_queue_items: admission refuses a call when more items than this would wait.
+    max_queue_seconds: admission refuses a call when more predicted work than this would wait.
+    max_text_bytes: longest text accepted at all, in UTF-8 bytes; the model's own limit in tokens comes after it.
+    max_wait_us: how long a free lane may wait for company, in microseconds.
+    prepare_threads: threads that turn raw parts into arrays.
+    warm_up: run every bucket once at start, so that the first caller does not pay for it.
+    """
+
+    backend: str = "auto"
+    lanes: _Positive | None = None
+    threads: _Positive | None = None
+    token_budget: _Positive = 8192
+    max_batch: _Positive = 64
+    max_queue_items: _Positive = 32768
+    max_queue_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    max_text_bytes: _Positive = 4 << 20
+    max_wait_us: Annotated[int, msgspec.Meta(ge=0)] = 0
+    prepare_threads: _Positive = 2
+    warm_up: bool = True

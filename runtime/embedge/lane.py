@@ -1,0 +1,170 @@
+"""The lane: one execution slot. It owns its thread, and its sessions are opened, used and closed in that thread only.
+
+A lane knows no scheduler: it is given `take` to get batches from and `deliver` to hand outcomes to. When a batch
+fails it tests itself. If the test passes, the batch was to blame: its rows run one by one and only the bad ones
+fail. If not, the lane is dead: the batch fails as a whole and the lane opens its sessions anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from embedge.backends import Arrays, Session
+from embedge.batch import Batch, Layout, pad
+from embedge.manifest import Manifest
+
+__all__ = ["Lane", "Outcome", "Program"]
+
+log = logging.getLogger("embedge.lane")
+
+# Failures in a row, with no good batch between them, after which a lane is given up.
+_MAX_FAILURES = 3
+_BACKOFF_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch: output tensors by name, each (rows, …), and what went wrong, by row.
+
+    `error` means that the lane broke and nothing was computed. `seconds` is None where the figure says nothing about
+    the cost of such a batch.
+    """
+
+    arrays: Arrays = field(default_factory=dict)
+    faults: dict[int, Exception] = field(default_factory=dict)
+    error: Exception | None = None
+    seconds: float | None = None
+
+
+class Program:
+    """A model's sessions and the way each tower takes through them."""
+
+    def __init__(self, manifest: Manifest, sessions: dict[str, Session]) -> None:
+        """`sessions`: one for each graph that a tower's steps name."""
+        self._manifest = manifest
+        self._sessions = sessions
+
+    def run(self, tower: str, feeds: Arrays) -> Arrays:
+        """Return the tensors that the tower's outputs name, each (rows, …)."""
+        values = dict(feeds)
+        for step in self._manifest.towers[tower].steps:
+            inputs = (spec.name for spec in self._manifest.graphs[step].inputs)
+            values.update(self._sessions[step].run({name: values[name] for name in inputs}))
+        return {output.tensor: values[output.tensor] for output in self._manifest.towers[tower].outputs.values()}
+
+    def close(self) -> None:
+        """Close all sessions."""
+        for session in self._sessions.values():
+            session.close()
+
+
+class Lane:
+    """A thread that takes batches, runs them and delivers what came of them.
+
+    open_program: opens fresh sessions; called in the lane's thread. probes: a small batch per tower for the self-test.
+    changed: told of every change of `alive`, from the lane's thread.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        open_program: Callable[[], Program],
+        layouts: dict[str, Layout],
+        probes: list[Batch],
+        take: Callable[[], Batch | None],
+        deliver: Callable[[Batch, Outcome], None],
+        changed: Callable[[Lane], None],
+    ) -> None:
+        self.name = name
+        self.alive = False
+        self.error: Exception | None = None
+        self._open_program = open_program
+        self._layouts = layouts
+        self._probes = probes
+        self._take = take
+        self._deliver = deliver
+        self._changed = changed
+        self._stop = threading.Event()  # set by the embedder; cuts a back-off short
+        self._thread = threading.Thread(target=self._main, name=f"embedge-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Open the sessions and begin to take batches; `changed` hears when the lane is alive or given up."""
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the thread to end, once `take` answers None."""
+        self._stop.set()
+        self._thread.join(timeout)
+
+    def _main(self) -> None:
+        failures = 0
+        while failures < _MAX_FAILURES and not self._stop.is_set():
+            if failures:
+                self._stop.wait(_BACKOFF_SECONDS * failures)
+            program = None
+            try:
+                program = self._open_program()
+                self._self_test(program)
+                self._set(alive=True, error=None)
+                while (batch := self._take()) is not None:
+                    self._run(program, batch)
+                    failures = 0
+                return
+            except Exception as error:  # any failure of a backend ends up here: it is told, counted, and retried
+                failures += 1
+                log.exception("lane %s failed (%d of %d)", self.name, failures, _MAX_FAILURES)
+                self._set(alive=False, error=error)
+            finally:
+                if program is not None:
+                    program.close()
+        log.error("lane %s is given up after %d failures in a row", self.name, failures)
+
+    def _run(self, program: Program, batch: Batch) -> None:
+        """Run a batch and deliver it, whatever happens. Raises if the lane itself is broken."""
+        start = time.perf_counter()
+        try:
+            arrays = self._compute(program, batch)
+        except Exception as error:
+            try:
+                self._self_test(program)
+            except Exception as broken:
+                self._deliver(batch, Outcome(error=error))
+                raise broken from error
+            self._deliver(batch, self._one_by_one(program, batch))
+        else:
+            self._deliver(batch, Outcome(arrays, seconds=time.perf_counter() - start))
+
+    def _compute(self, program: Program, batch: Batch) -> Arrays:
+        return program.run(batch.tower, pad(batch.rows, batch.lengths, self._layouts[batch.tower]))
+
+    def _one_by_one(self, program: Program, batch: Batch) -> Outcome:
+        """Run each row alone, so that a row which no batch survives fails by itself."""
+        good: dict[int, Arrays] = {}
+        faults: dict[int, Exception] = {}
+        for row in range(len(batch.rows)):
+            try:
+                good[row] = self._compute(program, Batch(batch.tower, [batch.rows[row]], [batch.lengths[row]]))
+            except Exception as error:
+                faults[row] = error
+        merged: dict[str, np.ndarray] = {}
+        for row, arrays in good.items():
+            for name, array in arrays.items():
+                merged.setdefault(name, np.zeros((len(batch.rows), *array.shape[1:]), array.dtype))[row] = array[0]
+        return Outcome(merged, faults)
+
+    def _self_test(self, program: Program) -> None:
+        for probe in self._probes:
+            for name, array in self._compute(program, probe).items():
+                if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+                    raise ArithmeticError(f"self-test: output {name} is not finite")
+
+    def _set(self, *, alive: bool, error: Exception | None) -> None:
+        self.alive, self.error = alive, error
+        self._changed(self)

@@ -1,0 +1,71 @@
+"""Typed results: cut to a dimension, normalise again, then quantise. Vectorised NumPy, one pass a call.
+
+The order matters: truncation first, then normalisation, then quantisation. Cutting a packed or scaled vector
+would cut something else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.errors import InvalidInput
+from embedge.manifest import Output
+
+__all__ = ["DTYPES", "DType", "Vectors", "check", "finish", "normalize"]
+
+DType = Literal["float32", "float16", "int8", "ubinary"]
+DTYPES: tuple[str, ...] = get_args(DType)
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Dense vectors of one space.
+
+    values: (n, dim) in float32, float16 or int8; (n, dim / 8) uint8 for ubinary, first number in the high bit.
+    scales: (n,) float32 for int8, with vector ≈ values * scale; None otherwise.
+    """
+
+    values: NDArray[np.generic]
+    space: str
+    dtype: DType = "float32"
+    scales: NDArray[np.float32] | None = None
+
+
+def check(output: Output, dim: int | None, dtype: str, *, name: str) -> int:
+    """Return the size that vectors of this output will have. Raises InvalidInput."""
+    if dtype not in DTYPES:
+        raise InvalidInput(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
+    size = output.dim if dim is None else dim
+    if not 1 <= size <= output.dim:
+        raise InvalidInput(f"dim {dim} is not possible: output {name!r} has {output.dim}; ask for 1 to {output.dim}")
+    if output.dims and size != output.dim and size not in output.dims:
+        trained = ", ".join(map(str, output.dims))
+        raise InvalidInput(f"dim {dim} was not trained for: output {name!r} may be cut to {trained}")
+    if dtype == "ubinary" and size % 8:
+        raise InvalidInput(f"dim {size} does not fill whole bytes; dtype 'ubinary' needs a multiple of 8")
+    return size
+
+
+def finish(raw: NDArray[np.float32], output: Output, *, dim: int, dtype: DType) -> Vectors:
+    """Turn raw graph output (n, output.dim) into the vectors asked for. `dim` and `dtype` passed `check`."""
+    values = raw
+    if dim < output.dim:
+        values = raw[:, :dim]
+        values = normalize(values) if output.normalized else np.ascontiguousarray(values)
+    if dtype == "int8":
+        peak = np.abs(values).max(axis=1, initial=0.0)
+        scales = np.where(peak > 0, peak / 127, 1).astype(np.float32)
+        return Vectors(np.rint(values / scales[:, None]).astype(np.int8), output.space, dtype, scales)
+    if dtype == "ubinary":
+        return Vectors(np.packbits(values > 0, axis=1), output.space, dtype)
+    return Vectors(values.astype(dtype, copy=False), output.space, dtype)
+
+
+def normalize(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows scaled to length 1; a zero row stays zero."""
+    norms = np.linalg.norm(values, axis=1, keepdims=True)
+    return np.divide(values, norms, out=np.zeros_like(values), where=norms > 0)

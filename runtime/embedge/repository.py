@@ -1,0 +1,72 @@
+"""The engine repository: a directory of models, each with versions; the newest of each is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from embedge import bundle, manifest
+from embedge.config import RuntimeConfig
+from embedge.embedder import Embedder
+from embedge.errors import BundleError, NotFound
+
+__all__ = ["Repository"]
+
+
+class Repository:
+    """Open models by name. Only read from: a read-only directory will do."""
+
+    def __init__(self, embedders: dict[str, Embedder]) -> None:
+        self._embedders = embedders
+
+    @classmethod
+    def open(
+        cls, root: str | Path, *, config: RuntimeConfig | None = None, models: Sequence[str] | None = None
+    ) -> Repository:
+        """Open every model in `root`, or those named. `root` may also be one model or one bundle. Raises BundleError."""
+        found = scan(Path(root))
+        for name in models or ():
+            if name not in found:
+                raise NotFound(f"{root}: holds no model {name!r}; it has: {', '.join(sorted(found))}")
+        repository = cls({})
+        try:
+            for name in models or sorted(found):
+                embedder = Embedder.open(found[name], config=config)
+                repository._embedders[embedder.name] = embedder
+        except BaseException:
+            repository.close()
+            raise
+        return repository
+
+    def get(self, name: str) -> Embedder:
+        """Return the open model; an empty name means the only one. Raises NotFound, listing what there is."""
+        if not name and len(self._embedders) == 1:
+            return next(iter(self._embedders.values()))
+        if name not in self._embedders:
+            raise NotFound(f"model {name!r} is unknown; this server has: {', '.join(self.names())}")
+        return self._embedders[name]
+
+    def names(self) -> list[str]:
+        """Return the names of the open models, sorted."""
+        return sorted(self._embedders)
+
+    def __iter__(self) -> Iterator[Embedder]:
+        return iter(self._embedders.values())
+
+    def close(self) -> None:
+        """Close every model."""
+        for embedder in self._embedders.values():
+            embedder.close()
+
+
+def scan(root: Path) -> dict[str, Path]:
+    """Return the newest bundle of every model under `root`, by model name. Raises BundleError if there is none."""
+    if not root.is_dir():
+        raise BundleError(f"{root}: no such directory; name an engine repository, or make one with 'embedge export'")
+    if (root / manifest.FILE_NAME).is_file() or any(root.glob(f"*/{manifest.FILE_NAME}")):
+        path = bundle.find(root)
+        return {bundle.Bundle.load(path, verify=False).manifest.name: path}
+    models = sorted({path.parent.parent for path in root.glob(f"*/*/{manifest.FILE_NAME}")})
+    if not models:
+        raise BundleError(f"{root}: holds no bundles; make one with 'embedge export SOURCE --out {root}'")
+    return {model.name: bundle.find(model) for model in models}

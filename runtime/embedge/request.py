@@ -1,0 +1,127 @@
+"""What goes in and what comes back: plain values, the same in process and over the wire."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.errors import EmbedgeError
+from embedge.outputs import DType, Vectors
+
+__all__ = ["Item", "Options", "Priority", "Reply", "Request", "Timings", "ask", "raise_item_errors"]
+
+Item = str | Mapping[str, str]
+"""One thing to embed: a text, or named parts (`{"text": "…"}`)."""
+
+Priority = Literal["interactive", "bulk"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Items to embed and how.
+
+    tower: which tower; None where the model has one, or where the parts decide.
+    outputs: names of the outputs wanted; empty means the tower's first.
+    dim: cut vectors to this many numbers and normalise them again; None keeps all.
+    prompt: name of a prompt of the model, put before each text; None means the model's default.
+    truncate: cut texts over the model's limit instead of refusing them.
+    deadline: seconds on the `time.monotonic` clock after which the work is not wanted any more.
+    priority: bulk work never holds up interactive work for more than one batch.
+    """
+
+    items: Sequence[Item]
+    tower: str | None = None
+    outputs: tuple[str, ...] = ()
+    dim: int | None = None
+    dtype: DType = "float32"
+    prompt: str | None = None
+    truncate: bool = False
+    deadline: float | None = None
+    priority: Priority = "interactive"
+
+
+class Options(TypedDict, total=False):
+    """The keyword arguments of every `embed`, in process and over the wire; each is explained at `Request`."""
+
+    tower: str | None
+    output: str | None
+    dim: int | None
+    dtype: DType
+    prompt: str | None
+    truncate: bool
+    timeout: float | None
+    priority: Priority
+
+
+def ask(
+    items: Sequence[Item],
+    *,
+    output: str | None = None,
+    timeout: float | None = None,
+    tower: str | None = None,
+    dim: int | None = None,
+    dtype: DType = "float32",
+    prompt: str | None = None,
+    truncate: bool = False,
+    priority: Priority = "interactive",
+) -> Request:
+    """Return the request that `embed(items, …)` means: one output, and a `timeout` in seconds from now."""
+    return Request(
+        items=items,
+        tower=tower,
+        outputs=() if output is None else (output,),
+        dim=dim,
+        dtype=dtype,
+        prompt=prompt,
+        truncate=truncate,
+        deadline=None if timeout is None else time.monotonic() + timeout,
+        priority=priority,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds: preparing the items, waiting until the first batch began, and from there until the last was done."""
+
+    prepare: float = 0.0
+    queue: float = 0.0
+    compute: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The outputs of one request. Row i belongs to item i; rows named in `errors` are zero.
+
+    tokens: (n,) int32, tokens of each item with specials and prompt, 0 for a failed item.
+    """
+
+    model: str
+    version: str
+    tower: str
+    outputs: dict[str, Vectors]
+    errors: dict[int, EmbedgeError] = field(default_factory=dict)
+    tokens: NDArray[np.int32]
+    timings: Timings = Timings()
+
+    @property
+    def vectors(self) -> NDArray[np.generic]:
+        """The first output's array. Raises the first item error, naming all failed items, if any failed."""
+        raise_item_errors(self.errors, len(self.tokens))
+        return next(iter(self.outputs.values())).values
+
+
+def raise_item_errors(errors: Mapping[int, EmbedgeError], count: int) -> None:
+    """Raise the error of the first failed item; its message says how many of `count` failed and which."""
+    if not errors:
+        return
+    first = min(errors)
+    error = errors[first]
+    if len(errors) > 1:
+        named = ", ".join(str(index) for index in sorted(errors)[:10]) + (", …" if len(errors) > 10 else "")
+        error.args = (f"{error.message} ({len(errors)} of {count} items failed: {named})",)
+    raise error
