@@ -1,0 +1,94 @@
+"""The command line. What a user did wrong is one line on stderr and exit code 2; Ctrl-C is exit code 130.
+
+    embedge embed     texts in, vectors out
+    embedge inspect   what a bundle holds
+    embedge verify    repeat a bundle's gate on this device
+    embedge serve     serve an engine repository over gRPC
+
+Other packages add commands through the entry-point group `embedge.commands`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+
+import typer
+
+from embedge.commands.embed import embed
+from embedge.commands.inspect import inspect
+from embedge.commands.verify import verify
+from embedge.errors import EmbedgeError
+from embedge.serving.main import serve
+
+__all__ = ["app", "main"]
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="embedge",
+    help="Proven embeddings on any device.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for command in (embed, inspect, verify, serve):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line and exit the process."""
+    for entry in sorted(entry_points(group="embedge.commands"), key=lambda entry: entry.name):
+        _join(entry)
+    sys.exit(_run(sys.argv[1:] or ["--help"]))
+
+
+def _run(args: list[str]) -> int:
+    """Return the exit code of a command. Mistakes of the user become one line; other faults keep their traceback."""
+    try:
+        return int(app(args, prog_name="embedge", standalone_mode=False) or 0)
+    except BrokenPipeError:
+        # The reader of our output has gone; there is nobody to tell, and flushing at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (EmbedgeError, typer.TyperException) as error:
+        return _fault(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fault(f"{error.filename}: {error.strerror}")
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+
+
+def _fault(message: str) -> int:
+    """Tell the user in one line what is wrong."""
+    typer.echo(f"embedge: {' '.join(message.split())}", err=True)
+    return USER_ERROR
+
+
+def _join(entry: EntryPoint) -> None:
+    """Add another package's command; one that cannot be loaded says so when it is called, and spoils no other."""
+    try:
+        joined = entry.load()
+    except ImportError as error:
+        app.command(entry.name, help="Cannot be loaded.")(_missing(entry.name, error))
+        return
+    if isinstance(joined, typer.Typer):
+        app.add_typer(joined, name=entry.name)
+    else:
+        app.command(entry.name)(joined)
+
+
+def _missing(name: str, error: ImportError) -> Callable[[], None]:
+    def command() -> None:
+        raise EmbedgeError(f"command {name!r} cannot be loaded: {error}; pip install 'embedge[{name}]'")
+
+    return command
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""`embedge embed`: lines of a file or of stdin in, vectors out, in process or through a server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from embedge.commands.job import Job
+from embedge.commands.lines import Chunk, chunks
+from embedge.commands.partial import Partial
+from embedge.commands.writers import check, json_line, write
+from embedge.outputs import DType
+
+__all__ = ["embed"]
+
+_STDIO = Path("-")
+
+
+def embed(
+    model: Annotated[str, typer.Argument(help="A bundle or model directory; with --server, a model's name.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Lines to embed; - is stdin.")] = _STDIO,
+    out: Annotated[Path, typer.Option("--out", "-o", help=".npy, .jsonl or .parquet; - is JSONL on stdout.")] = _STDIO,
+    server: Annotated[str | None, typer.Option(help="HOST:PORT of a server that runs the model.")] = None,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Lines are JSON, whatever the file is called.")] = False,
+    field: Annotated[str, typer.Option(help="The field of a JSON object that holds the text.")] = "text",
+    tower: Annotated[str | None, typer.Option(help="A tower of the model.")] = None,
+    output: Annotated[str | None, typer.Option(help="An output of the tower.")] = None,
+    dim: Annotated[int | None, typer.Option(help="Cut vectors to this many numbers.")] = None,
+    dtype: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(DType))}.")] = "float32",
+    prompt: Annotated[str | None, typer.Option(help="The name of a prompt of the model.")] = None,
+    truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts over the model's limit.")] = False,
+    chunk: Annotated[int, typer.Option(min=1, help="Lines in one request, and between two checkpoints.")] = 256,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Embed lines of text or JSONL.
+
+    A bad line does not stop the run: it is listed with its number in OUT.errors.jsonl, and the exit code is 1.
+    An interrupted run leaves OUT.partial behind; the same command with --resume goes on from there.
+    """
+    options: dict[str, Any] = {"tower": tower, "dim": dim, "dtype": dtype, "prompt": prompt, "truncate": truncate}
+    options["outputs"] = () if output is None else (output,)
+    job = Job(model, server, options, chunk)
+    as_json = jsonl or source.suffix in (".jsonl", ".ndjson")
+    with ExitStack() as stack:
+        stream = sys.stdin.buffer if source == _STDIO else stack.enter_context(source.open("rb"))
+        parts = chunks(stream, chunk, json_field=field if as_json else None)
+        if out == _STDIO:
+            failed = _to_stdout(job, parts)
+        else:
+            total = None if source == _STDIO else os.fstat(stream.fileno()).st_size
+            failed = _to_file(job, parts, out, total=total, resume=resume)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _to_stdout(job: Job, parts: Iterator[Chunk]) -> int:
+    """Print vectors as JSONL and faults on stderr; return how many lines failed."""
+    failed = 0
+    with job.opened() as run:
+        for _, result in run(parts):
+            for row, vector in zip(result.rows, result.array, strict=True):
+                sys.stdout.buffer.write(json_line(row, vector))
+            for fault in result.faults:
+                typer.echo(f"line {fault.line}: {fault.error}", err=True)
+            failed += len(result.faults)
+    return failed
+
+
+def _to_file(job: Job, parts: Iterator[Chunk], out: Path, *, total: int | None, resume: bool) -> int:
+    """Embed by way of a partial result, then write the file; return how many lines failed."""
+    check(out, job.options["dtype"])
+    with job.opened() as run, closing(Partial(_beside(out, ".partial"), job.settings, resume=resume)) as partial:
+        try:
+            with _progress(total) as advance:
+                advance(partial.skip(parts))
+                for chunk, result in run(parts):
+                    partial.append(chunk, result)
+                    advance(len(chunk.raw))
+        except BaseException:
+            typer.echo(f"{partial.state.lines:,} lines are safe in {partial.path}; go on with --resume", err=True)
+            raise
+        write(partial, out)
+        failed = _report(partial, out)
+        partial.remove()
+    return failed
+
+
+def _report(partial: Partial, out: Path) -> int:
+    """Say what was done, and leave the list of failed lines beside the output."""
+    state = partial.state
+    errors = _beside(out, ".errors.jsonl")
+    errors.unlink(missing_ok=True)
+    done = f"{out}: {state.lines - state.failed:,} vectors of {state.width} numbers, space {state.space}"
+    if state.failed:
+        (partial.path / "errors").replace(errors)
+        done += f"; {state.failed:,} of {state.lines:,} lines failed, see {errors}"
+    typer.echo(done, err=True)
+    return state.failed
+
+
+def _beside(out: Path, suffix: str) -> Path:
+    return out.with_name(out.name + suffix)
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar on stderr, in bytes of input; yield the function that moves it on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("embedding"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda count: progress.advance(bar, count)

@@ -1,0 +1,128 @@
+"""`embedge inspect`: what a bundle holds, and what would run it here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+from embedge.commands.tables import certificate_table, console
+
+if TYPE_CHECKING:
+    from embedge.bundle import Bundle
+    from embedge.manifest import Manifest, Tower
+
+__all__ = ["inspect"]
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a model directory, whose newest version is taken.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Show what a bundle holds: towers, spaces, graphs, certificate, and the backend that would run it here."""
+    from embedge.bundle import Bundle
+
+    loaded = Bundle.load(bundle)
+    name, reason = _backend()
+    if as_json:
+        _print_json(loaded, name, reason)
+        return
+    manifest = loaded.manifest
+    console.print(_overview(loaded, name, reason))
+    for tower_name, tower in manifest.towers.items():
+        console.print(_tower(tower_name, tower))
+    console.print(_spaces(manifest))
+    console.print(_graphs(loaded))
+    if manifest.certificate is None:
+        console.print("[yellow]no certificate[/]: nothing proves these vectors")
+    else:
+        console.print(certificate_table(manifest.certificate))
+
+
+def _backend() -> tuple[str | None, str]:
+    """Return the backend that would be chosen here and why; None and why not where there is none."""
+    from embedge import backends
+    from embedge.errors import Unavailable
+
+    try:
+        backend, reason = backends.choose()
+    except Unavailable as error:
+        return None, error.message
+    return f"{backend.name} {backend.version()}", reason
+
+
+def _print_json(bundle: Bundle, backend: str | None, reason: str) -> None:
+    import msgspec
+
+    report: dict[str, Any] = {
+        "path": str(bundle.path),
+        "backend": backend,
+        "backend_reason": reason,
+        "manifest": bundle.manifest,
+    }
+    typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+
+
+def _overview(bundle: Bundle, backend: str | None, reason: str) -> Table:
+    manifest = bundle.manifest
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    source = manifest.provenance
+    rows = {
+        "model": f"{manifest.name} {manifest.version}",
+        "path": str(bundle.path),
+        "source": f"{source.source} {source.revision}".strip(),
+        "created": source.created,
+        "tools": ", ".join(f"{tool} {version}" for tool, version in source.tools.items()),
+        "backend": f"{backend or 'none'} ({reason})",
+        "buckets": f"lengths {_list(manifest.buckets.lengths)}; batches {_list(manifest.buckets.batches)}",
+    }
+    for heading, text in rows.items():
+        if text:
+            table.add_row(heading, escape(text))
+    return table
+
+
+def _tower(name: str, tower: Tower) -> Tree:
+    tree = Tree(f"tower [bold]{escape(name)}[/]: {' → '.join(map(escape, tower.steps))}")
+    for part_name, part in tower.parts.items():
+        prepare = part.prepare
+        optional = ", optional" if part.optional else ""
+        branch = tree.add(f"takes [bold]{escape(part_name)}[/]: text, up to {prepare.max_length} tokens{optional}")
+        for prompt, text in prepare.prompts.items():
+            default = " (default)" if prompt == prepare.default_prompt else ""
+            branch.add(f"prompt {escape(prompt)}{default}: {escape(repr(text))}")
+    for output_name, output in tower.outputs.items():
+        cut = f"can be cut to {_list(output.dims)}" if output.dims else "can be cut to any size"
+        length = "length 1" if output.normalized else "length as it comes"
+        tree.add(f"gives [bold]{escape(output_name)}[/]: {output.kind}, {output.dim} numbers, {length}, {cut}")
+    return tree
+
+
+def _spaces(manifest: Manifest) -> Table:
+    table = Table(title="Spaces", title_justify="left")
+    for heading in ("name", "id", "dim", "metric", "compatible with"):
+        table.add_column(heading, overflow="fold")
+    for name, space in manifest.spaces.items():
+        table.add_row(escape(name), escape(space.id), str(space.dim), space.metric, _list(space.lineage))
+    return table
+
+
+def _graphs(bundle: Bundle) -> Table:
+    table = Table(title="Graphs", title_justify="left")
+    for heading in ("name", "file", "precision", "MiB", "inputs", "outputs"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "MiB" else "left")
+    for name, graph in bundle.manifest.graphs.items():
+        size = (bundle.path / graph.file).stat().st_size / 2**20
+        specs = [", ".join(f"{spec.name}: {spec.dtype}" for spec in side) for side in (graph.inputs, graph.outputs)]
+        table.add_row(escape(name), escape(graph.file), graph.precision, f"{size:.1f}", *map(escape, specs))
+    return table
+
+
+def _list(values: tuple[object, ...]) -> str:
+    return escape(", ".join(map(str, values)))

@@ -1,0 +1,62 @@
+"""Input of `embedge embed`: lines of text or JSONL. A bad line carries its fault, and the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import msgspec
+
+__all__ = ["Chunk", "Line", "chunks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: its number from 1, its text, the id its JSON object had, and what is wrong with it, if anything is."""
+
+    number: int
+    text: str = ""
+    id: str | int | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Lines that are embedded together. `raw` is what was read, for progress and for the digest of a resumed run."""
+
+    lines: list[Line]
+    raw: bytes = field(repr=False)
+
+    @property
+    def good(self) -> list[Line]:
+        """The lines without a fault."""
+        return [line for line in self.lines if not line.fault]
+
+
+def chunks(stream: Iterable[bytes], size: int, *, json_field: str | None = None) -> Iterator[Chunk]:
+    """Yield the lines in chunks of `size`. With `json_field`, each is JSON: a string, or an object with that field."""
+    numbered = enumerate(stream, start=1)
+    while part := list(islice(numbered, size)):
+        lines = [_text(number, raw) if json_field is None else _json(number, raw, json_field) for number, raw in part]
+        yield Chunk(lines, b"".join(raw for _, raw in part))
+
+
+def _text(number: int, raw: bytes) -> Line:
+    try:
+        return Line(number, raw.decode("utf-8").rstrip("\r\n"))
+    except UnicodeDecodeError as error:
+        return Line(number, fault=f"not valid UTF-8 at byte {error.start}")
+
+
+def _json(number: int, raw: bytes, name: str) -> Line:
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return Line(number, fault=f"not valid JSON: {error}")
+    if isinstance(value, str):
+        return Line(number, value)
+    if not isinstance(value, dict) or not isinstance(value.get(name), str):
+        return Line(number, fault=f"neither a string nor an object with a string {name!r}")
+    label = value.get("id")
+    return Line(number, value[name], label if isinstance(label, str | int) else None)

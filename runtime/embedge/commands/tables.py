@@ -1,0 +1,31 @@
+"""Tables that more than one command shows."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from embedge.manifest import Certificate
+
+__all__ = ["certificate_table", "console"]
+
+console = Console()
+
+
+def certificate_table(certificate: Certificate) -> Table:
+    """Return the certificate as a table: each figure beside its limit, and the input that set it where it missed."""
+    about = f"{certificate.items:,} items of {certificate.corpus} · {certificate.backend} · {certificate.device}"
+    table = Table(title="Certificate", caption=escape(about), title_justify="left", caption_justify="left")
+    for heading in ("figure", "value", "limit", "", "worst input"):
+        table.add_column(heading, justify="right" if heading in ("value", "limit") else "left")
+    for name, figure in certificate.figures.items():
+        bound = "≥" if figure.better == "higher" else "≤"
+        table.add_row(
+            escape(name),
+            f"{figure.value:.7g}",
+            f"{bound} {figure.limit:.7g}",
+            "[green]pass[/]" if figure.passed else "[red]MISS[/]",
+            escape(figure.worst) if not figure.passed else "",
+        )
+    return table

@@ -1,0 +1,27 @@
+"""`embedge verify`: repeat a bundle's gate on this device, from its golden pairs, and show every figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedge.commands.tables import certificate_table, console
+
+__all__ = ["verify"]
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or a model directory, whose newest version is taken.")],
+) -> None:
+    """Prove a bundle again on this device. Exit code 1 if a figure misses its limit."""
+    from embedge.verify import verify as run
+
+    with console.status("running the golden pairs"):
+        certificate = run(bundle)
+    console.print(certificate_table(certificate))
+    if not certificate.passed:
+        console.print("[red]not proven on this device[/]: do not use these vectors; export the bundle again")
+        raise typer.Exit(1)
+    console.print("[green]proven on this device[/]")
