@@ -1,0 +1,300 @@
+"""The records of a benchmark: what ran, on what, and what came out. JSON in and out.
+
+Seconds, bytes and joules throughout. None means "not available" and nothing else: the machine or the target has no
+such counter. A report holds the raw rounds and, beside them, the rows that were worked out of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from embedge.errors import InvalidInput
+
+__all__ = [
+    "PERCENTILES",
+    "CostCells",
+    "Environment",
+    "Estimate",
+    "Histogram",
+    "Load",
+    "Moment",
+    "Parity",
+    "Ratio",
+    "Report",
+    "Round",
+    "Row",
+    "TargetInfo",
+    "Tokens",
+    "Usage",
+    "Workload",
+    "read",
+    "write",
+]
+
+FORMAT = 1
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
+"""The percentiles of every latency figure. As keys they are written `p50` … `p99.9`."""
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every record: immutable, and strict when read."""
+
+
+class Environment(_Record, kw_only=True):
+    """The machine and the software a benchmark ran on.
+
+    packages: versions by name, the benchmark's own and those that do the work. clock, power: what could be read of
+    frequency governor, boost and power mode, as text by fact. energy: the name of the energy counter.
+    """
+
+    cpu: str
+    cores: int
+    memory: int
+    system: str
+    python: str
+    packages: dict[str, str]
+    clock: dict[str, str] = {}
+    power: dict[str, str] = {}
+    energy: str | None = None
+    accelerators: tuple[str, ...] = ()
+
+
+class Histogram(_Record, kw_only=True):
+    """Counts of values in [edges[i], edges[i + 1]); the last edge is inside. One more edge than counts."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+class Workload(_Record, kw_only=True):
+    """The texts that were sent.
+
+    source: where they came from, with a digest. unit: whether the sizes are tokens of the model or only words.
+    short_size: a request of at most this size counts as short (a quarter of the texts are).
+    """
+
+    name: str
+    source: str
+    texts: int
+    unit: Literal["tokens", "words"]
+    mean: float
+    median: float
+    largest: int
+    short_size: int
+    sizes: Histogram
+
+
+class Load(_Record, kw_only=True):
+    """How requests were sent: `closed` by `concurrency` callers, or `open` at `rate` requests a second.
+
+    batch: texts in a request. arrivals: for open loops `poisson`, or the name of the file they were recorded in.
+    timeout: the deadline that each request carried.
+    """
+
+    kind: Literal["closed", "open"]
+    concurrency: int | None = None
+    rate: float | None = None
+    batch: int = 1
+    arrivals: str | None = None
+    timeout: float | None = None
+
+    @property
+    def label(self) -> str:
+        """Short text for tables and charts, the same for the same load."""
+        shape = f"{self.concurrency} clients" if self.kind == "closed" else f"{self.rate:g}/s {self.arrivals}"
+        return shape.replace("1 clients", "1 client") if self.concurrency == 1 else shape
+
+
+class TargetInfo(_Record, kw_only=True):
+    """What was measured. `name` is the key used everywhere; `note` says what its figures include or leave out."""
+
+    name: str
+    spec: str
+    kind: str
+    model: str = ""
+    version: str = ""
+    backend: str = ""
+    note: str = ""
+    in_process: bool = False
+
+
+class Usage(_Record, kw_only=True):
+    """CPU seconds spent during the round by a process and its children, and its largest resident memory seen."""
+
+    cpu_seconds: float
+    rss: int
+
+
+class Tokens(_Record, kw_only=True):
+    """Tokens of the texts that came back, and padded tokens that were computed for them, if the target tells."""
+
+    real: int
+    computed: int | None = None
+
+    @property
+    def efficiency(self) -> float | None:
+        """Share of the computed tokens that were real, 0 to 1."""
+        return self.real / self.computed if self.computed else None
+
+
+class Parity(_Record, kw_only=True):
+    """How near the vectors that came back, idle and under load, are to the reference: cosines over `items` vectors."""
+
+    reference: str
+    items: int
+    min_cosine: float
+    mean_cosine: float
+
+
+class Moment(_Record, kw_only=True):
+    """One look at the target while it ran: `at` seconds after the round began.
+
+    queue: items waiting or running. rows: mean rows in the batches since the look before. rss: bytes.
+    """
+
+    at: float
+    queue: float | None = None
+    rows: float | None = None
+    rss: int | None = None
+
+
+class Round(_Record, kw_only=True):
+    """One target under one load for one stretch of time. `latencies`, `starts` and `sizes` run in parallel.
+
+    started: ISO 8601, UTC. seconds: from the first intended start to the last answer. count: requests answered
+    with vectors. embeddings: vectors in them. errors: failed requests by kind; refusals (overload) are not in it.
+    latencies: seconds of each answered request; in an open loop counted from the *intended* start.
+    starts: intended start of each answered request, seconds after the round began.
+    sizes: size of each answered request, in the workload's unit.
+    refusal_latencies: seconds until each refusal.
+    lag: seconds that requests left late, as the generator could not keep up (99th percentile; open loop only).
+    server: None where the target runs in the client's process, or in one that cannot be seen from here.
+    joules: energy of the machine's counter over the round; it is that of everything that ran.
+    """
+
+    number: int
+    target: str
+    workload: str
+    load: Load
+    started: str
+    seconds: float
+    count: int
+    embeddings: int
+    errors: dict[str, int] = {}
+    refusals: int = 0
+    latencies: tuple[float, ...] = ()
+    starts: tuple[float, ...] = ()
+    sizes: tuple[int, ...] = ()
+    refusal_latencies: tuple[float, ...] = ()
+    lag: float | None = None
+    client: Usage
+    server: Usage | None = None
+    tokens: Tokens | None = None
+    joules: float | None = None
+    parity: Parity | None = None
+    timeline: tuple[Moment, ...] = ()
+
+    @property
+    def throughput(self) -> float:
+        """Embeddings a second."""
+        return self.embeddings / self.seconds if self.seconds else 0.0
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Real tokens a second."""
+        return self.tokens.real / self.seconds if self.tokens and self.seconds else None
+
+
+class Estimate(_Record, kw_only=True):
+    """The mean over rounds, and its 95 % confidence interval. None where one round says nothing about spread."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Row(_Record, kw_only=True):
+    """All rounds of one target under one load, summed up: the line of a table and the point of a curve.
+
+    latency, short_latency: by `p50` … `p99.9`, for all requests and for the short ones (see Workload.short_size).
+    cpu_ms: CPU milliseconds an embedding. joules_per_thousand: energy of a thousand embeddings.
+    rss: largest resident memory, of the server where there is one, else of the process that holds everything.
+    """
+
+    target: str
+    workload: str
+    load: Load
+    rounds: int
+    throughput: Estimate
+    latency: dict[str, Estimate]
+    short_latency: dict[str, Estimate] = {}
+    tokens_per_second: Estimate | None = None
+    padding_efficiency: float | None = None
+    errors: dict[str, int] = {}
+    refusals: int = 0
+    refusal_p99: float | None = None
+    client_cpu_ms: float = 0.0
+    server_cpu_ms: float | None = None
+    rss: int = 0
+    joules_per_thousand: float | None = None
+    parity: Parity | None = None
+
+
+class Ratio(_Record, kw_only=True):
+    """A target over the first target of a comparison, under the same load, round by round.
+
+    figure: `throughput` (more is better), or a latency such as `p50` (less is better).
+    value: geometric mean of the rounds' ratios, with its interval. rounds: each round's ratio, in order.
+    """
+
+    target: str
+    base: str
+    workload: str
+    load: Load
+    figure: str
+    value: Estimate
+    rounds: tuple[float, ...]
+
+
+class CostCells(_Record, kw_only=True):
+    """A target's cost table: `seconds[i][j]` for a batch of `rows[i]` rows padded to `lengths[j]` tokens."""
+
+    rows: tuple[int, ...]
+    lengths: tuple[int, ...]
+    seconds: tuple[tuple[float, ...], ...]
+
+
+class Report(_Record, kw_only=True):
+    """A whole benchmark. `targets` and `workloads` by name; `costs` by target, where it has a cost table."""
+
+    format: int = FORMAT
+    title: str
+    command: str
+    created: str
+    seed: int
+    environment: Environment
+    targets: dict[str, TargetInfo]
+    workloads: dict[str, Workload]
+    rounds: tuple[Round, ...]
+    rows: tuple[Row, ...] = ()
+    ratios: tuple[Ratio, ...] = ()
+    costs: dict[str, CostCells] = {}
+
+
+def write(report: Report, path: Path) -> None:
+    """Write the report as JSON."""
+    path.write_bytes(msgspec.json.encode(report) + b"\n")
+
+
+def read(path: Path) -> Report:
+    """Read a report that `write` wrote. Raises InvalidInput."""
+    try:
+        report = msgspec.json.decode(path.read_bytes(), type=Report)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path}: not a benchmark report: {error}") from error
+    if report.format != FORMAT:
+        raise InvalidInput(f"{path}: report format {report.format} is unknown; this embedge reads format {FORMAT}")
+    return report
