@@ -43,7 +43,7 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every record: immutable, and strict when read."""
 
 
-class Environment(_Record, kw_only=True):
+class Environment(_Record, frozen=True, kw_only=True):
     """The machine and the software a benchmark ran on.
 
     packages: versions by name, the benchmark's own and those that do the work. clock, power: what could be read of
@@ -62,14 +62,14 @@ class Environment(_Record, kw_only=True):
     accelerators: tuple[str, ...] = ()
 
 
-class Histogram(_Record, kw_only=True):
+class Histogram(_Record, frozen=True, kw_only=True):
     """Counts of values in [edges[i], edges[i + 1]); the last edge is inside. One more edge than counts."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
 
 
-class Workload(_Record, kw_only=True):
+class Workload(_Record, frozen=True, kw_only=True):
     """The texts that were sent.
 
     source: where they came from, with a digest. unit: whether the sizes are tokens of the model or only words.
@@ -87,7 +87,7 @@ class Workload(_Record, kw_only=True):
     sizes: Histogram
 
 
-class Load(_Record, kw_only=True):
+class Load(_Record, frozen=True, kw_only=True):
     """How requests were sent: `closed` by `concurrency` callers, or `open` at `rate` requests a second.
 
     batch: texts in a request. arrivals: for open loops `poisson`, or the name of the file they were recorded in.
@@ -108,7 +108,7 @@ class Load(_Record, kw_only=True):
         return shape.replace("1 clients", "1 client") if self.concurrency == 1 else shape
 
 
-class TargetInfo(_Record, kw_only=True):
+class TargetInfo(_Record, frozen=True, kw_only=True):
     """What was measured. `name` is the key used everywhere; `note` says what its figures include or leave out."""
 
     name: str
@@ -121,14 +121,14 @@ class TargetInfo(_Record, kw_only=True):
     in_process: bool = False
 
 
-class Usage(_Record, kw_only=True):
+class Usage(_Record, frozen=True, kw_only=True):
     """CPU seconds spent during the round by a process and its children, and its largest resident memory seen."""
 
     cpu_seconds: float
     rss: int
 
 
-class Tokens(_Record, kw_only=True):
+class Tokens(_Record, frozen=True, kw_only=True):
     """Tokens of the texts that came back, and padded tokens that were computed for them, if the target tells."""
 
     real: int
@@ -140,7 +140,7 @@ class Tokens(_Record, kw_only=True):
         return self.real / self.computed if self.computed else None
 
 
-class Parity(_Record, kw_only=True):
+class Parity(_Record, frozen=True, kw_only=True):
     """How near the vectors that came back, idle and under load, are to the reference: cosines over `items` vectors."""
 
     reference: str
@@ -149,7 +149,7 @@ class Parity(_Record, kw_only=True):
     mean_cosine: float
 
 
-class Moment(_Record, kw_only=True):
+class Moment(_Record, frozen=True, kw_only=True):
     """One look at the target while it ran: `at` seconds after the round began.
 
     queue: items waiting or running. rows: mean rows in the batches since the look before. rss: bytes.
@@ -161,7 +161,7 @@ class Moment(_Record, kw_only=True):
     rss: int | None = None
 
 
-class Round(_Record, kw_only=True):
+class Round(_Record, frozen=True, kw_only=True):
     """One target under one load for one stretch of time. `latencies`, `starts` and `sizes` run in parallel.
 
     started: ISO 8601, UTC. seconds: from the first intended start to the last answer. count: requests answered
@@ -208,7 +208,7 @@ class Round(_Record, kw_only=True):
         return self.tokens.real / self.seconds if self.tokens and self.seconds else None
 
 
-class Estimate(_Record, kw_only=True):
+class Estimate(_Record, frozen=True, kw_only=True):
     """The mean over rounds, and its 95 % confidence interval. None where one round says nothing about spread."""
 
     value: float
@@ -216,7 +216,7 @@ class Estimate(_Record, kw_only=True):
     high: float | None = None
 
 
-class Row(_Record, kw_only=True):
+class Row(_Record, frozen=True, kw_only=True):
     """All rounds of one target under one load, summed up: the line of a table and the point of a curve.
 
     latency, short_latency: by `p50` … `p99.9`, for all requests and for the short ones (see Workload.short_size).
@@ -243,7 +243,7 @@ class Row(_Record, kw_only=True):
     parity: Parity | None = None
 
 
-class Ratio(_Record, kw_only=True):
+class Ratio(_Record, frozen=True, kw_only=True):
     """A target over the first target of a comparison, under the same load, round by round.
 
     figure: `throughput` (more is better), or a latency such as `p50` (less is better).
@@ -259,7 +259,7 @@ class Ratio(_Record, kw_only=True):
     rounds: tuple[float, ...]
 
 
-class CostCells(_Record, kw_only=True):
+class CostCells(_Record, frozen=True, kw_only=True):
     """A target's cost table: `seconds[i][j]` for a batch of `rows[i]` rows padded to `lengths[j]` tokens."""
 
     rows: tuple[int, ...]
@@ -267,7 +267,7 @@ class CostCells(_Record, kw_only=True):
     seconds: tuple[tuple[float, ...], ...]
 
 
-class Report(_Record, kw_only=True):
+class Report(_Record, frozen=True, kw_only=True):
     """A whole benchmark. `targets` and `workloads` by name; `costs` by target, where it has a cost table."""
 
     format: int = FORMAT
