@@ -1,0 +1,308 @@
+"""The client: the methods of `Embedder`, over gRPC.
+
+What a method does is written once, as a generator that yields the calls it needs and is sent their replies. `Client`
+makes the calls and waits, `AsyncClient` awaits them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import numpy as np
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from numpy.typing import NDArray
+
+from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput
+from embedge.request import Item, Options, Reply, Request, ask
+from embedge.v1 import embedge_pb2 as pb
+from embedge.v1.embedge_pb2_grpc import EmbedgeStub
+from embedge.wire import MAX_MESSAGE_BYTES
+from embedge.wire.convert import deadline_in, reply_from_proto, request_to_proto
+from embedge.wire.split import join, split
+from embedge.wire.status import error_of
+from embedge.wire.stream import Answer, Feed, answer, measured
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["AsyncClient", "Client"]
+
+T = TypeVar("T")
+
+# Parts of one large request that are on their way at a time: the server is never idle, its queue never full of us.
+_IN_FLIGHT = 4
+_PART_CHARS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """Calls of one method that may run at the same time. Its replies come in the order of the messages."""
+
+    method: str
+    messages: Sequence[Message]
+    deadline: float | None
+
+
+Steps = Generator[_Calls, list[Any], T]
+
+
+class _Base:
+    """What both clients have: the channel, and what each method does.
+
+    address: `host:port`. token: sent with every call. timeout: seconds, where a call names none.
+    tls: True for the system's authorities, or the path of a PEM file with those to trust; None: no TLS.
+    cert: paths of the client's own certificate and key, PEM, where the server asks for one.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        tls: bool | str | Path | None = None,
+        cert: tuple[str | Path, str | Path] | None = None,
+        timeout: float | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self.address = address
+        self.timeout = timeout
+        self.max_message_bytes = max_message_bytes
+        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self._channel = self._connect(_credentials(tls, cert))
+        self._stub = _stub(self._channel)
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+
+    # `grpc` or `grpc.aio`: where channels come from.
+    _grpc: Any
+
+    def _connect(self, credentials: grpc.ChannelCredentials | None) -> Any:
+        options = [
+            ("grpc.max_send_message_length", -1),  # measured here, with a better message
+            ("grpc.max_receive_message_length", self.max_message_bytes),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+        ]
+        if credentials is None:
+            return self._grpc.insecure_channel(self.address, options=options)
+        return self._grpc.secure_channel(self.address, credentials, options=options)
+
+    def _run(self, model: str, request: Request) -> Steps[Reply]:
+        deadline = deadline_in(self.timeout) if request.deadline is None else request.deadline
+        parts = split(request, min(_PART_CHARS, self.max_message_bytes // 4))
+        messages = [measured(request_to_proto(model, part), self.max_message_bytes) for part in parts]
+        return join([reply_from_proto(message) for message in (yield _Calls("Embed", messages, deadline))])
+
+    def _models(self) -> Steps[list[pb.ModelSummary]]:
+        replies = yield _Calls("ListModels", [pb.ListModelsRequest()], deadline_in(self.timeout))
+        return list(replies[0].models)
+
+    def _model(self, name: str) -> Steps[pb.ModelInfo]:
+        replies: list[pb.ModelInfo] = yield _Calls(
+            "GetModel", [pb.GetModelRequest(name=name)], deadline_in(self.timeout)
+        )
+        return replies[0]
+
+    def _options(self, deadline: float | None) -> dict[str, Any]:
+        """Return the arguments of a call that say who makes it and how long it may take."""
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise DeadlineExceeded("the deadline had passed before the call was made; allow more time")
+        return {"timeout": left, "metadata": self._metadata}
+
+    def _watch(self, model: str, timeout: float | None) -> Any:
+        """Return the stream of what the server's health says; it waits for a server to come up."""
+        request = health_pb2.HealthCheckRequest(service=model)
+        return self._health.Watch(request, wait_for_ready=True, **self._options(deadline_in(timeout)))
+
+    def _error(self, error: grpc.RpcError) -> EmbedgeError:
+        return error_of(error, address=self.address)
+
+
+class Client(_Base):
+    """A server's models. Safe to share between threads; close it, or use it in a `with` block."""
+
+    _grpc = grpc
+
+    def embed(self, model: str, items: Sequence[Item], **options: Unpack[Options]) -> NDArray[np.generic]:
+        """Return the vectors of the items, (n, dim), read-only where one message held them; see `Embedder.embed`."""
+        return self.run(model, ask(items, **options)).vectors
+
+    def run(self, model: str, request: Request) -> Reply:
+        """Embed, in several calls where one would be too large; see `Embedder.run`."""
+        return self._drive(self._run(model, request))
+
+    def models(self) -> list[pb.ModelSummary]:
+        """Return a line a model: name, version, towers."""
+        return self._drive(self._models())
+
+    def model(self, name: str) -> pb.ModelInfo:
+        """Return all about a model: towers, spaces, limits, backend, certificate. Raises NotFound."""
+        return self._drive(self._model(name))
+
+    def stream(self, model: str, requests: Iterable[Request], *, timeout: float | None = None) -> Iterator[Answer]:
+        """Yield (place of the request, its reply or error), each as soon as it is ready.
+
+        Requests are taken as fast as the server wants them, in another thread. `timeout`: seconds for the stream.
+        """
+        feed = Feed(model, self.max_message_bytes)
+        call = self._stub.EmbedStream(feed.messages(requests), **self._options(deadline_in(timeout)))
+        try:
+            for message in call:
+                yield answer(message)
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+        finally:
+            call.cancel()
+        feed.check()
+
+    def wait_ready(self, timeout: float | None = None, *, model: str = "") -> None:
+        """Wait until the server says that it serves `model`, or all of its models. Raises DeadlineExceeded."""
+        try:
+            for message in self._watch(model, timeout):
+                if message.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+
+    def close(self) -> None:
+        """Close the connection; calls under way are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _drive(self, steps: Steps[T]) -> T:
+        try:
+            calls = next(steps)
+            while True:
+                calls = steps.send(self._perform(calls))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # typeshed: the value of StopIteration is Any
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+
+    def _perform(self, calls: _Calls) -> list[Any]:
+        method = getattr(self._stub, calls.method)
+        if len(calls.messages) == 1:
+            return [method(calls.messages[0], **self._options(calls.deadline))]
+        running: deque[Any] = deque()
+        replies = []
+        try:
+            for message in calls.messages:
+                if len(running) == _IN_FLIGHT:
+                    replies.append(running.popleft().result())
+                running.append(method.future(message, **self._options(calls.deadline)))
+            replies += [call.result() for call in running]
+        finally:
+            for call in running:
+                call.cancel()
+        return replies
+
+
+class AsyncClient(_Base):
+    """The same for asyncio: the same methods, awaited. Make it inside the event loop that uses it."""
+
+    _grpc = grpc.aio
+
+    async def embed(self, model: str, items: Sequence[Item], **options: Unpack[Options]) -> NDArray[np.generic]:
+        """Return the vectors of the items; see `Client.embed`."""
+        return (await self.run(model, ask(items, **options))).vectors
+
+    async def run(self, model: str, request: Request) -> Reply:
+        """Embed; see `Client.run`."""
+        return await self._drive(self._run(model, request))
+
+    async def models(self) -> list[pb.ModelSummary]:
+        """Return a line a model; see `Client.models`."""
+        return await self._drive(self._models())
+
+    async def model(self, name: str) -> pb.ModelInfo:
+        """Return all about a model; see `Client.model`."""
+        return await self._drive(self._model(name))
+
+    async def stream(
+        self, model: str, requests: Iterable[Request] | AsyncIterable[Request], *, timeout: float | None = None
+    ) -> AsyncIterator[Answer]:
+        """Yield (place of the request, its reply or error); see `Client.stream`."""
+        feed = Feed(model, self.max_message_bytes)
+        messages = feed.async_messages(requests) if isinstance(requests, AsyncIterable) else feed.messages(requests)
+        call = self._stub.EmbedStream(messages, **self._options(deadline_in(timeout)))
+        try:
+            async for message in call:
+                yield answer(message)
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+        finally:
+            call.cancel()
+        feed.check()
+
+    async def wait_ready(self, timeout: float | None = None, *, model: str = "") -> None:
+        """Wait until the server says that it serves; see `Client.wait_ready`."""
+        try:
+            async for message in self._watch(model, timeout):
+                if message.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+
+    async def close(self) -> None:
+        """Close the connection; calls under way are cancelled."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _drive(self, steps: Steps[T]) -> T:
+        try:
+            calls = next(steps)
+            while True:
+                calls = steps.send(await self._perform(calls))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # typeshed: the value of StopIteration is Any
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+
+    async def _perform(self, calls: _Calls) -> list[Any]:
+        method = getattr(self._stub, calls.method)
+        running: deque[Any] = deque()
+        replies = []
+        try:
+            for message in calls.messages:
+                if len(running) == _IN_FLIGHT:
+                    replies.append(await running.popleft())
+                running.append(method(message, **self._options(calls.deadline)))
+            replies += [await call for call in running]
+        finally:
+            for call in running:
+                call.cancel()
+        return replies
+
+
+def _stub(channel: Any) -> Any:
+    make: Any = EmbedgeStub  # generated, without types
+    return make(channel)
+
+
+def _credentials(
+    tls: bool | str | Path | None, cert: tuple[str | Path, str | Path] | None
+) -> grpc.ChannelCredentials | None:
+    if tls is None or tls is False:
+        if cert is not None:
+            raise InvalidInput("a client certificate needs TLS: give tls=True, or the path of the authorities to trust")
+        return None
+    roots = None if tls is True else Path(tls).read_bytes()
+    own, key = (Path(path).read_bytes() for path in cert) if cert else (None, None)
+    return grpc.ssl_channel_credentials(roots, key, own)

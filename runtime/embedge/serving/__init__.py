@@ -1,0 +1,1 @@
+"""The gRPC server: the wire on one side, the embedder on the other, and no logic between them."""

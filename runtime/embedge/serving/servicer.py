@@ -1,0 +1,130 @@
+"""The service `embedge.v1.Embedge`: proto to plain values, the embedder, and packed bytes back."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+
+from embedge.errors import InvalidInput, Overloaded
+from embedge.request import Reply
+from embedge.serving.handlers import Context, known, parse, stream, then, unary
+from embedge.serving.info import model_info, model_summary
+from embedge.serving.models import Models
+from embedge.v1 import embedge_pb2 as pb
+from embedge.wire.convert import deadline_in, fill_reply, request_from_proto
+
+__all__ = ["SERVICE", "EmbedgeServicer", "within"]
+
+SERVICE = "embedge.v1.Embedge"
+
+
+class EmbedgeServicer:
+    """Answers the calls of one server. Used on the event loop only.
+
+    stream_in_flight: requests of one stream that may be unanswered before reading stops.
+    max_message_bytes: largest reply; a larger one is refused with a message that says how to get it.
+    """
+
+    def __init__(self, models: Models, *, stream_in_flight: int, max_message_bytes: int) -> None:
+        self._models = models
+        self._stream_in_flight = stream_in_flight
+        self._max_message_bytes = max_message_bytes
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return all methods, to be added to a server."""
+        methods = {
+            "Embed": unary(self.embed, pb.EmbedRequest),
+            "EmbedStream": stream(self.embed_stream),
+            "ListModels": unary(self.list_models, pb.ListModelsRequest),
+            "GetModel": unary(self.get_model, pb.GetModelRequest),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    async def embed(self, message: pb.EmbedRequest, context: Context) -> bytes:
+        """Answer one request."""
+
+        def pack(reply: Reply) -> bytes:
+            answer = pb.EmbedReply()
+            fill_reply(answer, reply)
+            return within(self._max_message_bytes, answer.SerializeToString())
+
+        deadline = deadline_in(context.time_remaining())
+        return await then(self._models.get(message.model).submit(request_from_proto(message, deadline=deadline)), pack)
+
+    async def embed_stream(self, context: Context) -> None:
+        """Answer each request of a stream as soon as it is ready, reading no further than there are free slots."""
+        slots = asyncio.Semaphore(self._stream_in_flight)
+        writing = asyncio.Lock()  # owned by this stream: gRPC allows one write at a time
+        answers: set[asyncio.Task[None]] = set()
+
+        async def answer(message: pb.EmbedStreamRequest) -> None:
+            try:
+                reply = await self._stream_reply(message, context)
+                async with writing:
+                    await context.write(reply)
+            finally:
+                slots.release()
+
+        def finished(task: asyncio.Task[None]) -> None:
+            answers.discard(task)
+            if not task.cancelled():
+                task.exception()  # a write fails only where the client has left, and then the stream is cancelled too
+
+        try:
+            while True:
+                await slots.acquire()
+                data = await context.read()
+                if data is grpc.aio.EOF:
+                    break
+                task = asyncio.create_task(answer(parse(pb.EmbedStreamRequest, data)))
+                answers.add(task)
+                task.add_done_callback(finished)
+            if answers:
+                await asyncio.wait(answers)
+        finally:
+            for task in answers:
+                task.cancel()
+
+    async def _stream_reply(self, message: pb.EmbedStreamRequest, context: Context) -> bytes:
+        """Return the bytes of the reply, or of the error, to one message of a stream."""
+
+        def pack(reply: Reply) -> bytes:
+            answer = pb.EmbedStreamReply(id=message.id)
+            fill_reply(answer.reply, reply)
+            return within(self._max_message_bytes, answer.SerializeToString())
+
+        limits = [context.time_remaining(), message.timeout_ms / 1e3 if message.timeout_ms else None]
+        deadline = deadline_in(min((limit for limit in limits if limit is not None), default=None))
+        try:
+            embedder = self._models.get(message.request.model)
+            return await then(embedder.submit(request_from_proto(message.request, deadline=deadline)), pack)
+        except Exception as error:  # the request's answer is its error; the stream goes on
+            return _stream_error(message.id, error)
+
+    async def list_models(self, _message: pb.ListModelsRequest, _context: Context) -> bytes:
+        """Answer with a line a model."""
+        models = [model_summary(embedder) for embedder in self._models.all()]
+        return pb.ListModelsReply(models=models).SerializeToString()
+
+    async def get_model(self, message: pb.GetModelRequest, _context: Context) -> bytes:
+        """Answer with all about one model."""
+        return model_info(self._models.get(message.name)).SerializeToString()
+
+
+def within(limit: int, data: bytes) -> bytes:
+    """Return `data`. Raises InvalidInput if it is larger than a message may be."""
+    if len(data) > limit:
+        raise InvalidInput(
+            f"the reply has {len(data):,} bytes, the server's limit is {limit:,} (--max-message-bytes); "
+            "send fewer items a call, or ask for a smaller dim or dtype"
+        )
+    return data
+
+
+def _stream_error(number: int, error: Exception) -> bytes:
+    seen = known(error)
+    failure = pb.StreamError(status=seen.grpc, message=seen.message)
+    if isinstance(seen, Overloaded):
+        failure.retry_after_ms = round(seen.retry_after * 1e3)
+    return pb.EmbedStreamReply(id=number, error=failure).SerializeToString()

@@ -1,0 +1,72 @@
+"""One large request as several messages, and their replies as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from embedge.errors import EmbedgeError
+from embedge.outputs import Vectors
+from embedge.request import Item, Reply, Request, Timings
+
+__all__ = ["join", "split"]
+
+# Enough to fill any batch, and few enough that the reply stays small: 512 vectors of 4,096 float32 are 8 MiB.
+_ITEMS = 512
+
+
+def split(request: Request, max_chars: int) -> list[Request]:
+    """Return the request as parts of at most 512 items and `max_chars` characters; a longer item is a part alone."""
+    items = request.items
+    if isinstance(items, (str, bytes)) or not items:
+        return [request]
+    return [replace(request, items=items[start:end]) for start, end in _cuts(items, max_chars)]
+
+
+def join(replies: Sequence[Reply]) -> Reply:
+    """Return the replies to the parts of one request, in order, as its reply. Timings add up, but for the queue's."""
+    first = replies[0]
+    if len(replies) == 1:
+        return first
+    errors: dict[int, EmbedgeError] = {}
+    start = 0
+    for reply in replies:
+        for index, error in reply.errors.items():
+            error.index = start + index
+            error.args = (f"item {error.index}: {error.message}",)
+            errors[error.index] = error
+        start += len(reply.tokens)
+    return replace(
+        first,
+        outputs={name: _join_vectors([reply.outputs[name] for reply in replies]) for name in first.outputs},
+        errors=errors,
+        tokens=np.concatenate([reply.tokens for reply in replies]),
+        timings=_join_timings([reply.timings for reply in replies]),
+    )
+
+
+def _cuts(items: Sequence[Item], max_chars: int) -> Iterator[tuple[int, int]]:
+    start = chars = 0
+    for index, item in enumerate(items):
+        size = len(item) if isinstance(item, str) else sum(len(part) for part in item.values())
+        if index > start and (index - start == _ITEMS or chars + size > max_chars):
+            yield start, index
+            start, chars = index, 0
+        chars += size
+    yield start, len(items)
+
+
+def _join_vectors(parts: Sequence[Vectors]) -> Vectors:
+    scales = [part.scales for part in parts if part.scales is not None]
+    return replace(
+        parts[0],
+        values=np.concatenate([part.values for part in parts]),
+        scales=np.concatenate(scales) if scales else None,
+    )
+
+
+def _join_timings(parts: Sequence[Timings]) -> Timings:
+    prepare = sum(part.prepare for part in parts)
+    return Timings(prepare, max(part.queue for part in parts), sum(part.compute for part in parts))

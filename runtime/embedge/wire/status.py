@@ -1,0 +1,68 @@
+"""Between errors and gRPC statuses: the one place that knows both. The table itself is `embedge.errors`."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from embedge.errors import EmbedgeError, InvalidInput, Overloaded, from_status
+
+__all__ = ["INTERNAL_TEXT", "code_of", "error_of", "text_of", "trailing_metadata"]
+
+INTERNAL_TEXT = "the server failed in a way it did not expect; its log holds the reason"
+
+
+# Statuses travel in HTTP/2 headers, which clients cut off at 8 KiB; one byte can take three there.
+_MAX_TEXT_BYTES = 1200
+
+
+def text_of(error: EmbedgeError) -> str:
+    """Return the message as it may travel: valid Unicode, and short enough for a header."""
+    data = error.message.encode("utf-8", "replace")
+    if len(data) <= _MAX_TEXT_BYTES:
+        return data.decode()
+    return data[:_MAX_TEXT_BYTES].decode("utf-8", "ignore") + "…"
+
+
+def code_of(error: EmbedgeError) -> grpc.StatusCode:
+    """Return the status code that the error's class names."""
+    return grpc.StatusCode[error.grpc]
+
+
+def trailing_metadata(error: EmbedgeError) -> tuple[tuple[str, bytes], ...]:
+    """Return the details that travel beside the status: for Overloaded, when to come back."""
+    if not isinstance(error, Overloaded):
+        return ()
+    delay = duration_pb2.Duration()
+    delay.FromNanoseconds(round(error.retry_after * 1e9))
+    detail = any_pb2.Any()
+    detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=code_of(error).value[0], message=text_of(error), details=[detail])
+    return tuple(rpc_status.to_status(status).trailing_metadata)
+
+
+def error_of(call: grpc.RpcError, *, address: str) -> EmbedgeError:
+    """Return the error that a failed call stands for (the client's side)."""
+    status, text = call.code(), call.details() or ""
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:
+        return InvalidInput(
+            f"a message is over the size limit: {text}; send fewer items a call, or raise the limit "
+            "(max_message_bytes of the client, --max-message-bytes of the server)"
+        )
+    if status is grpc.StatusCode.UNAVAILABLE and not call.trailing_metadata() and "onnect" in text:
+        text = f"cannot reach a server at {address}: {text}; check the address, and that 'embedge serve' runs there"
+    error = from_status(status.name, text or f"the call ended with status {status.name}")
+    if isinstance(error, Overloaded):
+        error.retry_after = _retry_after(call, error.retry_after)
+    return error
+
+
+def _retry_after(call: grpc.RpcError, default: float) -> float:
+    status = rpc_status.from_call(call)
+    info = error_details_pb2.RetryInfo()
+    for detail in status.details if status else ():
+        if detail.Unpack(info):
+            return float(info.retry_delay.ToNanoseconds() / 1e9)
+    return default

@@ -1,0 +1,76 @@
+"""The client's half of a stream: requests to numbered messages, and messages to answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+
+from embedge.errors import EmbedgeError, InvalidInput, Overloaded, from_status
+from embedge.request import Reply, Request
+from embedge.v1 import embedge_pb2 as pb
+from embedge.wire.convert import reply_from_proto, request_to_proto
+
+__all__ = ["Answer", "Feed", "answer", "measured"]
+
+Answer = tuple[int, "Reply | EmbedgeError"]
+
+
+class Feed:
+    """The messages of a stream. What the caller's requests raise ends the stream, and is raised by `check`.
+
+    gRPC takes the messages in a thread of its own and would hide the error behind a status.
+    """
+
+    def __init__(self, model: str, max_message_bytes: int) -> None:
+        self._model = model
+        self._max_message_bytes = max_message_bytes
+        self._error: Exception | None = None
+
+    def messages(self, requests: Iterable[Request]) -> Iterator[pb.EmbedStreamRequest]:
+        """Yield the message of each request."""
+        try:
+            for number, request in enumerate(requests):
+                yield self._message(number, request)
+        except Exception as error:
+            self._error = error
+
+    async def async_messages(self, requests: AsyncIterable[Request]) -> AsyncIterator[pb.EmbedStreamRequest]:
+        """Yield the message of each request."""
+        number = 0
+        try:
+            async for request in requests:
+                yield self._message(number, request)
+                number += 1
+        except Exception as error:
+            self._error = error
+
+    def check(self) -> None:
+        """Raise what the requests raised."""
+        if self._error is not None:
+            raise self._error
+
+    def _message(self, number: int, request: Request) -> pb.EmbedStreamRequest:
+        left = None if request.deadline is None else max(1, round((request.deadline - time.monotonic()) * 1e3))
+        body = measured(request_to_proto(self._model, request), self._max_message_bytes)
+        return pb.EmbedStreamRequest(id=number, request=body, timeout_ms=left)
+
+
+def answer(message: pb.EmbedStreamReply) -> Answer:
+    """Return the number of the request, and its reply or error."""
+    if message.WhichOneof("result") == "reply":
+        return message.id, reply_from_proto(message.reply)
+    error = from_status(message.error.status, message.error.message)
+    if isinstance(error, Overloaded):
+        error.retry_after = message.error.retry_after_ms / 1e3
+    return message.id, error
+
+
+def measured(message: pb.EmbedRequest, limit: int) -> pb.EmbedRequest:
+    """Return the message. Raises InvalidInput if it has more bytes than `limit`."""
+    size = message.ByteSize()
+    if size > limit:
+        raise InvalidInput(
+            f"the request makes a message of {size:,} bytes, the limit is {limit:,}; send less at a time, or raise "
+            "max_message_bytes here and --max-message-bytes at the server"
+        )
+    return message
