@@ -8,10 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial as bind
+from importlib.util import find_spec
 from typing import Any
 
 from embedge.commands.lines import Chunk
 from embedge.commands.partial import Fault, Result, Row
+from embedge.errors import Unavailable
 from embedge.outputs import Vectors
 from embedge.request import Reply, Request
 
@@ -70,6 +72,8 @@ def _model(name: str, server: str | None) -> Iterator[Run]:
 
         with Embedder.open(name) as embedder:
             yield embedder.run
+    elif find_spec("grpc") is None:
+        raise Unavailable("--server needs grpc, which is not installed; pip install 'embedge[client]'")
     else:
         from embedge.client import Client
 

@@ -80,7 +80,7 @@ class Partial:
             if not resume:
                 raise InvalidInput(f"{path} holds an interrupted run; go on with --resume, or remove it")
             self.state = self._load(settings)
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True)
         self._digest = sha256()
         self._files = {name: self._reopen(name) for name in _FILES}
 

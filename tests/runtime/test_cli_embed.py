@@ -1,0 +1,275 @@
+"""`embedge embed`: every format, bad lines, and a run that is interrupted and goes on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+import embedge
+from embedge.cli import _run
+from embedge.commands import job as jobs
+from embedge.outputs import Vectors
+from embedge.request import Reply, Request
+from tests.tiny import tiny_bundle, words
+
+TEXTS = [words(1 + number % 9, seed=number) for number in range(40)]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("engines") / "tiny" / "1")
+
+
+@pytest.fixture(scope="module")
+def vectors(bundle: Path) -> np.ndarray:
+    with embedge.Embedder.open(bundle) as embedder:
+        return embedder.embed(TEXTS)
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> Path:
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def run(*args: object) -> int:
+    return _run(["embed", *map(str, args)])
+
+
+def jsonl(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_text_to_npy(tmp_path: Path, bundle: Path, vectors: np.ndarray) -> None:
+    out = tmp_path / "out.npy"
+    assert run(bundle, write_lines(tmp_path / "in.txt", TEXTS), "-o", out, "--chunk", 7) == 0
+    np.testing.assert_allclose(np.load(out), vectors, atol=1e-6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.npy"]
+
+
+def test_jsonl_to_jsonl_keeps_ids(tmp_path: Path, bundle: Path, vectors: np.ndarray) -> None:
+    lines = [json.dumps({"id": f"doc-{n}", "text": text, "more": n}) for n, text in enumerate(TEXTS)]
+    out = tmp_path / "out.jsonl"
+    assert run(bundle, write_lines(tmp_path / "in.jsonl", lines), "-o", out) == 0
+    rows = jsonl(out)
+    assert [row["id"] for row in rows] == [f"doc-{n}" for n in range(len(TEXTS))]
+    np.testing.assert_allclose(np.float32([row["vector"] for row in rows]), vectors, atol=1e-6)
+
+
+def test_parquet_with_int8_scales(tmp_path: Path, bundle: Path, vectors: np.ndarray) -> None:
+    out = tmp_path / "out.parquet"
+    assert run(bundle, write_lines(tmp_path / "in.txt", TEXTS), "-o", out, "--dtype", "int8") == 0
+    table = parquet.read_table(out).to_pydict()
+    near = np.float32(table["vector"]) * np.float32(table["scale"])[:, None]
+    np.testing.assert_allclose(near, vectors, atol=0.01)
+
+
+def test_bad_lines_are_listed_and_the_others_come_out(tmp_path: Path, bundle: Path, vectors: np.ndarray) -> None:
+    source = tmp_path / "in.txt"
+    good = [text.encode() + b"\n" for text in TEXTS]
+    source.write_bytes(b"".join([*good[:3], b"\xff\xfe bad\n", *good[3:5], b"   \n", *good[5:]]))
+    out = tmp_path / "out.npy"
+    assert run(bundle, source, "-o", out, "--chunk", 4) == 1
+    rows = np.load(out)
+    assert rows.shape == (len(TEXTS) + 2, vectors.shape[1])
+    assert not rows[[3, 6]].any()
+    np.testing.assert_allclose(np.delete(rows, [3, 6], axis=0), vectors, atol=1e-6)
+    faults = jsonl(tmp_path / "out.npy.errors.jsonl")
+    assert [fault["line"] for fault in faults] == [4, 7]
+    assert "UTF-8" in faults[0]["error"]
+    assert "empty" in faults[1]["error"]
+
+
+def test_bad_json_lines(tmp_path: Path, bundle: Path) -> None:
+    lines = ['"a cat"', "{", '{"title": "no text"}', '{"text": "a dog"}', "7"]
+    out = tmp_path / "out.jsonl"
+    assert run(bundle, write_lines(tmp_path / "in.jsonl", lines), "-o", out) == 1
+    assert [row["line"] for row in jsonl(out)] == [1, 4]
+    assert [fault["line"] for fault in jsonl(tmp_path / "out.jsonl.errors.jsonl")] == [2, 3, 5]
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.jsonl", "out.parquet"])
+def test_every_line_bad(tmp_path: Path, bundle: Path, name: str) -> None:
+    assert run(bundle, write_lines(tmp_path / "in.txt", ["", " "]), "-o", tmp_path / name) == 1
+    assert len(jsonl(tmp_path / f"{name}.errors.jsonl")) == 2
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.jsonl", "out.parquet"])
+def test_empty_input_is_an_empty_file(tmp_path: Path, bundle: Path, name: str) -> None:
+    assert run(bundle, write_lines(tmp_path / "in.txt", []), "-o", tmp_path / name) == 0
+    assert (tmp_path / name).is_file()
+
+
+NUMBERED = [f"{number} {text}" for number, text in enumerate(TEXTS)]
+
+
+class Exact:
+    """Stands for a model whose numbers depend on the text only, and that is interrupted at one of `NUMBERED`."""
+
+    def __init__(self, stop: int | None = None) -> None:
+        self.stop = stop
+        self.seen: list[str] = []
+
+    def __call__(self, request: Request) -> Reply:
+        if self.stop is not None and int(str(request.items[0]).split()[0]) >= self.stop:
+            raise KeyboardInterrupt
+        self.seen += [str(item) for item in request.items]
+        values = np.float32([[len(str(item)), hash(str(item)) % 97] for item in request.items])
+        tokens = np.ones(len(values), np.int32)
+        return Reply(model="exact", version="1", tower="t", outputs={"d": Vectors(values, "exact")}, tokens=tokens)
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exact]]:
+    """Put the models of the list in the place of the one that would be opened, one after the other."""
+    queue: list[Exact] = []
+
+    class Opened:
+        def __init__(self, *_: object) -> None:
+            self.model = queue.pop(0)
+
+        def __enter__(self) -> Exact:
+            return self.model
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(jobs, "_model", Opened)
+    yield queue
+    assert not queue
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.jsonl", "out.parquet"])
+@pytest.mark.parametrize("stop", [0, 5, 20])
+def test_interrupted_run_goes_on_to_the_same_file(tmp_path: Path, exact: list[Exact], name: str, stop: int) -> None:
+    source = write_lines(tmp_path / "in.txt", NUMBERED)
+    whole, first, second = Exact(), Exact(stop), Exact()
+    exact += [whole, first, second]
+    assert run("exact", source, "-o", tmp_path / f"whole-{name}", "--chunk", 5) == 0
+    assert run("exact", source, "-o", tmp_path / name, "--chunk", 5) == 130
+    assert not (tmp_path / name).exists()
+    assert run("exact", source, "-o", tmp_path / name, "--chunk", 5, "--resume") == 0
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+    assert sorted(second.seen) == sorted(NUMBERED[stop:])
+    assert not (tmp_path / f"{name}.partial").exists()
+
+
+def test_what_a_dying_process_wrote_last_is_cut_off(tmp_path: Path, exact: list[Exact]) -> None:
+    source = write_lines(tmp_path / "in.txt", NUMBERED)
+    exact += [Exact(), Exact(15), Exact()]
+    assert run("exact", source, "-o", tmp_path / "whole.npy", "--chunk", 5) == 0
+    assert run("exact", source, "-o", tmp_path / "out.npy", "--chunk", 5) == 130
+    for file in ("vectors", "rows"):
+        with (tmp_path / "out.npy.partial" / file).open("ab") as partial:
+            partial.write(b"half a row")
+    assert run("exact", source, "-o", tmp_path / "out.npy", "--chunk", 5, "--resume") == 0
+    assert (tmp_path / "out.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def interrupted(tmp_path: Path, exact: list[Exact]) -> tuple[Path, Path]:
+    source, out = write_lines(tmp_path / "in.txt", NUMBERED), tmp_path / "out.npy"
+    exact += [Exact(15), Exact()]
+    assert run("exact", source, "-o", out, "--chunk", 5) == 130
+    return source, out
+
+
+def test_interrupted_run_is_not_overwritten(
+    tmp_path: Path, exact: list[Exact], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = interrupted(tmp_path, exact)
+    capsys.readouterr()
+    assert run("exact", source, "-o", out, "--chunk", 5) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_resume_refuses_other_options(tmp_path: Path, exact: list[Exact], capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = interrupted(tmp_path, exact)
+    capsys.readouterr()
+    assert run("exact", source, "-o", out, "--chunk", 5, "--dim", 1, "--resume") == 2
+    assert "had dim 'None', this one '1'" in capsys.readouterr().err
+
+
+def test_resume_refuses_another_input(tmp_path: Path, exact: list[Exact], capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = interrupted(tmp_path, exact)
+    write_lines(source, ["something else", *NUMBERED[1:]])
+    assert run("exact", source, "-o", out, "--chunk", 5, "--resume") == 2
+    assert "not those of the interrupted run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["-o", "out.csv"], ".jsonl or .npy or .parquet"),
+        (["-o", "out.npy", "--dtype", "int8"], "scale"),
+        (["-o", "out.npy", "--dim", "99"], "dim 99"),
+        (["-o", "out.npy", "--prompt", "nope"], "nope"),
+        (["-o", "out.npy", "--dtype", "float7"], "float7"),
+        (["-o", "out.npy", "--tower", "nope"], "nope"),
+        (["-o", "missing/out.npy"], "missing"),
+    ],
+)
+def test_user_errors_are_one_line(
+    tmp_path: Path,
+    bundle: Path,
+    args: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(bundle, write_lines(tmp_path / "in.txt", TEXTS), *args) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("embedge: ")]
+    assert len(lines) == 1
+    assert told in lines[0]
+
+
+def test_missing_input_is_one_line(tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(bundle, tmp_path / "nowhere.txt", "-o", tmp_path / "out.npy") == 2
+    assert capsys.readouterr().err == f"embedge: {tmp_path / 'nowhere.txt'}: No such file or directory\n"
+
+
+def test_stdin_to_stdout(bundle: Path, vectors: np.ndarray) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "embedge.cli", "embed", str(bundle)],
+        input="\n".join([*TEXTS, "", ""]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"line {len(TEXTS) + 1}: ")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    np.testing.assert_allclose(np.float32([row["vector"] for row in rows]), vectors, atol=1e-6)
+
+
+def test_reader_that_goes_away_is_no_traceback(tmp_path: Path, bundle: Path) -> None:
+    source = write_lines(tmp_path / "in.txt", TEXTS * 50)
+    with subprocess.Popen(
+        [sys.executable, "-m", "embedge.cli", "embed", str(bundle), str(source), "--chunk", "8"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == 1
+        assert process.stderr.read() == b""
+
+
+def test_model_that_changes_in_mid_run_is_refused(tmp_path: Path, exact: list[Exact]) -> None:
+    source, out = interrupted(tmp_path, exact)
+    exact[0].__class__ = type("Other", (Exact,), {"__call__": _other_space})
+    assert run("exact", source, "-o", out, "--chunk", 5, "--resume") == 2
+
+
+def _other_space(self: Exact, request: Request) -> Reply:
+    reply = Exact.__call__(self, request)
+    values = reply.outputs["d"].values
+    return Reply(model="x", version="1", tower="t", outputs={"d": Vectors(values, "other")}, tokens=reply.tokens)

@@ -1,0 +1,115 @@
+"""Public names are pinned: a change here is a change for users, and belongs into CHANGELOG.md."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+import embedge
+from embedge import errors, manifest
+
+NAMES = {
+    "AsyncClient",
+    "AsyncEmbedder",
+    "BackendError",
+    "Bundle",
+    "BundleError",
+    "Client",
+    "DeadlineExceeded",
+    "Embedder",
+    "EmbedgeError",
+    "InvalidInput",
+    "NotFound",
+    "Overloaded",
+    "Reply",
+    "Repository",
+    "Request",
+    "RuntimeConfig",
+    "Timings",
+    "Unauthenticated",
+    "Unavailable",
+    "Vectors",
+    "__version__",
+}
+
+# Exception, gRPC status, HTTP status: design section 7.
+ERRORS = {
+    "BackendError": ("INTERNAL", 500),
+    "BundleError": ("FAILED_PRECONDITION", 500),
+    "DeadlineExceeded": ("DEADLINE_EXCEEDED", 504),
+    "InvalidInput": ("INVALID_ARGUMENT", 422),
+    "NotFound": ("NOT_FOUND", 404),
+    "Overloaded": ("RESOURCE_EXHAUSTED", 429),
+    "Unauthenticated": ("UNAUTHENTICATED", 401),
+    "Unavailable": ("UNAVAILABLE", 503),
+}
+
+MANIFEST_NAMES = {
+    "FILE_NAME",
+    "FORMAT",
+    "Buckets",
+    "Certificate",
+    "Figure",
+    "Graph",
+    "Manifest",
+    "Output",
+    "Part",
+    "Provenance",
+    "Space",
+    "TensorSpec",
+    "TextPrepare",
+    "Tower",
+    "decode",
+    "encode",
+}
+
+# What the two sides of the wire have in common, so that code moves from one to the other.
+EMBED_OPTIONS = ["tower", "output", "dim", "dtype", "prompt", "truncate", "timeout", "priority"]
+
+
+def test_public_names() -> None:
+    assert set(embedge.__all__) == NAMES
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_public_name_is_there(name: str) -> None:
+    assert getattr(embedge, name) is not None
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Embeder'"):
+        embedge.Embeder  # noqa: B018 - the access is the test
+
+
+@pytest.mark.parametrize("name", sorted(ERRORS))
+def test_error_carries_its_status(name: str) -> None:
+    cls = getattr(errors, name)
+    assert (cls.grpc, cls.http) == ERRORS[name]
+    assert issubclass(cls, errors.EmbedgeError)
+    assert type(errors.from_status(cls.grpc, "text")) is cls
+
+
+def test_no_error_is_missing_from_the_table() -> None:
+    found = {name for name, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, errors.EmbedgeError)}
+    assert found - {"EmbedgeError"} == set(ERRORS)
+
+
+def test_manifest_names_and_format() -> None:
+    assert set(manifest.__all__) == MANIFEST_NAMES
+    assert manifest.FORMAT == 1
+
+
+@pytest.mark.parametrize("name", ["Embedder", "AsyncEmbedder", "Client", "AsyncClient"])
+def test_embed_takes_the_same_options_everywhere(name: str) -> None:
+    assert set(options(getattr(embedge, name).embed)) == set(EMBED_OPTIONS)
+
+
+def options(method: object) -> list[str]:
+    """Return a method's keyword options; `**options: Unpack[Options]` counts as the fields of Options."""
+    parameters = inspect.signature(method).parameters.values()  # type: ignore[arg-type]
+    named = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        named += importlib.import_module("embedge.request").Options.__annotations__
+    return named
