@@ -43,7 +43,7 @@ class Bundle:
         return bundle
 
     def file(self, name: str) -> Path:
-        """Return the path of a file that the manifest names. Raises BundleError if it leaves the bundle or is missing."""
+        """Return the path of a file that the manifest names. Raises BundleError if it is outside or missing."""
         pure = PurePosixPath(name)
         path = self.path / pure
         leaves = pure.is_absolute() or ".." in pure.parts or not path.resolve().is_relative_to(self.path.resolve())

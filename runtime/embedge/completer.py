@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from embedge.batch import Batch
 from embedge.errors import BackendError
+from embedge.fairqueue import Entry
 from embedge.lane import Outcome
-from embedge.scheduler import Entry, Scheduler
+from embedge.scheduler import Scheduler
 from embedge.task import Task
 
 __all__ = ["Completer"]

@@ -23,7 +23,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_text_bytes: longest text accepted at all, in UTF-8 bytes; the model's own limit in tokens comes after it.
     max_wait_us: how long a free lane may wait for company, in microseconds.
     prepare_threads: threads that turn raw parts into arrays.
-    warm_up: run every bucket once at start, so that the first caller does not pay for it.
+    warm_up_seconds: time for measuring the cost table at start; 0: measure nothing, learn as batches run.
     """
 
     backend: str = "auto"
@@ -36,4 +36,4 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_text_bytes: _Positive = 4 << 20
     max_wait_us: Annotated[int, msgspec.Meta(ge=0)] = 0
     prepare_threads: _Positive = 2
-    warm_up: bool = True
+    warm_up_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0

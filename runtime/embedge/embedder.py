@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,28 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge import backends, outputs
-from embedge.batch import Batch, Limits, layout
+from embedge.batch import Limits
 from embedge.bundle import Bundle
 from embedge.completer import Completer
 from embedge.config import RuntimeConfig
 from embedge.cost import CostTable
-from embedge.errors import BackendError, DeadlineExceeded, EmbedgeError, InvalidInput, NotFound, Unavailable
+from embedge.crew import Crew
+from embedge.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
 from embedge.inputs.items import ItemInput
-from embedge.lane import Lane, Program
 from embedge.manifest import Manifest
+from embedge.preparer import Preparer
 from embedge.request import Item, Options, Reply, Request, ask
-from embedge.scheduler import Entry, Scheduler
+from embedge.scheduler import Scheduler
+from embedge.slots import Slots
 from embedge.task import Task
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["AsyncEmbedder", "Embedder"]
-
-log = logging.getLogger("embedge")
-
-# Items prepared between two looks at the queue: large calls enter it piece by piece, so small ones are not held up.
-_CHUNK = 256
 
 
 class Embedder:
@@ -49,26 +43,29 @@ class Embedder:
         self.bundle = bundle
         self.config = config or RuntimeConfig()
         self._backend, self.backend_reason = backends.choose(self.config.backend)
-        self.cost = CostTable()
         self._inputs = {
             name: ItemInput(bundle, name, max_text_bytes=self.config.max_text_bytes) for name in self.manifest.towers
         }
-        lanes, self.threads = _slots(self.config)
+        self._crew = Crew(
+            bundle, self._backend, self.config, {name: each.probe() for name, each in self._inputs.items()}
+        )
         self._scheduler = Scheduler(
             self.cost,
             Limits(self.config.max_batch, self.config.token_budget),
             max_items=self.config.max_queue_items,
             max_seconds=self.config.max_queue_seconds,
             max_wait=self.config.max_wait_us / 1e6,
-            lanes=lanes,
+            lanes=self.slots.lanes,
         )
         self._listeners: list[Callable[[bool], None]] = []
-        self._changed = threading.Condition()  # owned by whoever reports or waits for a change of a lane
         self._closed = False
-        self._preparers = ThreadPoolExecutor(self.config.prepare_threads, thread_name_prefix="embedge-prepare")
+        self._preparer = Preparer(self._inputs, self._scheduler, threads=self.config.prepare_threads)
         self._completer = Completer(self._scheduler)
-        self._lanes = [self._lane(number) for number in range(lanes)]
-        self._start()
+        try:
+            self._crew.start(self._scheduler.take, self._completer.deliver, self._lane_changed)
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open(cls, path: str | Path, *, config: RuntimeConfig | None = None) -> Embedder:
@@ -98,7 +95,17 @@ class Embedder:
     @property
     def serving(self) -> bool:
         """Whether a lane is alive and calls are admitted."""
-        return not self._closed and any(lane.alive for lane in self._lanes)
+        return not self._closed and self._crew.alive
+
+    @property
+    def slots(self) -> Slots:
+        """How many lanes run, how many compute threads each has, and why."""
+        return self._crew.slots
+
+    @property
+    def cost(self) -> CostTable:
+        """What batches cost here, as measured and learned."""
+        return self._crew.cost
 
     def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> NDArray[np.generic]:
         """Return the vectors of the items, (n, dim), row i of item i.
@@ -112,7 +119,7 @@ class Embedder:
         """Embed and wait. Bad items are in the reply's `errors`; an error of the whole request is raised."""
         task = self._admit(request)
         try:
-            self._prepare_all(task)
+            self._preparer.now(task)
             return task.future.result(None if request.deadline is None else request.deadline - time.monotonic())
         except FutureTimeout as error:
             raise DeadlineExceeded("the deadline passed while the items were computed; allow more time") from error
@@ -125,7 +132,8 @@ class Embedder:
         Raises what is wrong with the request as a whole; the rest comes through the future.
         """
         task = self._admit(request)
-        self._prepare_later(task, 0)
+        if request.items:
+            self._preparer.later(task)
         return task.future
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -137,10 +145,9 @@ class Embedder:
         if self._closed:
             return
         self._closed = True
-        self._preparers.shutdown(wait=False, cancel_futures=True)
+        self._preparer.close()
         self._scheduler.stop()
-        for lane in self._lanes:
-            lane.join()
+        self._crew.join()
         self._completer.close()
 
     def __enter__(self) -> Embedder:
@@ -155,7 +162,7 @@ class Embedder:
         listener(self.serving)
 
     def stats(self) -> dict[str, float]:
-        """Return what waits and runs now: items, predicted seconds, batches running, calls inside."""
+        """Return what waits and runs now, and what was counted since the start; see `Scheduler.stats`."""
         return self._scheduler.stats()
 
     def _admit(self, request: Request) -> Task:
@@ -189,89 +196,14 @@ class Embedder:
     def _abandon(self, task: Task) -> None:
         self._scheduler.drop(task, Unavailable("the caller left"))
 
-    def _prepare_all(self, task: Task) -> None:
-        for start in range(0, len(task.request.items), _CHUNK):
-            self._prepare(task, start)
-
-    def _prepare_later(self, task: Task, start: int) -> None:
-        """Prepare chunk after chunk; each goes to the end of the line, so that calls take turns."""
-        if start < len(task.request.items) and not task.future.done():
-            self._preparers.submit(self._prepare, task, start).add_done_callback(
-                lambda _: self._prepare_later(task, start + _CHUNK)
-            )
-
-    def _prepare(self, task: Task, start: int) -> None:
-        began = time.monotonic()
-        try:
-            inputs = self._inputs[task.tower]
-            rows = inputs.prepare(task.request.items[start : start + _CHUNK], task.request)
-            entries = [
-                Entry(task, start + place, row, inputs.length(row))
-                for place, row in enumerate(rows)
-                if not isinstance(row, EmbedgeError)
-            ]
-            errors = {start + place: row for place, row in enumerate(rows) if isinstance(row, EmbedgeError)}
-        except Exception as error:  # a fault of ours, not of the caller's: the waiter is told, the log has the rest
-            log.exception("preparing items %d and on failed", start)
-            failure = error if isinstance(error, EmbedgeError) else BackendError("the items could not be prepared")
-            task.fail(failure)
-            self._scheduler.drop(task, failure)
-            return
-        task.prepared(time.monotonic() - began, entries)
-        self._scheduler.push(task, entries, skipped=len(errors))
-        task.fail_items(errors)
-
-    def _lane(self, number: int) -> Lane:
-        towers = self.manifest.towers
-        return Lane(
-            f"{self.name}-{number}",
-            open_program=self._open_program,
-            layouts={name: layout(self.manifest, tower) for name, tower in towers.items()},
-            probes=[self._probe(name) for name in towers],
-            take=self._scheduler.take,
-            deliver=self._completer.deliver,
-            changed=self._lane_changed,
-        )
-
-    def _open_program(self) -> Program:
-        names = {step for tower in self.manifest.towers.values() for step in tower.steps}
-        opened = {name: self._backend.open(self.bundle.graph(name), threads=self.threads) for name in names}
-        return Program(self.manifest, opened)
-
-    def _probe(self, tower: str) -> Batch:
-        """Return a batch of two short items, with which a lane tests itself."""
-        rows = self._inputs[tower].prepare(["a", "a longer probe"], Request(items=(), truncate=True))
-        good = [row for row in rows if not isinstance(row, EmbedgeError)]
-        return Batch(tower, good, [self._inputs[tower].length(row) for row in good])
-
-    def _start(self) -> None:
-        """Start the lanes and wait until all are alive; the first that cannot open ends it all."""
-        for lane in self._lanes:
-            lane.start()
-        with self._changed:
-            self._changed.wait_for(lambda: all(lane.alive or lane.error for lane in self._lanes))
-        broken = next((lane.error for lane in self._lanes if lane.error is not None), None)
-        if broken is not None:
-            self.close()
-            raise broken if isinstance(broken, EmbedgeError) else BackendError(f"the lane cannot run: {broken}")
-
-    def _lane_changed(self, lane: Lane) -> None:
-        """Hear from a lane's thread that it is alive, or broken and about to be rebuilt."""
-        if any(each.alive for each in self._lanes):
+    def _lane_changed(self) -> None:
+        """Hear from a lane's thread that a lane came alive, or broke and is about to be rebuilt."""
+        if self._crew.alive:
             self._scheduler.refuse(None)
         else:
             self._scheduler.refuse(Unavailable("no lane is alive; one is being rebuilt, try again soon"), drop=True)
         for listener in self._listeners:
             listener(self.serving)
-        with self._changed:
-            self._changed.notify_all()
-
-
-def _slots(config: RuntimeConfig) -> tuple[int, int]:
-    """Return how many lanes, and how many compute threads each has."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    lanes = config.lanes or 1
-    return lanes, config.threads or max(1, cores // lanes)
 
 
 class AsyncEmbedder:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embedge.backends import Arrays, Session
-from embedge.batch import Batch, Layout, pad
+from embedge.batch import Batch
 from embedge.manifest import Manifest
 
 __all__ = ["Lane", "Outcome", "Program"]
@@ -67,8 +67,9 @@ class Program:
 class Lane:
     """A thread that takes batches, runs them and delivers what came of them.
 
-    open_program: opens fresh sessions; called in the lane's thread. probes: a small batch per tower for the self-test.
-    changed: told of every change of `alive`, from the lane's thread.
+    open_program, compute: open fresh sessions, and run a batch through them. probes: a small batch per tower for the
+    self-test. warm_up: is given a way to run batches, once, before the lane is alive. take, deliver: where batches come
+    from and outcomes go. changed: hears of every change of `alive`. All are called in the lane's thread.
     """
 
     def __init__(
@@ -76,8 +77,9 @@ class Lane:
         name: str,
         *,
         open_program: Callable[[], Program],
-        layouts: dict[str, Layout],
+        compute: Callable[[Program, Batch], Arrays],
         probes: list[Batch],
+        warm_up: Callable[[Callable[[Batch], Arrays]], None],
         take: Callable[[], Batch | None],
         deliver: Callable[[Batch, Outcome], None],
         changed: Callable[[Lane], None],
@@ -86,8 +88,9 @@ class Lane:
         self.alive = False
         self.error: Exception | None = None
         self._open_program = open_program
-        self._layouts = layouts
+        self._compute = compute
         self._probes = probes
+        self._warm_up: Callable[[Callable[[Batch], Arrays]], None] | None = warm_up
         self._take = take
         self._deliver = deliver
         self._changed = changed
@@ -112,6 +115,7 @@ class Lane:
             try:
                 program = self._open_program()
                 self._self_test(program)
+                self._warm(program)
                 self._set(alive=True, error=None)
                 while (batch := self._take()) is not None:
                     self._run(program, batch)
@@ -141,9 +145,6 @@ class Lane:
         else:
             self._deliver(batch, Outcome(arrays, seconds=time.perf_counter() - start))
 
-    def _compute(self, program: Program, batch: Batch) -> Arrays:
-        return program.run(batch.tower, pad(batch.rows, batch.lengths, self._layouts[batch.tower]))
-
     def _one_by_one(self, program: Program, batch: Batch) -> Outcome:
         """Run each row alone, so that a row which no batch survives fails by itself."""
         good: dict[int, Arrays] = {}
@@ -164,6 +165,11 @@ class Lane:
             for name, array in self._compute(program, probe).items():
                 if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
                     raise ArithmeticError(f"self-test: output {name} is not finite")
+
+    def _warm(self, program: Program) -> None:
+        if self._warm_up is not None:
+            self._warm_up(lambda batch: self._compute(program, batch))
+            self._warm_up = None  # a rebuilt lane costs what it cost before
 
     def _set(self, *, alive: bool, error: Exception | None) -> None:
         self.alive, self.error = alive, error

@@ -23,7 +23,7 @@ class Repository:
     def open(
         cls, root: str | Path, *, config: RuntimeConfig | None = None, models: Sequence[str] | None = None
     ) -> Repository:
-        """Open every model in `root`, or those named. `root` may also be one model or one bundle. Raises BundleError."""
+        """Open every model in `root`, or those named; `root` may be one model or bundle, too. Raises BundleError."""
         found = scan(Path(root))
         for name in models or ():
             if name not in found:

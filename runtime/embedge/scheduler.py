@@ -1,70 +1,28 @@
-"""The scheduler: admission, the queue, and the choice of what runs next. No threads of its own; the clock is injected.
-
-A call brings entries; lanes take batches of them. Order is fair between calls: an entry's tag is the virtual time
-at which its call's share of the machine would have reached it, so a large call interleaves with small ones. The
-entry with the smallest tag (the oldest) anchors the next batch and is always in it. Virtual time grows with every
-batch and new tags are never before it, so every waiting entry becomes the oldest after finitely many batches.
-"""
+"""The scheduler: who is let in, what runs next, what is dropped. No threads of its own; the clock is injected."""
 
 from __future__ import annotations
 
 import heapq
+import itertools
 import threading
 import time
-from abc import ABC, abstractmethod
-from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Callable, Sequence
 
-from embedge.batch import Batch, Limits, Row, form_batch
+from embedge.batch import Batch, Limits
 from embedge.cost import CostTable
 from embedge.errors import DeadlineExceeded, EmbedgeError, Overloaded, Unavailable
-from embedge.request import Priority
+from embedge.fairqueue import FOREVER, Call, Entry, FairQueue
 
-__all__ = ["Call", "Entry", "Scheduler"]
+__all__ = ["Scheduler"]
 
-# How much slower a bulk call moves through virtual time than an interactive one.
-_BULK_WEIGHT = 8.0
-_FOREVER = float("inf")
-
-Waiting = tuple[int, int, "Entry"]
-
-
-class Call(ABC):
-    """One request's way through the queue.
-
-    The fields after `priority` belong to the scheduler and change only under its lock.
-    """
-
-    def __init__(self, tower: str, *, deadline: float | None, priority: Priority) -> None:
-        self.tower = tower
-        self.deadline = _FOREVER if deadline is None else deadline
-        self.priority = priority
-        self.next_tag = 0.0
-        self.owed = 0
-        self.waiting: set[Entry] = set()
-        self.dropped: EmbedgeError | None = None
-
-    @abstractmethod
-    def failed(self, entries: Sequence[Entry], error: EmbedgeError) -> None:
-        """Hear of entries that will never run. Called outside the scheduler's lock, once for each entry."""
-
-
-class Entry:
-    """One item of a call that waits for a lane."""
-
-    __slots__ = ("call", "index", "length", "pushed", "row", "seconds", "sequence", "tag")
-
-    def __init__(self, call: Call, index: int, row: Row, length: int) -> None:
-        self.call = call
-        self.index = index
-        self.row = row
-        self.length = length
-        self.pushed = self.seconds = self.tag = 0.0
-        self.sequence = 0
+# How fast the observed speed-up of batches is followed.
+_LEARNING_RATE = 0.1
+_COUNTED = ("calls", "refused", "expired", "batches", "items", "tokens", "padded_tokens")
 
 
 class Scheduler:
-    """Bounded, fair, and never blocking but in `take` and `drain`. Safe to call from any thread."""
+    """Bounded, fair, and blocking in `take` and `drain` only. Safe to call from any thread."""
 
     def __init__(
         self,
@@ -84,61 +42,55 @@ class Scheduler:
         self._max_wait = max_wait
         self._lanes = lanes
         self._clock = clock
-        # Guards every field below. Held by callers for a few microseconds a call, never while anything else is waited for.
+        # Guards every field below. Held by callers for microseconds, and never while something else is waited for.
         self._changed = threading.Condition()
-        self._by_length: dict[str, list[Waiting]] = {}
-        self._by_tag: dict[Priority, list[tuple[float, int, Entry]]] = {"interactive": [], "bulk": []}
+        self._queue = FairQueue()
         self._deadlines: list[tuple[float, int, Call]] = []
+        self._order = itertools.count()  # settles ties the same way every time
         self._active: set[Call] = set()
-        self._sequence = 0
         self._items = 0
         self._seconds = 0.0
         self._running = 0
-        self._now = 0.0
-        self._last: Priority = "interactive"
+        self._speedup = 1.0
+        self._counts = dict.fromkeys(_COUNTED, 0)
         self._refusal: EmbedgeError | None = None
         self._stopped = False
+        # The last batches: (formed, rows, width, real tokens, items that then waited); read by whoever draws them.
+        self.recent: deque[tuple[float, int, int, int, int]] = deque(maxlen=4096)
 
     def admit(self, call: Call, items: int, tokens: int) -> None:
-        """Let a call of `items` items and about `tokens` tokens in, or raise Overloaded, Unavailable, DeadlineExceeded."""
+        """Let in a call of `items` items and about `tokens` tokens, or raise what stands against it.
+
+        Raises Overloaded (with retry-after), Unavailable, DeadlineExceeded.
+        """
         with self._changed:
-            if self._refusal is not None:
-                raise self._refusal
-            now = self._clock()
-            if now >= call.deadline:
-                raise DeadlineExceeded("the deadline had passed before the call came in; allow more time")
-            work = items * self._cost.seconds(1, max(1, tokens // max(1, items)))
-            backlog = self._seconds / self._lanes
-            if self._items + items > self._max_items:
-                raise Overloaded(
-                    f"the queue holds {self._items:,} of at most {self._max_items:,} items (max_queue_items) "
-                    f"and {items:,} more do not fit; come back in {backlog:.1f} s or send fewer",
-                    retry_after=backlog,
-                )
-            if self._items and backlog > self._max_seconds:
-                raise Overloaded(f"{backlog:.1f} s of work are waiting; come back later", retry_after=backlog)
-            wait = min(backlog, len(self._active) * work) + work / self._lanes
-            if now + wait > call.deadline and self._items:
-                raise Overloaded(
-                    f"about {wait:.2f} s are needed and the deadline leaves {call.deadline - now:.2f} s; "
-                    "come back later or allow more time",
-                    retry_after=backlog,
-                )
-            call.owed = items
+            each = self._cost.seconds(1, max(1, tokens // items))
+            try:
+                self._consider(call, items, items * each)
+            except EmbedgeError:
+                self._counts["refused"] += 1
+                raise
+            self._counts["calls"] += 1
+            call.owed, call.each = items, each
             self._items += items
+            self._seconds += items * each
             self._active.add(call)
             self._watch(call)
 
     def push(self, call: Call, entries: Sequence[Entry], *, skipped: int = 0) -> None:
         """Queue prepared entries of an admitted call; `skipped` more of its items will not come."""
+        now = self._clock()
         with self._changed:
-            if call.dropped is None:
-                self._settle(call, skipped)
-                for entry in entries:
-                    self._insert(entry)
-                self._changed.notify(len(entries))
+            if call.dropped is not None:
                 return
-        call.failed(entries, call.dropped)
+            for entry in entries:
+                entry.pushed = now
+                entry.seconds = self._cost.seconds(1, entry.length)
+                self._seconds += entry.seconds - call.each
+                self._queue.push(entry)
+            call.owed -= len(entries)
+            self._skip(call, skipped)
+            self._changed.notify(len(entries))
 
     def take(self) -> Batch | None:
         """Wait for work and return the next batch; None when the scheduler has stopped."""
@@ -149,17 +101,17 @@ class Scheduler:
             with self._changed:
                 if self._stopped:
                     return None
-                if not any(self._by_tag.values()) or wake < _FOREVER:
-                    self._changed.wait(None if wake == _FOREVER else max(0.0, wake - self._clock()))
+                if not self._queue or wake < FOREVER:
+                    self._changed.wait(None if wake == FOREVER else max(0.0, wake - self._clock()))
 
     def poll(self) -> tuple[Batch | None, float]:
         """Return the next batch, or None and the time at which to look again (inf: when something is pushed)."""
+        now = self._clock()
         with self._changed:
-            now = self._clock()
             expired = self._expire(now)
             batch, wake = self._form(now)
-        for call, entries in expired:
-            call.failed(entries, DeadlineExceeded("the deadline passed while the item waited; allow more time"))
+        for call in expired:
+            call.failed(DeadlineExceeded("the deadline passed while the call waited; allow more time"))
         return batch, wake
 
     def done(self, batch: Batch, seconds: float | None) -> None:
@@ -173,9 +125,10 @@ class Scheduler:
     def drop(self, call: Call, error: EmbedgeError) -> None:
         """Take a call's waiting entries out of the queue, and refuse those still to come."""
         with self._changed:
-            entries = self._remove(call, error)
-        if entries:
-            call.failed(entries, error)
+            inside = call in self._active
+            self._remove(call, error)
+        if inside:
+            call.failed(error)
 
     def refuse(self, error: EmbedgeError | None, *, drop: bool = False) -> None:
         """Refuse new calls with `error` (None: admit again); with `drop`, waiting ones get it too."""
@@ -200,110 +153,124 @@ class Scheduler:
             self._changed.notify_all()
 
     def stats(self) -> dict[str, float]:
-        """Return the items and predicted seconds that wait, the batches that run and the calls inside."""
+        """Return what waits and runs now, and what was counted since the start.
+
+        Now: waiting_items, waiting_seconds (of work, on the clock), running_batches, open_calls. Since the start:
+        calls, refused and expired calls, batches, items, tokens and padded_tokens (computed) of the batches.
+        """
         with self._changed:
             return {
-                "items": self._items,
-                "seconds": self._seconds,
-                "running": self._running,
-                "calls": len(self._active),
+                "waiting_items": self._items,
+                "waiting_seconds": self._wall(self._seconds),
+                "running_batches": self._running,
+                "open_calls": len(self._active),
+                **self._counts,
             }
+
+    def _consider(self, call: Call, items: int, work: float) -> None:
+        """Raise what stands against a call of `work` seconds."""
+        if self._refusal is not None:
+            raise self._refusal
+        left = call.deadline - self._clock()
+        if left <= 0:
+            raise DeadlineExceeded("the deadline had passed before the call came in; allow more time")
+        backlog = self._wall(self._seconds)
+        if self._items + items > self._max_items:
+            raise Overloaded(
+                f"{items:,} items do not fit: the queue holds {self._items:,} of at most {self._max_items:,} "
+                f"(max_queue_items); come back in {backlog:.1f} s or send fewer",
+                retry_after=backlog,
+            )
+        if backlog > self._max_seconds:
+            raise Overloaded(
+                f"{backlog:.1f} s of work wait, more than {self._max_seconds:g} (max_queue_seconds); come back later",
+                retry_after=backlog - self._max_seconds,
+            )
+        if self._items and backlog + self._wall(work) > left and (wait := self._wait(work)) > left:
+            raise Overloaded(
+                f"done in about {wait:.2f} s, but the deadline leaves {left:.2f} s; come back later or allow more time",
+                retry_after=wait - left,
+            )
+
+    def _wait(self, work: float) -> float:
+        """Return the seconds in which a new call of `work` seconds is done, about.
+
+        Each call inside gets its share meanwhile: its next entry at least, what it has left at most.
+        """
+        ahead = sum(min(call.left, max(work, call.each)) for call in self._active)
+        return self._wall(ahead + work)
+
+    def _wall(self, work: float) -> float:
+        """Return the seconds on the clock that `work` seconds (of entries one at a time on one lane) take here."""
+        return work / (self._lanes * self._speedup)
 
     def _watch(self, call: Call) -> None:
         """Remember a call's deadline; calls that ended long before theirs are forgotten now and then."""
-        if call.deadline == _FOREVER:
+        if call.deadline == FOREVER:
             return
         if len(self._deadlines) > 2 * len(self._active) + 64:
             self._deadlines = [watched for watched in self._deadlines if watched[2] in self._active]
             heapq.heapify(self._deadlines)
-        self._sequence += 1
-        heapq.heappush(self._deadlines, (call.deadline, self._sequence, call))
-
-    def _insert(self, entry: Entry) -> None:
-        call = entry.call
-        seconds = entry.seconds = self._cost.seconds(1, entry.length)
-        self._sequence += 1
-        entry.sequence = self._sequence
-        entry.pushed = self._clock()
-        entry.tag = call.next_tag = max(call.next_tag, self._now)
-        call.next_tag += seconds * (_BULK_WEIGHT if call.priority == "bulk" else 1.0)
-        call.owed -= 1
-        call.waiting.add(entry)
-        insort(self._by_length.setdefault(call.tower, []), (entry.length, entry.sequence, entry))
-        heapq.heappush(self._by_tag[call.priority], (entry.tag, entry.sequence, entry))
-        self._seconds += seconds
+        heapq.heappush(self._deadlines, (call.deadline, next(self._order), call))
 
     def _form(self, now: float) -> tuple[Batch | None, float]:
-        anchor = self._anchor()
+        anchor = self._queue.anchor()
         if anchor is None:
-            return None, self._deadlines[0][0] if self._deadlines else _FOREVER
-        queue = self._by_length[anchor.call.tower]
-        low, high = self._window(queue, anchor, now)
-        if high - low < self._limits.rows and now < anchor.pushed + self._max_wait:
+            return None, self._deadlines[0][0] if self._deadlines else FOREVER
+        free = max(1, self._lanes - self._running)
+        entries = self._queue.window(anchor, now, self._cost, self._limits, free=free)
+        if len(entries) < self._limits.rows and now < anchor.pushed + self._max_wait:
             return None, anchor.pushed + self._max_wait
-        entries = [entry for _, _, entry in queue[low:high]]
-        del queue[low:high]
+        self._queue.take(anchor, entries)
         self._leave(entries)
-        self._last = anchor.call.priority
-        batch = Batch(anchor.call.tower, [e.row for e in entries], [e.length for e in entries], entries, now)
         self._running += 1
-        self._now = max(self._now, anchor.tag) + self._cost.seconds(len(entries), batch.width) / (len(self._active) + 1)
+        batch = Batch(anchor.call.tower, [e.row for e in entries], [e.length for e in entries], entries, now)
+        self._note(batch, entries)
         return batch, now
 
-    def _window(self, queue: list[Waiting], anchor: Entry, now: float) -> tuple[int, int]:
-        """Return the part of the queue that rides with the anchor; only its neighbourhood is looked at."""
-        place = bisect_left(queue, (anchor.length, anchor.sequence))
-        start = max(0, place - self._limits.rows)
-        near = [entry for _, _, entry in queue[start : place + self._limits.rows]]
-        lengths = [entry.length for entry in near]
-        slack = [entry.call.deadline - now for entry in near]
-        low, high = form_batch(lengths, place - start, slack, self._cost, self._limits)
-        return start + low, start + high
-
-    def _anchor(self) -> Entry | None:
-        """Return the oldest waiting entry; bulk does not anchor twice running while interactive work waits."""
-        tops: dict[Priority, Entry] = {}
-        for priority, heap in self._by_tag.items():
-            while heap and heap[0][2] not in heap[0][2].call.waiting:
-                heapq.heappop(heap)
-            if heap:
-                tops[priority] = heap[0][2]
-        if len(tops) == 2 and self._last == "bulk":
-            return tops["interactive"]
-        return min(tops.values(), key=lambda entry: (entry.tag, entry.sequence), default=None)
+    def _note(self, batch: Batch, entries: Sequence[Entry]) -> None:
+        """Count the batch, and learn how much faster batches are than their rows one at a time."""
+        rows, width, tokens = len(entries), batch.width, sum(batch.lengths)
+        gain = sum(entry.seconds for entry in entries) / self._cost.seconds(rows, width)
+        self._speedup += _LEARNING_RATE * (max(1.0, gain) - self._speedup)
+        for name, amount in (("batches", 1), ("items", rows), ("tokens", tokens), ("padded_tokens", rows * width)):
+            self._counts[name] += amount
+        self.recent.append((batch.formed, rows, width, tokens, self._items))
 
     def _leave(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            entry.call.waiting.discard(entry)
-            self._seconds = max(0.0, self._seconds - entry.seconds)
-            self._items -= 1
-            self._settle(entry.call, 0)
+            self._seconds -= entry.seconds
+            self._end(entry.call)
+        self._items -= len(entries)
+        self._rest()
 
-    def _settle(self, call: Call, skipped: int) -> None:
-        call.owed -= skipped
-        self._items -= skipped
+    def _skip(self, call: Call, items: int) -> None:
+        call.owed -= items
+        self._items -= items
+        self._seconds -= items * call.each
+        self._end(call)
+        self._rest()
+
+    def _end(self, call: Call) -> None:
         if not call.owed and not call.waiting:
             self._active.discard(call)
+
+    def _rest(self) -> None:
+        if not self._items:
+            self._seconds = 0.0  # what rounding left over
             self._changed.notify_all()
 
-    def _expire(self, now: float) -> list[tuple[Call, list[Entry]]]:
+    def _expire(self, now: float) -> list[Call]:
         expired = []
         while self._deadlines and self._deadlines[0][0] <= now:
             call = heapq.heappop(self._deadlines)[2]
-            error = DeadlineExceeded("the deadline passed while the call waited; allow more time")
-            if call in self._active and (entries := self._remove(call, error)):
-                expired.append((call, entries))
+            if call in self._active:
+                self._counts["expired"] += 1
+                self._remove(call, DeadlineExceeded("the deadline passed while the call waited; allow more time"))
+                expired.append(call)
         return expired
 
-    def _remove(self, call: Call, error: EmbedgeError) -> list[Entry]:
-        entries = sorted(call.waiting, key=lambda entry: entry.sequence)
-        queue = self._by_length.get(call.tower, [])
-        if len(entries) > len(queue) // 8:
-            queue[:] = [waiting for waiting in queue if waiting[2].call is not call]
-        else:
-            for entry in entries:
-                del queue[bisect_left(queue, (entry.length, entry.sequence))]
+    def _remove(self, call: Call, error: EmbedgeError) -> None:
         call.dropped = error
-        self._leave(entries)
-        self._settle(call, call.owed)
-        return entries
+        self._leave(self._queue.remove(call))
+        self._skip(call, call.owed)

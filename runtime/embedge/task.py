@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from embedge import outputs
 from embedge.errors import EmbedgeError
+from embedge.fairqueue import Call, Entry
 from embedge.manifest import Manifest
 from embedge.request import Reply, Request, Timings
-from embedge.scheduler import Call, Entry
 
 __all__ = ["Task"]
 
@@ -66,8 +66,8 @@ class Task(Call):
                 self._raw[name][indices] = array
         self._count_down(len(indices))
 
-    def failed(self, entries: Sequence[Entry], error: EmbedgeError) -> None:
-        """Hear from the scheduler that entries will not run: the request is over."""
+    def failed(self, error: EmbedgeError) -> None:
+        """Hear from the scheduler that the request is over."""
         self.fail(error)
 
     def fail(self, error: EmbedgeError) -> None:

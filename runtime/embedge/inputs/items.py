@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from embedge.batch import Row
 from embedge.bundle import Bundle
-from embedge.errors import EmbedgeError, InvalidInput, NotFound
+from embedge.errors import BundleError, EmbedgeError, InvalidInput, NotFound
 from embedge.inputs.text import TextInput
 from embedge.manifest import Tower
 from embedge.request import Item, Request
@@ -41,12 +41,19 @@ class ItemInput:
             results.append(part if isinstance(part, EmbedgeError) else next(rows))
         return results
 
+    def probe(self) -> Row:
+        """Return a prepared item, for self-tests and warm-up."""
+        (row,) = self._text.prepare(["probe"], truncate=True)
+        if isinstance(row, EmbedgeError):
+            raise BundleError(f"the tokenizer cannot prepare a plain word: {row}; export the bundle again")
+        return row
+
     def length(self, row: Row) -> int:
         """Return how many tokens a row has, specials included."""
         return len(row[self._ids])
 
     def estimate(self, items: Sequence[Item]) -> int:
-        """Return about how many tokens the items have, from a look at the first few: four bytes a token and two specials."""
+        """Return about how many tokens the items have, from the first few: four bytes a token, and two specials."""
         sample = items[:64]
         known = [len(item) if isinstance(item, str) else 4 * self.max_length for item in sample]
         guess = sum(min(self.max_length, size // 4 + 2) for size in known)

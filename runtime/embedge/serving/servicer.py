@@ -124,7 +124,7 @@ def within(limit: int, data: bytes) -> bytes:
 
 def _stream_error(number: int, error: Exception) -> bytes:
     seen = known(error)
-    failure = pb.StreamError(status=seen.grpc, message=seen.message)
+    failure = pb.StreamError(status=seen.grpc, message=str(seen))
     if isinstance(seen, Overloaded):
         failure.retry_after_ms = round(seen.retry_after * 1e3)
     return pb.EmbedStreamReply(id=number, error=failure).SerializeToString()

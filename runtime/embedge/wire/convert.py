@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -63,6 +63,8 @@ def request_to_proto(model: str, request: Request) -> pb.EmbedRequest:
     """Return the message for a request; its deadline travels with the call. Raises InvalidInput."""
     if request.dtype not in _TO_ENUM:
         raise InvalidInput(f"dtype {request.dtype!r} is unknown; choose one of {', '.join(_TO_ENUM)}")
+    if isinstance(request.items, (str, bytes)):
+        raise InvalidInput("items is one text; put it into a list")
     message = pb.EmbedRequest(
         model=model,
         tower=request.tower or "",
@@ -161,6 +163,6 @@ def _bytes(text: object, index: int) -> bytes:
 
 
 def _fill_item(message: pb.Item, item: Item, index: int) -> None:
-    parts = {"text": item} if isinstance(item, str) else item
+    parts = item if isinstance(item, Mapping) else {"text": item}
     for name, content in parts.items():
         message.parts[name].text = _bytes(content, index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,8 +20,8 @@ _ITEMS = 512
 def split(request: Request, max_chars: int) -> list[Request]:
     """Return the request as parts of at most 512 items and `max_chars` characters; a longer item is a part alone."""
     items = request.items
-    if isinstance(items, (str, bytes)) or not items:
-        return [request]
+    if not items or not all(isinstance(item, (str, Mapping)) for item in items):
+        return [request]  # what is wrong with it is said where its message is made
     return [replace(request, items=items[start:end]) for start, end in _cuts(items, max_chars)]
 
 
@@ -50,7 +50,7 @@ def join(replies: Sequence[Reply]) -> Reply:
 def _cuts(items: Sequence[Item], max_chars: int) -> Iterator[tuple[int, int]]:
     start = chars = 0
     for index, item in enumerate(items):
-        size = len(item) if isinstance(item, str) else sum(len(part) for part in item.values())
+        size = sum(map(len, item.values())) if isinstance(item, Mapping) else len(item)
         if index > start and (index - start == _ITEMS or chars + size > max_chars):
             yield start, index
             start, chars = index, 0

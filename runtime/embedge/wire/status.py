@@ -20,7 +20,7 @@ _MAX_TEXT_BYTES = 1200
 
 def text_of(error: EmbedgeError) -> str:
     """Return the message as it may travel: valid Unicode, and short enough for a header."""
-    data = error.message.encode("utf-8", "replace")
+    data = str(error).encode("utf-8", "replace")
     if len(data) <= _MAX_TEXT_BYTES:
         return data.decode()
     return data[:_MAX_TEXT_BYTES].decode("utf-8", "ignore") + "…"

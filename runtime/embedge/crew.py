@@ -1,0 +1,157 @@
+"""The crew: a model's lanes, how many there are, what they measured, and whether any of them is alive."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+import msgspec
+import numpy as np
+
+from embedge import cache
+from embedge.backends import Backend
+from embedge.batch import Batch, Row, layout, pad
+from embedge.bundle import Bundle
+from embedge.config import RuntimeConfig
+from embedge.cost import CostTable
+from embedge.errors import BackendError, EmbedgeError
+from embedge.lane import Lane, Outcome, Program
+from embedge.slots import Slots, candidates, choose, cores, device
+
+__all__ = ["Crew"]
+
+log = logging.getLogger("embedge.crew")
+
+# What the choice of lanes is measured on: a batch of short rows and a lone long one, as shares of the ladder.
+_SHORT_ROWS = 8
+
+
+class _Measured(msgspec.Struct, frozen=True):
+    """What one start learned and the next may use."""
+
+    slots: Slots
+    rows: list[int]
+    lengths: list[int]
+    seconds: list[list[float]]
+
+
+class Crew:
+    """Opens, watches and closes the lanes of one model. Owned by its embedder."""
+
+    def __init__(self, bundle: Bundle, backend: Backend, config: RuntimeConfig, probes: Mapping[str, Row]) -> None:
+        """`probes`: a prepared item for each tower, from which test and warm-up batches are made."""
+        self._bundle = bundle
+        self._backend = backend
+        self._config = config
+        self._probes = dict(probes)
+        self._layouts = {name: layout(bundle.manifest, tower) for name, tower in bundle.manifest.towers.items()}
+        self._changed = threading.Condition()  # owned by whoever reports or waits for a change of a lane
+        graphs = sorted(graph.sha256 for graph in bundle.manifest.graphs.values())
+        self._key = cache.key(device(), cores(), config.lanes, config.threads, backend.name, backend.version(), *graphs)
+        self.cost = CostTable(bundle.manifest.buckets.batches, bundle.manifest.buckets.lengths)
+        stored = cache.load("cost", self._key, _Measured)
+        if stored is not None and (stored.rows, stored.lengths) == (self.cost.rows, self.cost.lengths):
+            self.cost.restore(stored.seconds)
+        self.slots = self._slots(stored)
+        self.lanes: list[Lane] = []
+
+    @property
+    def alive(self) -> bool:
+        """Whether at least one lane can run batches now."""
+        return any(lane.alive for lane in self.lanes)
+
+    def start(
+        self,
+        take: Callable[[], Batch | None],
+        deliver: Callable[[Batch, Outcome], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """Start the lanes and wait until all are alive; the first that cannot open is raised."""
+
+        def report(_: Lane) -> None:
+            changed()
+            with self._changed:
+                self._changed.notify_all()
+
+        for number in range(self.slots.lanes):
+            lane = Lane(
+                f"{self._bundle.manifest.name}-{number}",
+                open_program=lambda: self._open(self.slots),
+                compute=self._compute,
+                probes=[self._batch(tower, 2, 8) for tower in self._probes],
+                warm_up=self._warm_up,
+                take=take,
+                deliver=deliver,
+                changed=report,
+            )
+            self.lanes.append(lane)
+        for lane in self.lanes:
+            lane.start()
+        with self._changed:
+            self._changed.wait_for(lambda: all(lane.alive or lane.error for lane in self.lanes))
+        broken = next((lane.error for lane in self.lanes if lane.error is not None), None)
+        if broken is not None:
+            raise broken if isinstance(broken, EmbedgeError) else BackendError(f"the lane cannot run: {broken}")
+        self._store()
+
+    def join(self) -> None:
+        """Wait for all lanes to end, once `take` answers None, and keep what was learned."""
+        for lane in self.lanes:
+            lane.join()
+        if self.lanes and self.cost.measured:
+            self._store()
+
+    def _open(self, slots: Slots) -> Program:
+        manifest = self._bundle.manifest
+        names = {step for tower in manifest.towers.values() for step in tower.steps}
+        opened = {name: self._backend.open(self._bundle.graph(name), threads=slots.threads) for name in names}
+        return Program(manifest, opened)
+
+    def _compute(self, program: Program, batch: Batch) -> Mapping[str, np.ndarray]:
+        return program.run(batch.tower, pad(batch.rows, batch.lengths, self._layouts[batch.tower]))
+
+    def _batch(self, tower: str, rows: int, length: int) -> Batch:
+        """Return a batch of equal rows, made from the tower's probe; what is in a row does not change what it costs."""
+        row = {name: np.resize(array, length) for name, array in self._probes[tower].items()}
+        return Batch(tower, [row] * rows, [length] * rows)
+
+    def _warm_up(self, compute: Callable[[Batch], object]) -> None:
+        """Measure the cost table in a lane's thread, while its siblings do the same: so they will run later, too."""
+        tower = next(iter(self._probes))
+
+        def run(rows: int, length: int) -> None:
+            compute(self._batch(tower, rows, length))
+
+        if not self._config.warm_up_seconds:
+            return
+        if self.cost.measured and self.cost.fits(run):
+            return
+        self.cost.measure(run, budget=self._config.warm_up_seconds)
+
+    def _slots(self, stored: _Measured | None) -> Slots:
+        """Return how the cores are cut: as the settings say, as stored, or as measured now."""
+        lanes, threads = self._config.lanes, self._config.threads
+        if lanes or threads or not self._config.warm_up_seconds:
+            number = lanes or max(1, cores() // (threads or cores()))
+            return Slots(number, threads or max(1, cores() // number), "as the settings say")
+        if stored is not None:
+            return stored.slots
+        return choose(candidates(cores()), self._trial)
+
+    def _trial(self, slots: Slots) -> Callable[[], int]:
+        """Return a run of typical work under `slots`, for the measured choice; its amount is in runs."""
+        program = self._open(slots)
+        tower = next(iter(self._probes))
+        lengths = self.cost.lengths
+        batches = [self._batch(tower, _SHORT_ROWS, lengths[0]), self._batch(tower, 1, lengths[len(lengths) // 2])]
+
+        def run() -> int:
+            for batch in batches:
+                self._compute(program, batch)
+            return 1
+
+        return run
+
+    def _store(self) -> None:
+        cache.save("cost", self._key, _Measured(self.slots, self.cost.rows, self.cost.lengths, self.cost.grid))

@@ -1,0 +1,93 @@
+"""How a machine's cores are cut into lanes: few lanes of many threads, or many of few. Measured, not guessed."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+__all__ = ["Slots", "candidates", "choose", "cores", "device"]
+
+_ROUNDS = 3
+_ROUND_SECONDS = 0.04
+# More lanes must win by this factor: they cost the lone request the threads that it no longer gets.
+_WORTH = 1.05
+
+
+class Slots(msgspec.Struct, frozen=True):
+    """`lanes` execution slots with `threads` compute threads each, and why."""
+
+    lanes: int
+    threads: int
+    reason: str = ""
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device() -> str:
+    """Return the processor's own name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def candidates(count: int) -> list[Slots]:
+    """Return the ways to cut `count` cores that are worth trying: 1, 2, 4 … lanes up to one a core."""
+    lanes = sorted({1, count} | {1 << power for power in range(count.bit_length()) if 1 << power < count})
+    return [Slots(number, max(1, count // number)) for number in lanes]
+
+
+def choose(
+    options: list[Slots],
+    runner: Callable[[Slots], Callable[[], int]],
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Slots:
+    """Return the option that does the most work when every lane is busy.
+
+    `runner(slots)` returns what one lane does over and over: a call that runs a little work and returns its amount.
+    Options take turns, round by round, so that a disturbance hits all of them alike.
+    """
+    runs = {option: runner(option) for option in options}
+    for run in runs.values():
+        run()
+    rates: dict[Slots, list[float]] = {option: [] for option in options}
+    for _ in range(_ROUNDS):
+        for option, run in runs.items():
+            rates[option].append(_rate(run, option.lanes, clock))
+    medians = {option: sorted(figures)[len(figures) // 2] for option, figures in rates.items()}
+    best = options[0]
+    for option in options[1:]:
+        if medians[option] > medians[best] * _WORTH:
+            best = option
+    figures = ", ".join(f"{o.lanes}x{o.threads}: {medians[o] / medians[options[0]]:.2f}" for o in options)
+    return Slots(best.lanes, best.threads, f"most work when busy (lanes x threads, relative: {figures})")
+
+
+def _rate(run: Callable[[], int], lanes: int, clock: Callable[[], float]) -> float:
+    """Return the work a second of `lanes` threads that each repeat `run` for a moment."""
+    done = [0] * lanes
+    start = clock()
+
+    def repeat(lane: int) -> None:
+        while clock() - start < _ROUND_SECONDS:
+            done[lane] += run()
+
+    threads = [threading.Thread(target=repeat, args=(lane,)) for lane in range(lanes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(done) / max(clock() - start, math.ulp(1.0))
