@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## export, prove, serve and search the standard library's documentation
-	$(BIN)/python engines/demo.py
+	$(BIN)/python docs/demo.py
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest

@@ -67,6 +67,7 @@ def _to_stdout(job: Job, parts: Iterator[Chunk]) -> int:
                 sys.stdout.buffer.write(json_line(row, vector))
             for fault in result.faults:
                 typer.echo(f"line {fault.line}: {fault.error}", err=True)
+            sys.stdout.buffer.flush()  # whoever reads the pipe gets each chunk when it is done
             failed += len(result.faults)
     return failed
 

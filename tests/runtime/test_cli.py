@@ -1,0 +1,152 @@
+"""The command line as a whole: exit codes, one-line errors, other packages' commands, and `embedge inspect`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import typer
+
+from embedge import cli
+from embedge.errors import BundleError
+from tests.tiny import tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("engines") / "tiny" / "1")
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[typer.Typer]:
+    """A command line of its own to which tests add commands."""
+    fresh = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    fresh.command("nothing")(lambda: None)
+    monkeypatch.setattr(cli, "app", fresh)
+    return fresh
+
+
+def fails_with(app: typer.Typer, error: BaseException) -> None:
+    def command() -> None:
+        raise error
+
+    app.command("fail")(command)
+
+
+@pytest.mark.parametrize("args", [["--nope"], ["nope"], ["inspect"], ["embed", "x", "--dim", "many"]])
+def test_wrong_usage_is_one_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(args) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("embedge: ")
+    assert told.count("\n") == 1
+
+
+def test_own_error_is_one_line_even_if_its_text_is_not(app: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
+    fails_with(app, BundleError("first\n  second"))
+    assert cli._run(["fail"]) == 2
+    assert capsys.readouterr().err == "embedge: first second\n"
+
+
+def test_interruption_is_130(app: typer.Typer) -> None:
+    fails_with(app, KeyboardInterrupt())
+    assert cli._run(["fail"]) == 130
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a fault of ours"), OSError("no file is named")])
+def test_fault_of_ours_keeps_its_traceback(app: typer.Typer, error: Exception) -> None:
+    fails_with(app, error)
+    with pytest.raises(type(error)):
+        cli._run(["fail"])
+
+
+def test_command_of_another_package_joins(app: typer.Typer) -> None:
+    cli._join(EntryPoint("dumps", "json:dumps", "embedge.commands"))
+    cli._join(EntryPoint("group", f"{__name__}:OTHER", "embedge.commands"))
+    assert cli._run(["dumps", "--help"]) == 0
+    assert cli._run(["group", "greet"]) == 7
+
+
+OTHER = typer.Typer()
+
+
+@OTHER.callback()
+def other() -> None:
+    """Hold more than one command."""
+
+
+@OTHER.command()
+def greet() -> None:
+    raise typer.Exit(7)
+
+
+def test_command_that_cannot_be_loaded_spoils_no_other(app: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
+    cli._join(EntryPoint("broken", "no_such_package:command", "embedge.commands"))
+    assert cli._run(["nothing"]) == 0
+    assert cli._run(["broken"]) == 2
+    assert "no_such_package" in capsys.readouterr().err
+
+
+def test_inspect_shows_what_the_bundle_holds(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["inspect", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    for part in (
+        "tiny 1",
+        "onnxruntime",
+        "tower text",
+        "gives dense",
+        "16 numbers",
+        "tiny-16-0",
+        "model.onnx",
+        "query",
+    ):
+        assert part in shown
+
+
+def test_inspect_takes_a_model_directory(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["inspect", "--json", str(bundle.parent)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["manifest"] == json.loads((bundle / "manifest.json").read_bytes())
+    assert report["backend"].startswith("onnxruntime")
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "embed"])
+def test_damaged_bundle_is_one_line(
+    bundle: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "bundle"
+    shutil.copytree(bundle, damaged)
+    with (damaged / "model.onnx").open("ab") as graph:
+        graph.write(b"x")
+    source = [str(tmp_path / "in.txt")] if command == "embed" else []
+    (tmp_path / "in.txt").write_text("a line\n")
+    assert cli._run([command, str(damaged), *source]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("embedge: ")
+    assert told.count("\n") == 1
+    assert "SHA-256" in told
+
+
+def test_ctrl_c_ends_a_real_process_cleanly(bundle: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "embedge.cli", "embed", str(bundle), "--chunk", "1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("a cat\na dog\na bird\n")
+        process.stdin.flush()
+        assert process.stdout.readline()  # it runs, and waits for more lines
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told == ""
