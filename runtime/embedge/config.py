@@ -16,7 +16,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     backend: `auto`, or a backend's name (see `embedge.backends`).
     lanes, threads: execution slots, and compute threads of each. None: chosen for this machine.
-    token_budget: most padded tokens (rows x longest row) in one batch.
+    token_budget: most padded tokens (rows x longest row) in one batch. A CPU is as fast at a few hundred as at any
+        number, and memory grows with it.
     max_batch: most rows in one batch.
     max_queue_items: admission refuses a call when more items than this would wait.
     max_queue_seconds: admission refuses a call when more predicted work than this would wait.
@@ -29,7 +30,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     backend: str = "auto"
     lanes: _Positive | None = None
     threads: _Positive | None = None
-    token_budget: _Positive = 8192
+    token_budget: _Positive = 2048
     max_batch: _Positive = 64
     max_queue_items: _Positive = 32768
     max_queue_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0

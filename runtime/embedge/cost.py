@@ -70,17 +70,23 @@ class CostTable:
             self._grid = _rising(self._grid)
 
     def measure(
-        self, run: Callable[[int, int], None], *, budget: float, clock: Callable[[], float] = time.perf_counter
+        self,
+        run: Callable[[int, int], None],
+        *,
+        budget: float,
+        tokens: int | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Measure the ladder from its cheap end until `budget` seconds are spent; the rest follows in proportion.
 
-        `run(rows, length)` runs one such batch.
+        `run(rows, length)` runs one such batch. Batches over `tokens` padded tokens are not run at all.
         """
         start = clock()
         known: dict[tuple[int, int], float] = {}
         run(self.rows[0], self.lengths[0])  # the first run of all pays for what is allocated once
         rungs = product(range(len(self.rows)), range(len(self.lengths)))
-        for i, j in sorted(rungs, key=lambda rung: self.rows[rung[0]] * self.lengths[rung[1]]):
+        sized = sorted((self.rows[i] * self.lengths[j], i, j) for i, j in rungs)
+        for _, i, j in (rung for rung in sized if tokens is None or rung[0] <= tokens):
             expected = self._from_known(known, i, j) if known else 0.0
             if clock() - start + expected > budget:
                 break

@@ -47,6 +47,9 @@ class Crew:
         self._probes = dict(probes)
         self._layouts = {name: layout(bundle.manifest, tower) for name, tower in bundle.manifest.towers.items()}
         self._changed = threading.Condition()  # owned by whoever reports or waits for a change of a lane
+        self._sharing = threading.Lock()  # held by a lane's thread while it opens or closes its program
+        self._shared: Program | None = None
+        self._users: dict[Program, int] = {}
         graphs = sorted(graph.sha256 for graph in bundle.manifest.graphs.values())
         self._key = cache.key(device(), cores(), config.lanes, config.threads, backend.name, backend.version(), *graphs)
         self.cost = CostTable(bundle.manifest.buckets.batches, bundle.manifest.buckets.lengths)
@@ -77,7 +80,8 @@ class Crew:
         for number in range(self.slots.lanes):
             lane = Lane(
                 f"{self._bundle.manifest.name}-{number}",
-                open_program=lambda: self._open(self.slots),
+                open_program=self._enter,
+                close_program=self._exit,
                 compute=self._compute,
                 probes=[self._batch(tower, 2, 8) for tower in self._probes],
                 warm_up=self._warm_up,
@@ -101,6 +105,24 @@ class Crew:
             lane.join()
         if self.lanes and self.cost.measured:
             self._store()
+
+    def _enter(self) -> Program:
+        """Return a program for a lane: a fresh one, or the one that lanes of one thread each share."""
+        with self._sharing:
+            if self._shared is None or self.slots.threads > 1 or not self._backend.shares:
+                self._shared = self._open(self.slots)
+            self._users[self._shared] = self._users.get(self._shared, 0) + 1
+            return self._shared
+
+    def _exit(self, program: Program) -> None:
+        """Close a lane's program, unless others still run it; no lane enters it any more."""
+        with self._sharing:
+            if program is self._shared:
+                self._shared = None
+            self._users[program] -= 1
+            if not self._users[program]:
+                del self._users[program]
+                program.close()
 
     def _open(self, slots: Slots) -> Program:
         manifest = self._bundle.manifest
@@ -127,7 +149,7 @@ class Crew:
             return
         if self.cost.measured and self.cost.fits(run):
             return
-        self.cost.measure(run, budget=self._config.warm_up_seconds)
+        self.cost.measure(run, budget=self._config.warm_up_seconds, tokens=self._config.token_budget)
 
     def _slots(self, stored: _Measured | None) -> Slots:
         """Return how the cores are cut: as the settings say, as stored, or as measured now."""

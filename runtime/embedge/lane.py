@@ -67,9 +67,10 @@ class Program:
 class Lane:
     """A thread that takes batches, runs them and delivers what came of them.
 
-    open_program, compute: open fresh sessions, and run a batch through them. probes: a small batch per tower for the
-    self-test. warm_up: is given a way to run batches, once, before the lane is alive. take, deliver: where batches come
-    from and outcomes go. changed: hears of every change of `alive`. All are called in the lane's thread.
+    open_program, close_program, compute: open sessions, close them, run a batch through them. probes: a small batch
+    per tower for the self-test. warm_up: is given a way to run batches, once, before the lane is alive. take, deliver:
+    where batches come from and outcomes go. changed: hears of every change of `alive`. All are called in the lane's
+    thread.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Lane:
         name: str,
         *,
         open_program: Callable[[], Program],
+        close_program: Callable[[Program], None],
         compute: Callable[[Program, Batch], Arrays],
         probes: list[Batch],
         warm_up: Callable[[Callable[[Batch], Arrays]], None],
@@ -88,6 +90,7 @@ class Lane:
         self.alive = False
         self.error: Exception | None = None
         self._open_program = open_program
+        self._close_program = close_program
         self._compute = compute
         self._probes = probes
         self._warm_up: Callable[[Callable[[Batch], Arrays]], None] | None = warm_up
@@ -127,7 +130,7 @@ class Lane:
                 self._set(alive=False, error=error)
             finally:
                 if program is not None:
-                    program.close()
+                    self._close_program(program)
         log.error("lane %s is given up after %d failures in a row", self.name, failures)
 
     def _run(self, program: Program, batch: Batch) -> None:

@@ -30,9 +30,13 @@ class Session(Protocol):
 
 
 class Backend(Protocol):
-    """A way to run graphs on this machine."""
+    """A way to run graphs on this machine.
+
+    shares: whether lanes of one thread each may run the same session at the same time, so that weights are held once.
+    """
 
     name: str
+    shares: bool
 
     def missing(self) -> str:
         """Return why this backend cannot run here and how to get it; empty when it can."""

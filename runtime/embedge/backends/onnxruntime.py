@@ -16,6 +16,7 @@ class Runner:
     """Opens graphs with ONNX Runtime's CPU provider."""
 
     name = "onnxruntime"
+    shares = True
 
     def missing(self) -> str:
         """Return how to get ONNX Runtime, or nothing if it is here."""
