@@ -1,0 +1,67 @@
+"""The whole way from a recipe to a bundle in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+
+from embedge import manifest as manifests
+from embedge.manifest import Manifest, Provenance
+from embedge_export import bundle, gate, graph, sources
+from embedge_export.recipe import Recipe
+from embedge_export.sources.base import Encoder
+from embedge_export.sources.locate import locate, revision_of
+
+__all__ = ["STAGES", "build"]
+
+STAGES = ("load", "ask the original", "trace", "gate", "publish")
+
+
+def build(
+    recipe: Recipe,
+    out: Path,
+    *,
+    allow_pickle: bool = False,
+    force: bool = False,
+    stage: Callable[[str], None] = lambda _: None,
+) -> tuple[Path, Manifest]:
+    """Build, prove and publish the recipe's bundle; return its path and manifest.
+
+    `stage` hears each of STAGES as it begins. On any error, and on Ctrl-C, nothing is left behind.
+    Raises ExportError for what cannot be exported, GateMiss for vectors that are not the original's.
+    """
+    target = bundle.target_of(out, recipe)
+    bundle.check_free(target, force=force)
+    stage("load")
+    path = locate(recipe.source, revision=recipe.revision, allow_pickle=allow_pickle)
+    encoder = sources.load(path, recipe, allow_pickle=allow_pickle)
+    stage("ask the original")
+    pairs, corpus_name = gate.ask_original(encoder, recipe)
+    with bundle.staging(out, recipe) as staged:
+        stage("trace")
+        encoder.write_graph(staged / bundle.GRAPH, opset=recipe.opset)
+        (staged / bundle.TOKENIZER).write_text(encoder.tokenizer, encoding="utf-8")
+        (staged / bundle.GOLDEN).write_bytes(gate.thin(pairs, recipe.gate.golden).to_bytes())
+        provenance = _provenance(encoder, recipe, path)
+        manifest = bundle.describe(staged, encoder, recipe, graph.describe(staged / bundle.GRAPH), provenance)
+        (staged / manifests.FILE_NAME).write_bytes(manifests.encode(manifest))
+        stage("gate")
+        certificate = gate.pass_gate(staged, pairs, recipe, corpus_name=corpus_name)
+        stage("publish")
+        proven = msgspec.structs.replace(manifest, certificate=certificate)
+        bundle.publish(staged, proven, target, force=force)
+    return target, proven
+
+
+def _provenance(encoder: Encoder, recipe: Recipe, path: Path) -> Provenance:
+    return Provenance(
+        source=recipe.source,
+        revision=revision_of(path) or recipe.revision or "",
+        hashes=encoder.hashes,
+        tools=encoder.tools,
+        recipe=msgspec.json.encode(recipe).decode(),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )

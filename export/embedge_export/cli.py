@@ -1,0 +1,117 @@
+"""`embedge export`: a trained encoder becomes a proven bundle. Imports nothing heavy until it runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from embedge.commands.tables import certificate_table, console
+from embedge_export import recipe as recipes
+from embedge_export.errors import ExportError, GateMiss
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from embedge.manifest import Manifest
+
+__all__ = ["export"]
+
+
+def export(
+    source: Annotated[
+        str | None, typer.Argument(help="A directory, an ONNX file, a hub id, or package:NAME/PATH.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe (TOML); the options here override it.")] = None,
+    out: Annotated[Path, typer.Option(help="The engine repository.")] = Path("engines"),
+    name: Annotated[str | None, typer.Option(help="The model's name.")] = None,
+    version: Annotated[str | None, typer.Option(help="The bundle's version.")] = None,
+    pooling: Annotated[str | None, typer.Option(help=f"{', '.join(recipes.POOLING)}; several with commas.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Most tokens of a text, specials included.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Passages for the gate: a line each, or JSONL.")] = None,
+    allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read pickled weights that you trust.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle of the same version.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+) -> None:
+    """Export a trained encoder, and prove that the bundle gives its vectors.
+
+    Exit code 1 means that the gate stopped the bundle, 2 that source or recipe must change. Both leave nothing behind.
+    """
+    overrides: dict[str, object] = {"source": source, "name": name, "version": version, "max_length": max_length}
+    overrides |= {"pooling": _modes(pooling), "corpus": str(corpus) if corpus else None}
+    if recipe is None and source is None:
+        raise ExportError("name a SOURCE, or a --recipe that does")
+    plan = recipes.load(recipe, **overrides)
+    try:
+        with _terminated_like_interrupted(), _progress() as stage:
+            from embedge_export.build import build
+
+            path, manifest = build(plan, out, allow_pickle=allow_pickle, force=force, stage=stage)
+    except GateMiss as miss:
+        _report_miss(miss, as_json=as_json)
+        raise typer.Exit(1) from None
+    _report(path, manifest, as_json=as_json)
+
+
+def _modes(pooling: str | None) -> tuple[str, ...] | None:
+    return tuple(mode.strip() for mode in pooling.split(",")) if pooling else None
+
+
+def _report(path: Path, manifest: Manifest, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"bundle": str(path), "passed": True, "certificate": manifest.certificate})
+        return
+    if manifest.certificate is not None:
+        console.print(certificate_table(manifest.certificate))
+    console.print(f"[green]proven[/]: {manifest.name} {manifest.version} is in {path}", highlight=False)
+
+
+def _report_miss(miss: GateMiss, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"bundle": None, "passed": False, "certificate": miss.certificate})
+    else:
+        console.print(certificate_table(miss.certificate))
+    typer.echo(f"embedge: {miss}", err=True)
+
+
+def _print_json(values: dict[str, object]) -> None:
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(values), indent=2).decode())
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Show on stderr which stage runs; yield the function that hears of the next one."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        running: list[TaskID] = []
+
+        def finish() -> None:
+            for task in running:
+                progress.update(task, total=1, completed=1)
+
+        def stage(name: str) -> None:
+            finish()
+            running.append(progress.add_task(name, total=None))
+
+        yield stage
+        finish()
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Turn SIGTERM into an exception while we build, so that it cleans up as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

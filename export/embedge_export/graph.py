@@ -1,0 +1,195 @@
+"""Torch to ONNX: one float32 graph of standard operators, with dynamic batch and length, in a shape that runs fast.
+
+The exporter is torch's own (`torch.export` underneath). Three things are put right afterwards, each measured (see
+docs/export.md): reshapes get constant targets, intermediate shapes are left to the runtime to infer, and names and
+stack traces of the exporter go.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from embedge.bundle import sha256
+from embedge.manifest import Graph, TensorSpec
+from embedge_export.errors import ExportError
+from embedge_export.quiet import quiet
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+    from torch import nn
+
+__all__ = ["OUTPUT", "check", "describe", "export", "save"]
+
+OUTPUT = "embedding"
+
+# The size limit of one protobuf message; weights of larger models lie in a file beside the graph.
+_ONE_FILE = 2_000_000_000
+# No batch of one and no length of one: the exporter takes those for constants.
+_TRACE_SHAPE = (3, 21)
+
+
+def export(module: nn.Module, path: Path, *, inputs: list[str], opset: int) -> None:
+    """Write a module that takes int64 (batch, length) `inputs` and gives float32 (batch, dim). Raises ExportError."""
+    model = _trace(module, inputs, opset)
+    _tidy(model)
+    save(model, path)
+
+
+def save(model: ir.Model, path: Path) -> None:
+    """Write a graph, its weights inside if they fit, and check it."""
+    import onnx_ir as ir
+
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+    ir.save(model, path, external_data=f"{path.name}_data" if size > _ONE_FILE else None)
+    check(path)
+
+
+def check(path: Path) -> None:
+    """Raise ExportError unless the file is valid ONNX."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path))
+    except (onnx.checker.ValidationError, OSError) as error:
+        raise ExportError(f"{path.name}: the graph is not valid ONNX: {error}") from error
+
+
+def describe(path: Path) -> Graph:
+    """Return the manifest's record of a graph file. Raises ExportError for a graph whose batch or length is fixed."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False).graph
+    inputs = tuple(_spec(value, ("batch", "length")) for value in model.input)
+    if any(isinstance(size, int) for spec in inputs for size in spec.shape):
+        raise ExportError(f"{path.name}: the graph's inputs have fixed sizes; export it with dynamic batch and length")
+    outputs = tuple(_spec(value, ("batch",)) for value in model.output)
+    return Graph(file=path.name, sha256=sha256(path), inputs=inputs, outputs=outputs)
+
+
+def _spec(value: onnx.ValueInfoProto, symbols: tuple[str, ...]) -> TensorSpec:
+    from onnx import helper
+
+    tensor = value.type.tensor_type
+    sizes = [
+        dim.dim_value or (*symbols, dim.dim_param)[min(place, len(symbols))]
+        for place, dim in enumerate(tensor.shape.dim)
+    ]
+    return TensorSpec(name=value.name, dtype=str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape=tuple(sizes))
+
+
+def _trace(module: nn.Module, inputs: list[str], opset: int) -> ir.Model:
+    import torch
+
+    sample = {name: torch.ones(_TRACE_SHAPE, dtype=torch.long) for name in inputs}
+    sample["attention_mask"][1, 9:] = 0
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    with quiet(), torch.no_grad():
+        try:
+            program = torch.onnx.export(
+                module.eval(),
+                kwargs=sample,
+                dynamo=True,
+                opset_version=opset,
+                input_names=inputs,
+                dynamic_shapes=dict.fromkeys(inputs, axes),
+                verbose=False,
+            )
+        except Exception as error:  # the exporter wraps errors of any kind
+            raise ExportError(f"the model cannot be traced: {_reason(error)}") from error
+    if program is None:
+        raise ExportError("the model cannot be traced: the exporter gave no program")
+    return program.model
+
+
+def _reason(error: BaseException) -> str:
+    """Return the line that says most: the innermost cause's first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _tidy(model: ir.Model) -> None:
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    for node in list(model.graph):
+        if node.op_type == "Reshape":
+            _constant_target(model.graph, node)
+    RemoveUnusedNodesPass()(model)
+    _rename(model)
+
+
+def _constant_target(graph: ir.Graph, node: ir.Node) -> None:
+    """Write a reshape's target as constants where its dynamic sizes stand at the same place in its input: 0 copies.
+
+    The exporter computes such targets from Shape nodes. Constants cost nothing, and ONNX Runtime then leaves the
+    residual sums and LayerNormalization apart, which on CPUs is 12-20 % faster than its fusion of the two.
+    """
+    import onnx_ir as ir
+
+    data, target = node.inputs
+    sizes = None if data is None or target is None else _target(data, target)
+    if sizes is None:
+        return
+    name = "shape_" + "_".join(map(str, sizes)).replace("-", "m")
+    if name not in graph.initializers:
+        tensor = ir.tensor(np.array(sizes, np.int64), name=name)
+        kind = ir.TensorType(ir.DataType.INT64)
+        graph.register_initializer(ir.Value(name=name, const_value=tensor, shape=ir.Shape([len(sizes)]), type=kind))
+    node.replace_input_with(1, graph.initializers[name])
+    node.attributes.pop("allowzero", None)
+
+
+def _target(data: ir.Value, target: ir.Value) -> list[int] | None:
+    """Return a target shape with 0 for each copied size; None if a dynamic size is not a copy."""
+    concat = target.producer()
+    if concat is None or concat.op_type != "Concat" or data.shape is None:
+        return None
+    sizes: list[int] = []
+    for part in concat.inputs:
+        if part is None:
+            return None
+        if part.const_value is not None:
+            sizes += [int(value) for value in part.const_value.numpy().reshape(-1)]
+        elif len(sizes) < len(data.shape) and _size_of(part) == str(data.shape[len(sizes)]):
+            sizes.append(0)
+        else:
+            return None
+    return sizes
+
+
+def _size_of(value: ir.Value) -> str | None:
+    """Return the name of the one dynamic size that a Shape node gives."""
+    node = value.producer()
+    if node is None or node.op_type != "Shape" or node.inputs[0] is None or node.inputs[0].shape is None:
+        return None
+    start = node.attributes.get("start")
+    end = node.attributes.get("end")
+    first = start.as_int() if start else 0
+    if end is None or end.as_int() != first + 1:
+        return None
+    return str(node.inputs[0].shape[first])
+
+
+def _rename(model: ir.Model) -> None:
+    """Give short names, drop inferred shapes and the exporter's stack traces (they hold paths of this machine)."""
+    graph = model.graph
+    for number, node in enumerate(graph):
+        node.name = f"{node.op_type}_{number}"
+        node.doc_string = None
+        node.metadata_props.clear()
+        for place, value in enumerate(node.outputs):
+            value.metadata_props.clear()
+            value.name = f"v{number}" if len(node.outputs) == 1 else f"v{number}_{place}"
+            value.shape = value.shape if value.is_graph_output() else None
+    graph.outputs[0].name = OUTPUT
+    for value in (*graph.inputs, *graph.initializers.values()):
+        value.metadata_props.clear()
+    graph.name = "encoder"
+    graph.doc_string = model.doc_string = None
+    graph.metadata_props.clear()
+    model.metadata_props.clear()

@@ -1,0 +1,126 @@
+"""The recipe: a small TOML file that says how to build a bundle. Unknown keys are refused."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from embedge_export.errors import ExportError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["POOLING", "Gate", "PoolingMode", "Recipe", "load"]
+
+PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
+POOLING: tuple[str, ...] = ("cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken")
+
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of the certificate's figures. `*_max_abs` are upper limits, all others lower ones.
+
+    items: most passages of the corpus that are compared; a larger corpus is thinned evenly.
+    golden: how many of them travel in the bundle as golden pairs.
+    """
+
+    finite: float = 1.0
+    cosine_mean: float = 0.99999
+    cosine_min: float = 0.99999
+    max_abs: float = 1e-4
+    recall_at_10: float = 0.99
+    rank_agreement: float = 0.99
+    batch_cosine: float = 0.99999
+    batch_max_abs: float = 1e-4
+    padding_cosine: float = 0.99999
+    padding_max_abs: float = 1e-4
+    order_cosine: float = 0.99999
+    order_max_abs: float = 1e-4
+    items: _Positive = 320
+    golden: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 96
+
+    def limits(self) -> dict[str, float]:
+        """Return the limit of each figure by name."""
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if name not in ("items", "golden")}
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to build one bundle. None means: as the source says.
+
+    source: a directory, an ONNX file, a hub id, or `package:NAME/PATH` for files inside an installed package.
+    revision: branch, tag or commit of a hub id.
+    pooling: one mode, or several whose vectors are concatenated in this order.
+    max_length: most tokens of a text, specials included.
+    prompts, default_prompt: added to the source's own, or in their place.
+    dims: sizes the vectors were trained to be cut to; empty: any.
+    normalize: scale vectors to length 1.
+    corpus: a file of passages for the gate, a line each, or JSONL with a `text` key; relative to the recipe.
+    """
+
+    name: str
+    source: str
+    version: str = "1"
+    revision: str | None = None
+    pooling: PoolingMode | tuple[PoolingMode, ...] | None = None
+    max_length: _Positive | None = None
+    prompts: dict[str, str] = {}
+    default_prompt: str | None = None
+    dims: tuple[_Positive, ...] = ()
+    normalize: bool | None = None
+    precision: Literal["float32"] = "float32"
+    opset: Annotated[int, msgspec.Meta(ge=18, le=20)] = 20
+    corpus: str | None = None
+    gate: Gate = Gate()
+
+    def __post_init__(self) -> None:
+        """Refuse names that are no plain directory names."""
+        for key, value in (("name", self.name), ("version", self.version)):
+            if not _NAME.fullmatch(value):
+                raise ValueError(f"{key} {value!r} is not possible: use letters, digits, '.', '_' and '-'")
+
+    @property
+    def modes(self) -> tuple[PoolingMode, ...]:
+        """The pooling modes named here; none if the source decides."""
+        if self.pooling is None:
+            return ()
+        return self.pooling if isinstance(self.pooling, tuple) else (self.pooling,)
+
+
+def load(path: Path | None, **overrides: Any) -> Recipe:
+    """Read a recipe; `overrides` that are not None take the place of its values. Raises ExportError."""
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = _read(path)
+        if values.get("corpus"):
+            values["corpus"] = str(path.parent / values["corpus"])
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    where = str(path) if path else "the command line"
+    if "name" not in values and "source" in values:
+        values["name"] = _name_of(str(values["source"]))
+    try:
+        return msgspec.convert(values, Recipe)
+    except msgspec.ValidationError as error:
+        raise ExportError(f"{where}: not a valid recipe: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExportError(f"{path}: the recipe cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ExportError(f"{path}: the recipe is not valid TOML: {error}") from error
+
+
+def _name_of(source: str) -> str:
+    """Return a model name for a source that has no recipe: the last part of its path or id."""
+    last = Path(source.removeprefix("package:")).stem if source.endswith(".onnx") else source.rstrip("/").split("/")[-1]
+    return re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("-._") or "model"

@@ -1,0 +1,42 @@
+"""Sources: what a trained encoder can come as. Each module turns one kind of directory into an `Encoder`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from embedge_export.errors import ExportError
+from embedge_export.recipe import Recipe
+from embedge_export.sources.base import Encoder
+
+__all__ = ["Encoder", "kind_of", "load"]
+
+# Asked in this order. Each module has `fits(path)` and `load(path, recipe, allow_pickle)`; only the one that fits
+# imports torch or transformers, and only when it loads.
+_MODULES = {
+    "sentence_transformers": "embedge_export.sources.sentence_transformers",
+    "onnx": "embedge_export.sources.onnx",
+    "transformers": "embedge_export.sources.transformers",
+}
+
+
+def kind_of(path: Path) -> str:
+    """Return the name of the source that reads `path`. Raises ExportError."""
+    for name, module in _MODULES.items():
+        if importlib.import_module(module).fits(path):
+            return name
+    raise ExportError(
+        f"{path}: not an encoder that embedge knows; a sentence-transformers directory has modules.json, a "
+        "transformers one config.json, an ONNX source a .onnx file with tokenizer.json beside it"
+    )
+
+
+def load(path: Path, recipe: Recipe, *, allow_pickle: bool = False) -> Encoder:
+    """Load the trained encoder at `path`. Raises ExportError for what cannot be exported."""
+    module = importlib.import_module(_MODULES[kind_of(path)])
+    try:
+        return cast(Callable[..., Encoder], module.load)(path, recipe, allow_pickle=allow_pickle)
+    except ModuleNotFoundError as error:
+        raise ExportError(f"{error.name} is not installed; pip install 'embedge[export]'") from error

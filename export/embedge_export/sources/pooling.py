@@ -1,0 +1,43 @@
+"""Pooling of one text's token vectors in plain NumPy: the reference that graphs are held against.
+
+There is no padding and no mask here, so each mode is its definition and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge_export.recipe import PoolingMode
+
+__all__ = ["normalize", "pool"]
+
+Floats = NDArray[np.float32]
+
+
+def pool(states: Floats, modes: Sequence[PoolingMode]) -> Floats:
+    """Return the vector of token vectors (length, dim): the modes' vectors one after the other."""
+    return np.concatenate([_pool(states, mode) for mode in modes]).astype(np.float32)
+
+
+def normalize(vectors: Floats) -> Floats:
+    """Return rows scaled to length 1."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+
+def _pool(states: Floats, mode: PoolingMode) -> Floats:
+    if mode == "cls":
+        return np.asarray(states[0])
+    if mode == "lasttoken":
+        return np.asarray(states[-1])
+    if mode == "max":
+        return np.asarray(states.max(axis=0))
+    if mode == "mean":
+        return np.asarray(states.mean(axis=0))
+    if mode == "mean_sqrt_len":
+        return np.asarray(states.sum(axis=0) / np.sqrt(len(states)))
+    shares = np.arange(1, len(states) + 1, dtype=np.float32)
+    return np.asarray(shares @ states / shares.sum())

@@ -1,0 +1,107 @@
+"""Plain transformers text encoders; the recipe names the pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge_export.errors import ExportError
+from embedge_export.quiet import quiet
+from embedge_export.recipe import POOLING, Recipe
+from embedge_export.sources import pooling, weights
+from embedge_export.sources import tokenizer as tokenizers
+from embedge_export.sources.base import Encoder, Role
+
+__all__ = ["fits", "load"]
+
+
+def fits(path: Path) -> bool:
+    """Return whether `path` is a transformers directory."""
+    return (path / "config.json").is_file()
+
+
+def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
+    """Load the directory. Raises ExportError."""
+    if not recipe.modes:
+        raise ExportError(
+            f"{path}: a plain encoder does not say how it pools; set pooling to one of {', '.join(POOLING)}"
+        )
+    pickled = weights.refuse_pickle(path, allow=allow_pickle)
+    model, source_tokenizer = _open(path, use_safetensors=not pickled)
+    tokenizer = tokenizers.from_transformers(source_tokenizer, path)
+    max_length = recipe.max_length or _limit(model, source_tokenizer, path)
+    prefix = recipe.prompts.get(recipe.default_prompt, "") if recipe.default_prompt else ""
+    normalized = bool(recipe.normalize)
+    inputs, fused = _fuse(model, recipe, tokenizer)
+    dim = model.config.hidden_size * len(recipe.modes)
+
+    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+        states = (_states(model, source_tokenizer, prefix + text, max_length) for text in texts)
+        vectors = np.stack([pooling.pool(state, recipe.modes) for state in states])
+        return pooling.normalize(vectors) if normalized else vectors
+
+    from embedge_export.sources.torch_graph import definition_of, tools, writer
+
+    return Encoder(
+        kind="transformers",
+        write_graph=writer(fused, model, inputs),
+        encode=encode,
+        tokenizer=tokenizer,
+        max_length=max_length,
+        pad_id=source_tokenizer.pad_token_id or 0,
+        inputs=inputs,
+        prompts=recipe.prompts,
+        default_prompt=recipe.default_prompt,
+        dim=dim,
+        normalized=normalized,
+        definition=definition_of(fused, path),
+        hashes=weights.file_hashes(path),
+        tools=tools("transformers", "torch", "onnxscript"),
+    )
+
+
+def _open(path: Path, *, use_safetensors: bool) -> tuple[Any, Any]:
+    with quiet():
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+            model = AutoModel.from_pretrained(
+                str(path), dtype=torch.float32, use_safetensors=use_safetensors, trust_remote_code=False
+            )
+        except Exception as error:  # transformers raises whatever its parts raise
+            raise ExportError(f"{path}: transformers cannot load it: {error}") from error
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ExportError(f"{path}: an encoder-decoder model; export its encoder alone, saved as a model of its own")
+    return model.eval(), tokenizer
+
+
+def _limit(model: Any, tokenizer: Any, path: Path) -> int:
+    positions = getattr(model.config, "max_position_embeddings", None) or tokenizers.NO_LIMIT
+    limit = min(positions, tokenizer.model_max_length)
+    if limit >= tokenizers.NO_LIMIT:
+        raise ExportError(f"{path}: the model names no length limit; set max_length in the recipe")
+    return int(limit)
+
+
+def _fuse(model: Any, recipe: Recipe, tokenizer: str) -> tuple[dict[Role, str], Any]:
+    from embedge_export.sources.heads import Normalize, Pool
+    from embedge_export.sources.torch_graph import fuse
+
+    heads = [Pool(recipe.modes), *([Normalize()] if recipe.normalize else [])]
+    return fuse(model, heads, tokenizer)
+
+
+def _states(model: Any, tokenizer: Any, text: str, max_length: int) -> NDArray[np.float32]:
+    """Return the token vectors of one text, alone and without padding: (length, dim)."""
+    import torch
+
+    with torch.no_grad(), quiet():
+        encoded = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
+        states: NDArray[np.float32] = model(**encoded)[0][0].numpy()
+    return states

@@ -1,0 +1,61 @@
+"""Weights: which files they may come in, and the hash that says whether two models are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.bundle import sha256
+from embedge_export.errors import ExportError
+
+__all__ = ["config_facts", "file_hashes", "refuse_pickle", "tensor_hash"]
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# What a config file says about how it was saved, not about what the model computes.
+_VOLATILE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
+
+
+def refuse_pickle(directory: Path, *, allow: bool) -> bool:
+    """Return whether the weights in `directory` are pickled. Raises ExportError if they are and may not be."""
+    if any(directory.glob("*.safetensors")):
+        return False
+    pickles = sorted(file.name for pattern in _PICKLES for file in directory.glob(pattern))
+    if pickles and not allow:
+        raise ExportError(
+            f"{directory / pickles[0]}: pickled weights can run any code when they are read; convert them to "
+            "safetensors, or, if you trust them, pass --allow-pickle"
+        )
+    return bool(pickles)
+
+
+def tensor_hash(tensors: Mapping[str, NDArray[np.generic]]) -> str:
+    """Return a SHA-256 over the tensors themselves: the same however they were split over files."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def config_facts(file: Path) -> dict[str, Any]:
+    """Return what a config.json says about the computation."""
+    if not file.is_file():
+        return {}
+    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return {key: value for key, value in config.items() if key not in _VOLATILE}
+
+
+def file_hashes(root: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a source that shapes its vectors, by relative path."""
+    if root.is_file():
+        return {root.name: sha256(root)}
+    kinds = {".json", ".safetensors", ".txt", ".model", ".bin", ".onnx", ".onnx_data"}
+    files = sorted(file for file in root.rglob("*") if file.is_file() and file.suffix in kinds)
+    return {file.relative_to(root).as_posix(): sha256(file) for file in files}
