@@ -62,7 +62,7 @@ class CostTable:
             ratio = min(_OUTLIER, max(1 / _OUTLIER, seconds / self.seconds(rows, length)))
             low, high, part, _ = _place(self.rows, rows)
             left, right, along, _ = _place(self.lengths, length)
-            corners = {}
+            corners: dict[tuple[int, int], float] = {}
             for (i, wide), (j, tall) in product(((low, 1 - part), (high, part)), ((left, 1 - along), (right, along))):
                 corners[i, j] = corners.get((i, j), 0.0) + wide * tall
             for (i, j), weight in corners.items():

@@ -39,7 +39,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every manifest record: immutable, unknown keys refused."""
 
 
-class TensorSpec(_Strict, kw_only=True):
+class TensorSpec(_Strict, frozen=True, kw_only=True):
     """A graph input or output. `shape` mixes fixed sizes and symbols, e.g. `["batch", "length"]`."""
 
     name: str
@@ -47,7 +47,7 @@ class TensorSpec(_Strict, kw_only=True):
     shape: tuple[int | str, ...]
 
 
-class Graph(_Strict, kw_only=True):
+class Graph(_Strict, frozen=True, kw_only=True):
     """One ONNX file. `sha256` is of the file; `precision` is how its weights and matmuls compute."""
 
     file: str
@@ -57,7 +57,7 @@ class Graph(_Strict, kw_only=True):
     outputs: tuple[TensorSpec, ...]
 
 
-class Space(_Strict, kw_only=True):
+class Space(_Strict, frozen=True, kw_only=True):
     """An identified vector space: vectors of different ids must not be compared.
 
     The id is derived from what defines the space (weights, pooling, projection). `lineage` lists ids of
@@ -70,7 +70,7 @@ class Space(_Strict, kw_only=True):
     lineage: tuple[str, ...] = ()
 
 
-class TextPrepare(_Strict, kw_only=True, tag="text", tag_field="modality"):
+class TextPrepare(_Strict, frozen=True, kw_only=True, tag="text", tag_field="modality"):
     """How a text becomes token ids.
 
     `max_length` counts tokens with specials. `inputs` maps each role to the graph's input name; a role that
@@ -89,14 +89,14 @@ class TextPrepare(_Strict, kw_only=True, tag="text", tag_field="modality"):
     allow_empty: bool = False
 
 
-class Part(_Strict, kw_only=True):
+class Part(_Strict, frozen=True, kw_only=True):
     """One named part of an item: how to prepare it, and whether an item may come without it."""
 
     prepare: TextPrepare
     optional: bool = False
 
 
-class Output(_Strict, kw_only=True):
+class Output(_Strict, frozen=True, kw_only=True):
     """A named result of a tower, read from the graph output `tensor`.
 
     `dims` lists the sizes the vector was trained to be cut to; empty means that any size up to `dim` is allowed.
@@ -110,7 +110,7 @@ class Output(_Strict, kw_only=True):
     dims: tuple[int, ...] = ()
 
 
-class Tower(_Strict, kw_only=True):
+class Tower(_Strict, frozen=True, kw_only=True):
     """A callable entry: named parts in, the graphs of `steps` in order, named outputs out.
 
     A step reads its inputs by name from the prepared arrays and the outputs of the steps before it.
@@ -121,14 +121,14 @@ class Tower(_Strict, kw_only=True):
     outputs: dict[str, Output]
 
 
-class Buckets(_Strict, kw_only=True):
+class Buckets(_Strict, frozen=True, kw_only=True):
     """Sizes that warm-up measures and that an engine builder makes profiles for."""
 
     lengths: tuple[int, ...]
     batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
 
 
-class Provenance(_Strict, kw_only=True):
+class Provenance(_Strict, frozen=True, kw_only=True):
     """Where the weights came from and what made the bundle."""
 
     source: str
@@ -139,7 +139,7 @@ class Provenance(_Strict, kw_only=True):
     created: str = ""
 
 
-class Figure(_Strict, kw_only=True):
+class Figure(_Strict, frozen=True, kw_only=True):
     """One measured figure of the certificate beside its threshold. `worst` names the input that set it."""
 
     value: float
@@ -153,7 +153,7 @@ class Figure(_Strict, kw_only=True):
         return self.value >= self.limit if self.better == "higher" else self.value <= self.limit
 
 
-class Certificate(_Strict, kw_only=True):
+class Certificate(_Strict, frozen=True, kw_only=True):
     """The recorded parity figures, with the device and versions they were taken on."""
 
     figures: dict[str, Figure]
@@ -170,7 +170,7 @@ class Certificate(_Strict, kw_only=True):
         return bool(self.figures) and all(figure.passed for figure in self.figures.values())
 
 
-class Manifest(_Strict, kw_only=True):
+class Manifest(_Strict, frozen=True, kw_only=True):
     """All of a bundle. `files` maps every other file's relative path to its SHA-256."""
 
     format: int

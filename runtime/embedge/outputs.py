@@ -68,4 +68,6 @@ def finish(raw: NDArray[np.float32], output: Output, *, dim: int, dtype: DType) 
 def normalize(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return rows scaled to length 1; a zero row stays zero."""
     norms = np.linalg.norm(values, axis=1, keepdims=True)
-    return np.divide(values, norms, out=np.zeros_like(values), where=norms > 0)
+    scaled = np.zeros_like(values)
+    np.divide(values, norms, out=scaled, where=norms > 0)
+    return scaled

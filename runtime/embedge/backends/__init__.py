@@ -26,7 +26,7 @@ def choose(name: str = "auto") -> tuple[Backend, str]:
         if missing := backend.missing():
             raise Unavailable(f"backend {name!r} cannot run here: {missing}")
         return backend, f"{name} was asked for"
-    refused = []
+    refused: list[str] = []
     for candidate in _MODULES:
         backend = _load(candidate)
         if not (missing := backend.missing()):
