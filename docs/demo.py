@@ -26,9 +26,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from embedge import Bundle, Client, EmbedgeError, Request
-from embedge.commands.tables import certificate_table
-from embedge.manifest import Certificate
+from embedge import Client, EmbedgeError, Request
 
 ENGINES = Path(__file__).resolve().parents[1] / "engines"
 RECIPE = ENGINES / "recipes" / "minilm.toml"
@@ -80,7 +78,6 @@ def main() -> int:
             vectors = embed(client, passages)
             for question in QUESTIONS:
                 answer(client, question, passages, vectors)
-            console.print(certificate_table(_certificate()))
             console.print(latencies(client, [passage.text[:80] for passage in passages]))
     except (DemoError, EmbedgeError) as error:
         console.print(f"[red]the demo stopped:[/] {escape(str(error))}")
@@ -95,13 +92,6 @@ def export() -> None:
         _step("1 · verify", "verify", str(ENGINES / MODEL))
     else:
         _step("1 · export", "export", "--recipe", str(RECIPE), "--out", str(ENGINES))
-
-
-def _certificate() -> Certificate:
-    certificate = Bundle.load(ENGINES / MODEL).manifest.certificate
-    if certificate is None:
-        raise DemoError(f"{ENGINES / MODEL} has no certificate; remove it and run the demo again")
-    return certificate
 
 
 def _step(title: str, *args: str) -> None:
@@ -195,9 +185,10 @@ def _text(passage: Passage) -> str:
 def answer(client: Client, question: str, passages: Sequence[Passage], vectors: NDArray[np.float32]) -> None:
     """Print the passages that are nearest in meaning to a question. Vectors have length 1: the dot is the cosine."""
     scores = vectors @ client.embed(MODEL, [question])[0]
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for style, wrap in (("green", False), ("bold", True), ("", False)):
-        table.add_column(style=style, no_wrap=not wrap, overflow="ellipsis")
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), expand=True)
+    table.add_column(style="green", width=4)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for place in np.argsort(-scores)[:3]:
         table.add_row(f"{scores[place]:.2f}", escape(passages[place].name), escape(passages[place].first_line))
     console.print(Panel(table, title=escape(question), title_align="left"))
