@@ -129,7 +129,7 @@ def unpack_array(data: bytes, dtype: str, shape: Iterable[int]) -> NDArray[Any]:
 def _vectors(output: pb.Output) -> Vectors:
     dtype = _FROM_ENUM[output.values.dtype]
     values = unpack_array(output.values.data, dtype, output.values.shape)
-    scales = unpack_array(output.scales, "float32", [-1]) if output.scales else None
+    scales = unpack_array(output.scales, "float32", [-1]) if dtype == "int8" else None
     return Vectors(values, output.space, cast("DType", dtype), scales)
 
 
