@@ -109,7 +109,10 @@ class Load(_Record, frozen=True, kw_only=True):
 
 
 class TargetInfo(_Record, frozen=True, kw_only=True):
-    """What was measured. `name` is the key used everywhere; `note` says what its figures include or leave out."""
+    """What was measured. `name` is the key used everywhere; `note` says what its figures include or leave out.
+
+    start_seconds: until the first vector: for a server that was there already, only the time to connect.
+    """
 
     name: str
     spec: str
@@ -119,6 +122,7 @@ class TargetInfo(_Record, frozen=True, kw_only=True):
     backend: str = ""
     note: str = ""
     in_process: bool = False
+    start_seconds: float | None = None
 
 
 class Usage(_Record, frozen=True, kw_only=True):

@@ -1,0 +1,224 @@
+"""One round: send the load, watch both sides, and write down what came of it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import numpy as np
+
+from embedge.errors import BackendError, EmbedgeError, Overloaded
+from embedge_bench import parity
+from embedge_bench.energy import Energy
+from embedge_bench.load import Limit, Query, Shot, SystemClock, closed_loop, open_loop, poisson, queries
+from embedge_bench.messages import Give, Run
+from embedge_bench.processes import Meter, Watcher
+from embedge_bench.results import Load, Moment, Round, Tokens, Usage
+from embedge_bench.targets.base import Answer, Counters, Target
+
+__all__ = ["Material", "measure"]
+
+# Requests of an open loop that may be on their way. Beyond it they wait for a thread, and that counts as latency.
+_IN_FLIGHT = 512
+_LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A workload as the load needs it, and the right vectors of some of its texts."""
+
+    texts: Sequence[str]
+    sizes: Sequence[int]
+    unit: str
+    reference: parity.Reference | None
+
+    @classmethod
+    def of(cls, task: Give) -> Material:
+        """Return what a message brought."""
+        vectors = {place: np.array(vector, dtype=np.float32) for place, vector in task.vectors.items()}
+        reference = parity.Reference(task.reference, vectors) if task.reference else None
+        return cls(task.texts, task.sizes, task.unit, reference)
+
+    def query(self, places: Sequence[int]) -> Query:
+        """Return the request for these texts."""
+        return Query(tuple(self.texts[p] for p in places), tuple(places), sum(self.sizes[p] for p in places))
+
+
+def measure(target: Target, material: Material, task: Run, *, counter: Energy | None = None) -> Round:
+    """Warm up, run the round and return it. Raises the target's error if it answers nothing at all."""
+    gun = _Gun(target, material, task)
+    warm = gun.sample()
+    if task.warm_up:
+        warm += gun.fire(Limit(task.warm_up), "warm-up")
+    watch = _Watch(target, counter)
+    started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    with watch:
+        shots = gun.fire(Limit(task.seconds, task.count), "round")
+    return _round(task, material, shots, warm, watch, started)
+
+
+class _Gun:
+    """Sends the round's requests to the target."""
+
+    def __init__(self, target: Target, material: Material, task: Run) -> None:
+        self._target, self._material, self._task = target, material, task
+        self._load = _fitted(task.load, target)
+
+    def sample(self) -> list[Shot]:
+        """Send the texts that have a reference, or one if there are none; at least one must be answered."""
+        reference = self._material.reference
+        places = sorted(reference.vectors) if reference else [0]
+        step = self._load.batch
+        feed = [self._material.query(places[at : at + step]) for at in range(0, len(places), step)]
+        callers = self._load.concurrency or 1
+        shots = closed_loop(self._send, feed, callers=callers, limit=Limit(float("inf")), clock=SystemClock())
+        errors = [shot.error for shot in shots if shot.error is not None]
+        if len(errors) == len(shots):
+            raise (
+                errors[0]
+                if isinstance(errors[0], EmbedgeError)
+                else BackendError(f"no request succeeds: {errors[0]!r}")
+            )
+        return shots
+
+    def fire(self, limit: Limit, phase: str) -> list[Shot]:
+        """Send by the load for as long as `limit` says."""
+        load, clock = self._load, SystemClock()
+        feed = self._feed(phase)
+        if load.kind == "closed":
+            return closed_loop(self._send, feed, callers=load.concurrency or 1, limit=limit, clock=clock)
+        arrivals = self._task.arrivals or poisson(load.rate or 1.0, self._seed(phase))
+        with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="caller") as pool:
+            return open_loop(self._send, feed, arrivals, limit=limit, clock=clock, pool=pool)
+
+    def _feed(self, phase: str) -> Iterator[Query]:
+        material = self._material
+        seed = self._seed(phase)
+        return queries(material.texts, material.sizes, batch=self._load.batch, seed=seed, sort=self._target.sort)
+
+    def _seed(self, phase: str) -> str:
+        """Return the seed of a phase: the same for every target, so that all of them get the same requests."""
+        return f"{self._task.seed} {self._task.number} {phase}"
+
+    def _send(self, query: Query) -> Answer:
+        answer = self._target.embed(query.texts, self._load.timeout)
+        if len(answer.vectors) != len(query.texts):
+            raise BackendError(f"{len(query.texts)} texts were sent and {len(answer.vectors)} vectors came back")
+        return answer
+
+
+def _fitted(load: Load, target: Target) -> Load:
+    """Return the load as this target must have it."""
+    return Load(
+        kind="closed" if target.callers else load.kind,
+        concurrency=target.callers or load.concurrency,
+        rate=load.rate,
+        batch=target.batch or load.batch,
+        arrivals=load.arrivals,
+        timeout=load.timeout,
+    )
+
+
+class _Watch:
+    """Looks at both sides while a round runs; use it in a `with` block."""
+
+    def __init__(self, target: Target, counter: Energy | None) -> None:
+        self.moments: list[Moment] = []
+        self.joules: float | None = None
+        self.client: Usage | None = None
+        self.server: Usage | None = None
+        self.computed: int | None = None
+        self._target, self._counter = target, counter
+        self._clock = SystemClock()
+
+    def __enter__(self) -> _Watch:
+        self._client_meter = Meter([os.getpid()], children=False)
+        self._server_meter = Meter(self._target.processes, children=True)
+        self._first = self._last = self._target.counters()
+        self._joules = self._counter.read() if self._counter else 0.0
+        self._began = self._clock.now()
+        self._watcher = Watcher(self._look, _LOOK_SECONDS)
+        self._watcher.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watcher.__exit__(None, None, None)
+        self.joules = self._counter.read() - self._joules if self._counter else None
+        self.client, self.server = self._client_meter.usage(), self._server_meter.usage()
+        now = self._target.counters()
+        if now.computed is not None and self._first.computed is not None:
+            self.computed = int(now.computed - self._first.computed)
+
+    def _look(self) -> None:
+        now, last = self._target.counters(), self._last
+        self._last = now
+        memory = self._server_meter.look() or self._client_meter.look()
+        self._client_meter.look()
+        if self._counter:
+            self._counter.tick()
+        at = self._clock.now() - self._began
+        self.moments.append(Moment(at=round(at, 4), queue=now.queue, rows=_mean_rows(last, now), rss=memory))
+
+
+def _mean_rows(last: Counters, now: Counters) -> float | None:
+    if None in (last.rows, last.batches, now.rows, now.batches):
+        return None
+    batches = (now.batches or 0) - (last.batches or 0)
+    return round(((now.rows or 0) - (last.rows or 0)) / batches, 3) if batches else None
+
+
+def _round(task: Run, material: Material, shots: list[Shot], warm: list[Shot], watch: _Watch, started: str) -> Round:
+    shots.sort(key=lambda shot: shot.intended)
+    good = [shot for shot in shots if shot.answer is not None]
+    refused = [shot for shot in shots if isinstance(shot.error, Overloaded)]
+    failed = [shot.error for shot in shots if shot.error is not None and not isinstance(shot.error, Overloaded)]
+    lags = [shot.started - shot.intended for shot in shots]
+    first = min((shot.intended for shot in shots), default=0.0) if task.load.kind == "closed" else 0.0
+    return Round(
+        number=task.number,
+        target="",
+        workload=task.workload,
+        load=task.load,
+        started=started,
+        seconds=max((shot.ended for shot in shots), default=0.0) - first,
+        count=len(good),
+        embeddings=sum(len(shot.query.texts) for shot in good),
+        errors=dict(Counter(type(error).__name__ for error in failed)),
+        refusals=len(refused),
+        latencies=_rounded(shot.latency for shot in good),
+        starts=_rounded(shot.intended for shot in good),
+        sizes=tuple(shot.query.size for shot in good),
+        refusal_latencies=_rounded(shot.latency for shot in refused),
+        lag=round(float(np.percentile(lags, 99)), 6) if lags and task.load.kind == "open" else None,
+        client=watch.client or Usage(cpu_seconds=0.0, rss=0),
+        server=watch.server,
+        tokens=_tokens(material, good, watch.computed),
+        joules=watch.joules,
+        parity=_parity(material, warm + good),
+        timeline=tuple(watch.moments),
+    )
+
+
+def _rounded(values: Iterator[float]) -> tuple[float, ...]:
+    """Return microseconds and no more: what lies below is noise, and would double the file."""
+    return tuple(round(value, 6) for value in values)
+
+
+def _tokens(material: Material, good: list[Shot], computed: int | None) -> Tokens | None:
+    told = [shot.answer.tokens for shot in good if shot.answer is not None and shot.answer.tokens is not None]
+    if len(told) == len(good):
+        return Tokens(real=sum(told), computed=computed)
+    if material.unit == "tokens":
+        return Tokens(real=sum(shot.query.size for shot in good), computed=computed)
+    return None
+
+
+def _parity(material: Material, shots: list[Shot]) -> parity.Parity | None:
+    if material.reference is None:
+        return None
+    answers = ((shot.query.places, shot.answer.vectors) for shot in shots if shot.answer is not None)
+    return material.reference.parity(parity.pairs(answers))

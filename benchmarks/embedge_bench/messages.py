@@ -1,0 +1,73 @@
+"""What the benchmark and the processes that carry its load say to each other: one JSON message a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from embedge_bench.results import CostCells, Load, Round, TargetInfo
+
+__all__ = ["Done", "Fault", "Give", "Open", "Opened", "Reply", "Run", "Taken", "Task"]
+
+
+class Open(msgspec.Struct, frozen=True, tag=True):
+    """Open the target at this address. Answered with Opened."""
+
+    name: str
+    spec: str
+
+
+class Give(msgspec.Struct, frozen=True, tag=True):
+    """Remember a workload and the reference vectors of some of its texts, by place. Answered with Taken."""
+
+    workload: str
+    texts: tuple[str, ...]
+    sizes: tuple[int, ...]
+    unit: Literal["tokens", "words"]
+    reference: str | None = None
+    vectors: Mapping[int, tuple[float, ...]] = {}
+
+
+class Run(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Run a round and measure. `arrivals`: of an open loop with recorded arrivals. Answered with Done."""
+
+    workload: str
+    load: Load
+    number: int
+    seconds: float
+    count: int | None = None
+    warm_up: float = 0.0
+    seed: int = 0
+    arrivals: tuple[float, ...] = ()
+
+
+Task = Open | Give | Run
+
+
+class Opened(msgspec.Struct, frozen=True, tag=True):
+    """The target is open and answers; that took so many seconds."""
+
+    info: TargetInfo
+
+
+class Taken(msgspec.Struct, frozen=True, tag=True):
+    """The workload is remembered."""
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The round, and the target's cost table after it."""
+
+    round: Round
+    costs: CostCells | None = None
+
+
+class Fault(msgspec.Struct, frozen=True, tag=True):
+    """The task failed; `status` is the gRPC status name of the error."""
+
+    status: str
+    message: str
+
+
+Reply = Opened | Taken | Done | Fault

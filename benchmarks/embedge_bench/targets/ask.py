@@ -1,0 +1,36 @@
+"""What our own targets ask for beside the texts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from embedge.request import Reply, Request, raise_item_errors
+from embedge_bench.targets.base import Answer
+
+__all__ = ["Ask", "answer"]
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of a target's address; see `embedge.request.Request`. Texts over the model's limit are cut."""
+
+    tower: str | None = None
+    dim: int | None = None
+    prompt: str | None = None
+
+    def request(self, texts: Sequence[str], timeout: float | None) -> Request:
+        """Return the request for these texts."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        return Request(
+            items=texts, tower=self.tower, dim=self.dim, prompt=self.prompt, truncate=True, deadline=deadline
+        )
+
+
+def answer(reply: Reply) -> Answer:
+    """Return the vectors of a reply. Raises the error of its first bad item."""
+    raise_item_errors(reply.errors, len(reply.tokens))
+    vectors = next(iter(reply.outputs.values()))
+    return Answer(vectors.values, int(np.sum(reply.tokens)))

@@ -1,0 +1,68 @@
+"""What every target can do, on one screen."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge_bench.results import CostCells, TargetInfo
+
+__all__ = ["Answer", "Counters", "Target"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The vectors of one request, (n, dim), and its tokens with specials, if the target tells."""
+
+    vectors: NDArray[np.generic]
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Counts since the target began. queue: items waiting or running now. None: the target does not tell.
+
+    batches, rows: batches that ran, and rows in them. computed: padded tokens, rows x longest row.
+    """
+
+    queue: float | None = None
+    batches: float | None = None
+    rows: float | None = None
+    computed: float | None = None
+
+
+class Target(Protocol):
+    """Something that embeds texts. It lives in the process that loads it; `embed` is called from many threads.
+
+    batch, sort, callers: the load that the target must have, whatever was asked for; None: any.
+    processes: ids of the processes that do the work, where they are not this one.
+    """
+
+    batch: int | None = None
+    sort: bool = False
+    callers: int | None = None
+    processes: tuple[int, ...] = ()
+
+    @abstractmethod
+    def info(self) -> TargetInfo:
+        """Return what it is."""
+
+    @abstractmethod
+    def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
+        """Return the vectors, waiting at most `timeout` seconds. Raises EmbedgeError; Overloaded if refused."""
+
+    def counters(self) -> Counters:
+        """Return what it has done and what waits."""
+        return Counters()
+
+    def costs(self) -> CostCells | None:
+        """Return its cost table."""
+        return None
+
+    def close(self) -> None:
+        """Free what it holds."""

@@ -1,0 +1,67 @@
+"""Ours, in process: `inproc:PATH?lanes=2&threads=1`, with any field of the runtime's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embedge.config import RuntimeConfig
+from embedge.embedder import Embedder
+from embedge_bench.results import CostCells, TargetInfo
+from embedge_bench.targets import Spec
+from embedge_bench.targets.ask import Ask, answer
+from embedge_bench.targets.base import Answer, Counters, Target
+
+__all__ = ["InProcess", "make"]
+
+
+class InProcess(Target):
+    """An embedder called from the load generator's own threads."""
+
+    def __init__(self, spec: Spec, embedder: Embedder, ask: Ask) -> None:
+        self._spec = spec
+        self._embedder = embedder
+        self._ask = ask
+
+    def info(self) -> TargetInfo:
+        """Return what it is."""
+        embedder = self._embedder
+        return TargetInfo(
+            name=self._spec.name,
+            spec=self._spec.text,
+            kind="embedge in process",
+            model=embedder.name,
+            version=embedder.version,
+            backend=embedder.backend,
+            in_process=True,
+        )
+
+    def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
+        """Return the vectors."""
+        return answer(self._embedder.run(self._ask.request(texts, timeout)))
+
+    def counters(self) -> Counters:
+        """Return the embedder's counters."""
+        stats = self._embedder.stats()
+        return Counters(
+            queue=stats["waiting_items"],
+            batches=stats["batches"],
+            rows=stats["items"],
+            computed=stats["padded_tokens"],
+        )
+
+    def costs(self) -> CostCells:
+        """Return the cost table as it is now."""
+        cost = self._embedder.cost
+        return CostCells(rows=tuple(cost.rows), lengths=tuple(cost.lengths), seconds=tuple(map(tuple, cost.grid)))
+
+    def close(self) -> None:
+        """Close the embedder."""
+        self._embedder.close()
+
+
+def make(spec: Spec) -> InProcess:
+    """Open the bundle. Raises EmbedgeError."""
+    fields = set(RuntimeConfig.__struct_fields__)
+    config = spec.convert(RuntimeConfig, {key: value for key, value in spec.options.items() if key in fields})
+    ask = spec.convert(Ask, {key: value for key, value in spec.options.items() if key not in fields})
+    return InProcess(spec, Embedder.open(spec.rest, config=config), ask)

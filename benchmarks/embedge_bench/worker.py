@@ -1,0 +1,89 @@
+"""The process that carries the load: it opens one target, and runs rounds as it is told on its standard input.
+
+It is apart from the benchmark, so that drawing and counting there take no time from the load, and apart from any
+server, so that neither waits for the other's interpreter. It ends when its input does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import BinaryIO
+
+import msgspec
+
+from embedge.errors import BackendError, EmbedgeError
+from embedge_bench import energy
+from embedge_bench.measure import Material, measure
+from embedge_bench.messages import Done, Fault, Give, Open, Opened, Reply, Run, Taken, Task
+from embedge_bench.targets import Target, open_target, parse
+
+__all__ = ["main"]
+
+
+class Worker:
+    """One target and the workloads it was given."""
+
+    def __init__(self) -> None:
+        self._target: Target | None = None
+        self._materials: dict[str, Material] = {}
+        self._energy = energy.find()
+
+    def do(self, task: Task) -> Reply:
+        """Do the task. Raises EmbedgeError."""
+        if isinstance(task, Open):
+            return self._open(task)
+        if isinstance(task, Give):
+            self._materials[task.workload] = Material.of(task)
+            return Taken()
+        return self._run(task)
+
+    def close(self) -> None:
+        """Close the target."""
+        if self._target is not None:
+            self._target.close()
+
+    def _open(self, task: Open) -> Opened:
+        began = time.perf_counter()
+        self._target = open_target(parse(task.spec))
+        self._target.embed(["a first text"])
+        seconds = time.perf_counter() - began
+        return Opened(msgspec.structs.replace(self._target.info(), name=task.name, start_seconds=seconds))
+
+    def _run(self, task: Run) -> Done:
+        if self._target is None:
+            raise BackendError("no target is open")
+        round_ = measure(self._target, self._materials[task.workload], task, counter=self._energy)
+        return Done(round_, self._target.costs())
+
+
+def _answer(worker: Worker, line: bytes) -> Reply:
+    try:
+        return worker.do(msgspec.json.decode(line, type=Task))
+    except EmbedgeError as error:
+        return Fault(error.grpc, error.message)
+    except OSError as error:
+        return Fault("NOT_FOUND", f"{error.filename or 'the system'}: {error.strerror}")
+
+
+def _own_output() -> BinaryIO:
+    """Keep standard output for replies; whatever libraries print goes to standard error."""
+    output = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return output
+
+
+def main() -> None:
+    """Serve tasks until the input ends."""
+    output = _own_output()
+    worker = Worker()
+    try:
+        for line in sys.stdin.buffer:
+            output.write(msgspec.json.encode(_answer(worker, line)) + b"\n")
+    finally:
+        worker.close()
+
+
+if __name__ == "__main__":
+    main()
