@@ -9,6 +9,7 @@ up as a Triton user would: dynamic batching of up to 32 rows, 1 ms of wait, and 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -52,12 +53,16 @@ def serve(arguments: argparse.Namespace) -> None:
     import numpy as np
     from pytriton.decorators import batch
     from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
-    from pytriton.triton import Triton, TritonConfig
+    from pytriton.triton import Triton, TritonConfig, TritonSecurityConfig
 
     model = TextModel.load(arguments.bundle)
     signals = {signal.SIGTERM, signal.SIGINT}
+    stdout = os.dup(1)
+    os.dup2(2, 1)  # the core's log goes where logs go, so that stdout has the ready line alone
     config = TritonConfig(grpc_address="127.0.0.1", grpc_port=arguments.port, allow_http=False, allow_metrics=False)
-    with Triton(config=config) as triton:
+    # Without restrictions: its token would be asked of every gRPC client.
+    security = TritonSecurityConfig(restricted_endpoints=[])
+    with Triton(config=config, security_config=security) as triton:
         triton.bind(
             model_name=model.name,
             infer_func=batch(Encoder(model, arguments.threads)),
@@ -70,7 +75,7 @@ def serve(arguments: argparse.Namespace) -> None:
         )
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         triton.run()
-        print(f"ready 127.0.0.1:{arguments.port} {model.name}", flush=True)
+        os.write(stdout, f"ready 127.0.0.1:{arguments.port}\n".encode())
         signal.sigwait(signals)
 
 
