@@ -5,8 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+BUNDLE := engines/minilm/1/manifest.json
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format protos clean
+.PHONY: help install demo test check bench format protos clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -16,7 +18,7 @@ install: $(STAMP)  ## make .venv with everything in it, at the pinned versions
 # Made again when what it depends on changes. A .venv that is there already is kept and brought to the pins.
 $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev]"
 	@touch $@
 
 demo: $(STAMP)  ## export, prove, serve and search the standard library's documentation
@@ -29,14 +31,21 @@ check: $(STAMP)  ## lint, format, types, generated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	protos/generate --check
+	$(PYTHON) protos/generate --check
+
+bench: $(STAMP) $(BUNDLE)  ## measure in process and over gRPC, side by side; report in build/
+	@mkdir -p build
+	$(BIN)/embedge bench compare inproc:engines/minilm serve:engines/minilm --json build/bench.json
+
+$(BUNDLE): | $(STAMP)
+	$(BIN)/embedge export --recipe engines/recipes/minilm.toml --out engines
 
 format: $(STAMP)  ## put the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 protos:  ## generate the stubs from protos/
-	protos/generate
+	$(PYTHON) protos/generate
 
 clean:  ## remove everything that was made, the environment too
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
