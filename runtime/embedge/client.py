@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import grpc
+try:
+    import grpc
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("the client needs gRPC; pip install 'embedge[client]'", name="grpc") from error
 import numpy as np
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc

@@ -74,12 +74,14 @@ def run(config: ServeConfig) -> None:
 
 
 async def _serve(config: ServeConfig) -> None:
+    from embedge.repository import scan
     from embedge.serving.server import Server
 
+    scan(config.repository)  # a repository that is not there is said before anything is started
     told = _stop_event()
     server = Server(config)
     await server.start()
-    log.info("listening on %s", server.address)
+    log.info("listening on %s, loading models", server.address)
     try:
         load = asyncio.ensure_future(server.load())
         stop = asyncio.ensure_future(told.wait())
@@ -87,9 +89,9 @@ async def _serve(config: ServeConfig) -> None:
         await load  # also when told to stop: what is half open cannot be closed
         if not told.is_set():
             _announce(server, config.ready_file)
-            await stop
+        await stop
+        log.info("told to stop; admitted work is finished first")
     finally:
-        log.info("stopping: admitted work is finished first")
         await server.stop()
 
 

@@ -81,6 +81,9 @@ class Server:
             ("grpc.so_reuseport", 0),  # or a second server on this port would silently take half of the calls
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", -1),  # replies are measured where they are made, with a better message
+            # A client that vanished without a word is noticed within 80 s, and its work dropped.
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
         ]
         server = grpc.aio.server(
             interceptors=[TokenInterceptor(config.token)] if config.token else [],
