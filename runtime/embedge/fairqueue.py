@@ -1,13 +1,16 @@
 """The queue: waiting entries in fair order and by length. A plain data structure: no lock, no clock.
 
-Order is self-clocked fair queueing between calls. An entry's tag is the virtual time at which it would be done if its
-call had its fair share: the later of virtual time now and the call's last tag, plus the entry's own predicted
-seconds. The smallest tag is the oldest entry; it anchors the next batch and is always in it, and virtual time moves
-up to its tag. So a large call interleaves with small ones, and short work passes long work that came just before it.
+Order is self-clocked fair queueing between calls. A call pays for what is taken of it: its own virtual time moves on
+by the predicted seconds of every entry that leaves for a lane, company of another's batch included; a call that comes
+in, or comes back, starts at virtual time now. A call's tag is the virtual time at which its next entry will have been
+paid for. The call with the smallest tag is first: its oldest entry anchors the next batch and is always in it, and
+virtual time moves up to the tag. So a large call interleaves with small ones, and short work passes long work that
+came just before it.
 
-Why nothing starves: every new tag is above virtual time by the entry's own cost. A waiting entry with tag T can only
-be passed by entries with smaller tags; each of those raises virtual time, or takes one of the finitely many places
-below T, and the queue is bounded. So after finitely many batches T is the smallest.
+Why nothing starves: tags never fall, and every new one is above virtual time by an entry's own cost. A call with tag
+T can only be passed by calls with smaller tags; each time, that call's tag rises by what was taken, or it is done with,
+and the queue is bounded. So after finitely many batches T is the smallest. Bulk is never behind more than a few
+interactive batches even so: it anchors in its turn (`_BULK_TURN`).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import heapq
 from abc import ABC, abstractmethod
 from bisect import bisect_left, insort
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from embedge.batch import Limits, Row, Seconds, form_batch
@@ -25,26 +29,31 @@ __all__ = ["FOREVER", "Call", "Entry", "FairQueue"]
 
 FOREVER = float("inf")
 # How much slower a bulk call moves through virtual time than an interactive one.
-_BULK_WEIGHT = 8.0
+_WEIGHTS: dict[Priority, float] = {"interactive": 1.0, "bulk": 8.0}
+# A bulk entry anchors at the latest after so many batches in a row that interactive work anchored.
+_BULK_TURN = 16
 
 Waiting = tuple[int, int, "Entry"]
+Listed = tuple[float, int, "Call"]
 
 
 class Call(ABC):
     """One request's way through the queue.
 
-    The fields after `priority` belong to the scheduler and change only under its lock. owed: items admitted but not
-    pushed yet. each: predicted seconds of one of them. left: seconds of those that wait. dropped: why no more may come.
+    The fields after `priority` belong to the scheduler and change only under its lock. paid: the virtual time up to
+    which the call has had its share. listed: whether the queue has it in tag order. owed: items admitted but not pushed
+    yet. each: predicted seconds of one of them. left: seconds of those that wait. dropped: why no more may come.
     """
 
     def __init__(self, tower: str, *, deadline: float | None, priority: Priority) -> None:
         self.tower = tower
         self.deadline = FOREVER if deadline is None else deadline
         self.priority = priority
-        self.last_tag = 0.0
+        self.paid = 0.0
+        self.listed = False
         self.owed = 0
         self.each = self.left = 0.0
-        self.waiting: set[Entry] = set()
+        self.waiting: OrderedDict[Entry, None] = OrderedDict()  # in the order in which they came
         self.dropped: EmbedgeError | None = None
 
     @abstractmethod
@@ -55,51 +64,51 @@ class Call(ABC):
 class Entry:
     """One item of a call that waits for a lane. `length` in tokens, `seconds` predicted, `pushed` on the clock."""
 
-    __slots__ = ("call", "index", "length", "pushed", "row", "seconds", "sequence", "tag")
+    __slots__ = ("call", "index", "length", "pushed", "row", "seconds", "sequence")
 
     def __init__(self, call: Call, index: int, row: Row, length: int) -> None:
         self.call = call
         self.index = index
         self.row = row
         self.length = length
-        self.pushed = self.seconds = self.tag = 0.0
+        self.pushed = self.seconds = 0.0
         self.sequence = 0
 
 
 class FairQueue:
-    """Entries that wait, in tag order and sorted by length."""
+    """Entries that wait: by call in tag order, and sorted by length."""
 
     def __init__(self) -> None:
         self.virtual = 0.0
         self._sequence = 0
         self._by_length: dict[str, list[Waiting]] = {}
-        # Entries that left stay in the heap until they come to its top.
-        self._by_tag: dict[Priority, list[tuple[float, int, Entry]]] = {"interactive": [], "bulk": []}
-        self._last: Priority = "interactive"
+        # Each listed call once, under a tag that it has or had: it is corrected when it comes to the top.
+        self._by_tag: dict[Priority, list[Listed]] = {"interactive": [], "bulk": []}
+        self._bulk_waits = 1  # batches for which bulk has waited since it anchored last; 0: it did just now
 
     def push(self, entry: Entry) -> None:
         """Add an entry, whose `seconds` are set, behind the others of its call."""
         call = entry.call
-        weight = _BULK_WEIGHT if call.priority == "bulk" else 1.0
         self._sequence += 1
         entry.sequence = self._sequence
-        entry.tag = call.last_tag = max(call.last_tag, self.virtual) + weight * entry.seconds
+        if not call.waiting:
+            call.paid = max(call.paid, self.virtual)
         call.left += entry.seconds
-        call.waiting.add(entry)
+        call.waiting[entry] = None
         insort(self._by_length.setdefault(call.tower, []), (entry.length, entry.sequence, entry))
-        heapq.heappush(self._by_tag[call.priority], (entry.tag, entry.sequence, entry))
+        if not call.listed:
+            self._list(call, entry)
 
     def anchor(self) -> Entry | None:
-        """Return the oldest entry; bulk does not anchor twice running while interactive work waits."""
-        tops: dict[Priority, Entry] = {}
-        for priority, heap in self._by_tag.items():
-            while heap and heap[0][2] not in heap[0][2].call.waiting:
-                heapq.heappop(heap)
-            if heap:
-                tops[priority] = heap[0][2]
-        if len(tops) == 2 and self._last == "bulk":
-            return tops["interactive"]
-        return min(tops.values(), key=lambda entry: (entry.tag, entry.sequence), default=None)
+        """Return the oldest entry of the call that is first. While both wait, bulk neither runs twice, nor never."""
+        interactive, bulk = self._first("interactive"), self._first("bulk")
+        if interactive is None or bulk is None:
+            return interactive or bulk
+        if self._bulk_waits == 0:
+            return interactive
+        if self._bulk_waits >= _BULK_TURN:
+            return bulk
+        return min(interactive, bulk, key=lambda entry: (_tag(entry), entry.sequence))
 
     def window(self, anchor: Entry, now: float, cost: Seconds, limits: Limits, *, free: int) -> list[Entry]:
         """Return the entries that ride with the anchor. While `free` lanes are idle, each takes its share at most."""
@@ -118,17 +127,22 @@ class FairQueue:
         return near[low:high]
 
     def take(self, anchor: Entry, entries: Sequence[Entry]) -> None:
-        """Take a window out; virtual time moves up to its anchor."""
+        """Take a window out; virtual time moves up to its anchor's tag, and each entry's call pays for it."""
+        self.virtual = max(self.virtual, _tag(anchor))
         queue = self._by_length[anchor.call.tower]
         low = bisect_left(queue, (entries[0].length, entries[0].sequence))
         del queue[low : low + len(entries)]
         self._forget(entries)
-        self.virtual = max(self.virtual, anchor.tag)
-        self._last = anchor.call.priority
+        for entry in entries:
+            entry.call.paid += _WEIGHTS[entry.call.priority] * entry.seconds
+        if anchor.call.priority == "bulk":
+            self._bulk_waits = 0
+        else:
+            self._bulk_waits = self._bulk_waits + 1 if self._first("bulk") else 1
 
     def remove(self, call: Call) -> list[Entry]:
         """Take all entries of a call out, and return them in the order in which they came."""
-        entries = sorted(call.waiting, key=lambda entry: entry.sequence)
+        entries = list(call.waiting)
         queue = self._by_length.get(call.tower, [])
         if len(entries) > len(queue) // 8:
             queue[:] = [waiting for waiting in queue if waiting[2].call is not call]
@@ -143,5 +157,39 @@ class FairQueue:
 
     def _forget(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            entry.call.waiting.discard(entry)
+            del entry.call.waiting[entry]
             entry.call.left -= entry.seconds
+
+    def _list(self, call: Call, oldest: Entry) -> None:
+        heap = self._by_tag[call.priority]
+        if len(heap) > 2 * sum(map(len, self._by_length.values())) + 64:
+            self._tidy(heap)
+        call.listed = True
+        heapq.heappush(heap, (_tag(oldest), oldest.sequence, call))
+
+    def _tidy(self, heap: list[Listed]) -> None:
+        """Forget calls that left from the middle of the heap, so that it does not keep what is long done."""
+        for _, _, call in heap:
+            call.listed = bool(call.waiting)
+        heap[:] = [listed for listed in heap if listed[2].listed]
+        heapq.heapify(heap)
+
+    def _first(self, priority: Priority) -> Entry | None:
+        """Return the oldest entry of the priority's first call."""
+        heap = self._by_tag[priority]
+        while heap:
+            call = heap[0][2]
+            if not call.waiting:
+                heapq.heappop(heap)
+                call.listed = False
+                continue
+            oldest = next(iter(call.waiting))
+            if heap[0][0] == _tag(oldest):
+                return oldest
+            heapq.heapreplace(heap, (_tag(oldest), oldest.sequence, call))
+        return None
+
+
+def _tag(entry: Entry) -> float:
+    """Return the virtual time at which this entry, the oldest of its call, will have been paid for."""
+    return entry.call.paid + _WEIGHTS[entry.call.priority] * entry.seconds
