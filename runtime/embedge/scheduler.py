@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import itertools
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -18,6 +20,7 @@ __all__ = ["Scheduler"]
 
 # How fast the observed speed-up of batches is followed.
 _LEARNING_RATE = 0.1
+_EXPIRED = "the deadline passed while the call waited; allow more time"
 _COUNTED = ("calls", "refused", "expired", "batches", "items", "tokens", "padded_tokens")
 
 
@@ -45,15 +48,17 @@ class Scheduler:
         # Guards every field below. Held by callers for microseconds, and never while something else is waited for.
         self._changed = threading.Condition()
         self._queue = FairQueue()
-        self._deadlines: list[tuple[float, int, Call]] = []
+        # Weak, so that a call which ended does not stay with all its results until its deadline.
+        self._deadlines: list[tuple[float, int, weakref.ref[Call]]] = []
         self._order = itertools.count()  # settles ties the same way every time
-        self._active: set[Call] = set()
+        self._active: dict[Call, None] = {}  # a set would not come in the same order every time
         self._items = 0
         self._seconds = 0.0
         self._running = 0
         self._speedup = 1.0
         self._counts = dict.fromkeys(_COUNTED, 0)
         self._refusal: EmbedgeError | None = None
+        self._ending: EmbedgeError | None = None  # as _refusal, but for good
         self._stopped = False
         # The last batches: (formed, rows, width, real tokens, items that then waited); read by whoever draws them.
         self.recent: deque[tuple[float, int, int, int, int]] = deque(maxlen=4096)
@@ -74,7 +79,7 @@ class Scheduler:
             call.owed, call.each = items, each
             self._items += items
             self._seconds += items * each
-            self._active.add(call)
+            self._active[call] = None
             self._watch(call)
 
     def push(self, call: Call, entries: Sequence[Entry], *, skipped: int = 0) -> None:
@@ -90,28 +95,29 @@ class Scheduler:
                 self._queue.push(entry)
             call.owed -= len(entries)
             self._skip(call, skipped)
-            self._changed.notify(len(entries))
+            self._changed.notify_all()  # not just one: it could be somebody in `drain` who is woken
 
     def take(self) -> Batch | None:
         """Wait for work and return the next batch; None when the scheduler has stopped."""
         while True:
-            batch, wake = self.poll()
-            if batch is not None:
+            batch, _ = self.poll(wait=True)
+            if batch is not None or self._stopped:
                 return batch
-            with self._changed:
-                if self._stopped:
-                    return None
-                if not self._queue or wake < FOREVER:
-                    self._changed.wait(None if wake == FOREVER else max(0.0, wake - self._clock()))
 
-    def poll(self) -> tuple[Batch | None, float]:
-        """Return the next batch, or None and the time at which to look again (inf: when something is pushed)."""
-        now = self._clock()
+    def poll(self, *, wait: bool = False) -> tuple[Batch | None, float]:
+        """Return the next batch, or None and the time at which to look again (inf: when something is pushed).
+
+        With `wait`, that time, or a push, is waited for before None is returned.
+        """
         with self._changed:
+            now = self._clock()
             expired = self._expire(now)
             batch, wake = self._form(now)
+            if wait and batch is None and not expired and not self._stopped:
+                # Under the same lock as the look at the queue, or a push in between would go unheard.
+                self._changed.wait(None if wake == FOREVER else max(0.0, wake - now))
         for call in expired:
-            call.failed(DeadlineExceeded("the deadline passed while the call waited; allow more time"))
+            call.failed(DeadlineExceeded(_EXPIRED))
         return batch, wake
 
     def done(self, batch: Batch, seconds: float | None) -> None:
@@ -131,23 +137,26 @@ class Scheduler:
             call.failed(error)
 
     def refuse(self, error: EmbedgeError | None, *, drop: bool = False) -> None:
-        """Refuse new calls with `error` (None: admit again); with `drop`, waiting ones get it too."""
+        """Refuse new calls with `error` (None: admit again, unless draining); with `drop`, waiting ones get it too."""
         with self._changed:
             self._refusal = error
             calls = list(self._active) if drop else []
         for call in calls:
             if error is not None:
-                self.drop(call, error)
+                self.drop(call, copy.copy(error))
 
     def drain(self, timeout: float | None) -> bool:
         """Refuse new calls and wait until all admitted work is done; False if time ran out."""
-        self.refuse(Unavailable("the server is shutting down; use another one"))
         with self._changed:
+            self._ending = self._ending or Unavailable("the server is shutting down; use another one")
             return self._changed.wait_for(lambda: self._items == 0 and self._running == 0, timeout)
 
     def stop(self) -> None:
         """Wake every lane with None; whoever still waits is told."""
-        self.refuse(Unavailable("the model is closed"), drop=True)
+        closed = Unavailable("the model is closed")
+        with self._changed:
+            self._ending = closed
+        self.refuse(closed, drop=True)
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -169,8 +178,9 @@ class Scheduler:
 
     def _consider(self, call: Call, items: int, work: float) -> None:
         """Raise what stands against a call of `work` seconds."""
-        if self._refusal is not None:
-            raise self._refusal
+        refusal = self._ending or self._refusal
+        if refusal is not None:
+            raise copy.copy(refusal)  # one raised again and again would hold on to every frame it passed
         left = call.deadline - self._clock()
         if left <= 0:
             raise DeadlineExceeded("the deadline had passed before the call came in; allow more time")
@@ -197,7 +207,7 @@ class Scheduler:
 
         Each call inside gets its share meanwhile: its next entry at least, what it has left at most.
         """
-        ahead = sum(min(call.left, max(work, call.each)) for call in self._active)
+        ahead = sum(min(call.left + call.owed * call.each, max(work, call.each)) for call in self._active)
         return self._wall(ahead + work)
 
     def _wall(self, work: float) -> float:
@@ -209,9 +219,9 @@ class Scheduler:
         if call.deadline == FOREVER:
             return
         if len(self._deadlines) > 2 * len(self._active) + 64:
-            self._deadlines = [watched for watched in self._deadlines if watched[2] in self._active]
+            self._deadlines = [watched for watched in self._deadlines if watched[2]() in self._active]
             heapq.heapify(self._deadlines)
-        heapq.heappush(self._deadlines, (call.deadline, next(self._order), call))
+        heapq.heappush(self._deadlines, (call.deadline, next(self._order), weakref.ref(call)))
 
     def _form(self, now: float) -> tuple[Batch | None, float]:
         anchor = self._queue.anchor()
@@ -253,7 +263,7 @@ class Scheduler:
 
     def _end(self, call: Call) -> None:
         if not call.owed and not call.waiting:
-            self._active.discard(call)
+            self._active.pop(call, None)
 
     def _rest(self) -> None:
         if not self._items:
@@ -263,10 +273,10 @@ class Scheduler:
     def _expire(self, now: float) -> list[Call]:
         expired = []
         while self._deadlines and self._deadlines[0][0] <= now:
-            call = heapq.heappop(self._deadlines)[2]
-            if call in self._active:
+            call = heapq.heappop(self._deadlines)[2]()
+            if call is not None and call in self._active:
                 self._counts["expired"] += 1
-                self._remove(call, DeadlineExceeded("the deadline passed while the call waited; allow more time"))
+                self._remove(call, DeadlineExceeded(_EXPIRED))
                 expired.append(call)
         return expired
 
