@@ -12,6 +12,7 @@ import msgspec
 
 from embedge.errors import BackendError, EmbedgeError, from_status
 from embedge_bench.messages import Done, Fault, Give, Open, Opened, Reply, Run, Taken, Task
+from embedge_bench.processes import stop_descendants
 from embedge_bench.results import CostCells, TargetInfo
 from embedge_bench.results import Round as RoundRecord
 from embedge_bench.targets import Spec
@@ -30,14 +31,23 @@ class Worker:
         """Start the process and open the target. Raises EmbedgeError."""
         self.spec = spec
         self.costs: CostCells | None = None
+        # A session of its own: Ctrl-C is for the benchmark, which then stops its workers itself.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "embedge_bench.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "embedge_bench.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         try:
             self.info: TargetInfo = self._ask(Open(spec.name, spec.text), Opened).info
         except BaseException:
-            self.close()
+            self.abort()
             raise
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
 
     def give(self, task: Give) -> None:
         """Hand a workload over. Raises EmbedgeError."""
@@ -48,6 +58,12 @@ class Worker:
         done = self._ask(task, Done)
         self.costs = done.costs or self.costs
         return msgspec.structs.replace(done.round, target=self.spec.name)
+
+    def abort(self) -> None:
+        """Stop the process and whatever it started, in the middle of a round too."""
+        stop_descendants(self.pid)
+        self._process.kill()
+        self.close()
 
     def close(self) -> None:
         """End the process: it closes its target when its input ends."""
@@ -98,14 +114,14 @@ class Crew:
             for spec in self._specs:
                 self._opening(spec.name)
                 self.workers[spec.name] = Worker(spec)
-        except BaseException:
-            self._close()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._close()
-
-    def _close(self) -> None:
         for worker in self.workers.values():
-            worker.close()
+            if error is None:
+                worker.close()
+            else:
+                worker.abort()

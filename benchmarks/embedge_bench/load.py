@@ -7,6 +7,7 @@ by a timetable, whatever the target does, and counts latency from the time the r
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -160,7 +161,7 @@ def recorded(path: Path) -> list[float]:
         raise InvalidInput(f"{path}: not valid UTF-8 at byte {error.start}; it must hold numbers of seconds") from error
     except ValueError as error:
         raise InvalidInput(f"{path}: {error}; it must hold one number of seconds a line") from error
-    if not times or not all(abs(moment) < float("inf") for moment in (times[0], times[-1])):
+    if not times or not all(math.isfinite(moment) for moment in times):
         raise InvalidInput(f"{path}: holds no arrivals, or one that is no number; give one number of seconds a line")
     return [moment - times[0] for moment in times]
 

@@ -13,7 +13,7 @@ from typing import Any
 from embedge.errors import Unavailable
 from embedge_bench.results import Usage
 
-__all__ = ["Meter", "Watcher", "listening"]
+__all__ = ["Meter", "Watcher", "listening", "stop_descendants"]
 
 
 class Meter:
@@ -105,6 +105,15 @@ def listening(address: str) -> tuple[int, ...]:
         if connection.status == psutil.CONN_LISTEN and connection.pid and connection.laddr.port == int(port)
     }
     return tuple(sorted(found))
+
+
+def stop_descendants(pid: int) -> None:
+    """Send SIGTERM to everything that a process started."""
+    psutil = _psutil()
+    with suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
 
 
 def _is_here(host: str) -> bool:

@@ -22,6 +22,7 @@ __all__ = ["Settings"]
 
 _DEFAULT_WORKLOAD = "mixed"
 _DEFAULT_CALLERS = (1, 8)
+_VECTORS = ".npy"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
         workloads = [texts.load(name, count=self.texts, field=self.json_field) for name in self.workloads]
         source = self._source()
-        if source is not None and source.is_dir():
+        if source is not None and source.suffix != _VECTORS:
             from embedge.bundle import Bundle
 
             bundle = Bundle.load(source)
@@ -151,4 +152,4 @@ def _recorded(path: Path | None) -> tuple[float, ...]:
 def _reference(source: Path, texts: Texts) -> Reference:
     from embedge_bench import parity
 
-    return parity.from_bundle(str(source), texts) if source.is_dir() else parity.from_file(source, texts)
+    return parity.from_file(source, texts) if source.suffix == _VECTORS else parity.from_bundle(str(source), texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from rich import box
@@ -15,6 +15,9 @@ from rich.text import Text
 from embedge_bench import stats
 from embedge_bench.bench import Plan, Turn, turns
 from embedge_bench.results import Estimate, Ratio, Report, Round, Row, Workload
+
+# Seconds of lateness of the generator that a reader must know about.
+_LATE = 0.005
 
 __all__ = ["View", "ratio_table", "row_table", "show"]
 
@@ -61,12 +64,23 @@ def show(report: Report, console: Console) -> None:
     console.print(row_table(report.rows, report.workloads))
     if report.ratios:
         console.print(ratio_table(report.ratios))
+    for line in _remarks(report):
+        console.print(Text(line, style="dim"))
+
+
+def _remarks(report: Report) -> Iterator[str]:
+    """Yield what must be known to read the figures rightly."""
     for info in report.targets.values():
         if info.note:
-            console.print(Text(f"{info.name}: {info.note}", style="dim"))
+            yield f"{info.name}: {info.note}"
     for workload in report.workloads.values():
         text = f"{workload.texts} texts, {workload.mean:.0f} {workload.unit} on average; {workload.source}"
-        console.print(Text(f"{workload.name}: {text}", style="dim"))
+        yield f"{workload.name}: {text}"
+    late = max((each.lag or 0.0 for each in report.rounds), default=0.0)
+    if late > _LATE:
+        yield f"the load generator itself was late by up to {late * 1e3:.0f} ms (p99); the latencies include that"
+    if any(row.parity is None for row in report.rows):
+        yield "no parity: nothing to compare the vectors with; name a bundle with --reference"
 
 
 def row_table(rows: tuple[Row, ...], workloads: dict[str, Workload]) -> Table:
@@ -75,7 +89,7 @@ def row_table(rows: tuple[Row, ...], workloads: dict[str, Workload]) -> Table:
         title="latencies in ms", title_justify="left", title_style="dim", box=box.SIMPLE, padding=(0, 1, 0, 0)
     )
     longest = max((len(row.target) for row in rows), default=0)
-    table.add_column("target", overflow="fold", min_width=min(16, longest), max_width=24)
+    table.add_column("target", overflow="fold", min_width=min(8, longest), max_width=24)
     columns = [name for name, cell in _CELLS.items() if any(cell(row) for row in rows)]
     shown = [*(("workload",) if len(workloads) > 1 else ()), "load"]
     for name in shown:

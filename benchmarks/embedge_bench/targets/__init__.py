@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import re
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -87,7 +88,16 @@ def parse(text: str) -> Spec:
         )
     options = dict(parse_qsl(match["options"] or "", keep_blank_values=True))
     address = text if match["name"] is None else text.partition("=")[2]
-    return Spec(match["name"] or address, address, match["scheme"], match["rest"], options)
+    return Spec(match["name"] or _short(address), address, match["scheme"], match["rest"], options)
+
+
+def _short(address: str) -> str:
+    """Return the name of a target that was given none: its address, with no more of a path than its end."""
+    scheme, _, rest = address.partition(":")
+    if scheme not in _LOCAL:
+        return address
+    path, mark, options = rest.partition("?")
+    return f"{scheme}:{PurePath(path).name}{mark}{options}"
 
 
 def open_target(spec: Spec) -> Target:

@@ -1,0 +1,164 @@
+"""Load generators: what is sent when, and what counts as latency."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from itertools import count, islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedge.errors import InvalidInput, Overloaded
+from embedge_bench.load import Limit, Query, SystemClock, closed_loop, open_loop, poisson, queries, recorded
+from embedge_bench.targets import Answer
+
+VECTORS = np.zeros((1, 4), np.float32)
+QUERY = Query(("a text",), (0,), 2)
+
+
+class VirtualClock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def now(self) -> float:
+        return self.time
+
+    def wait_until(self, moment: float) -> None:
+        self.time = max(self.time, moment)
+
+
+class OneThread(Executor):
+    """A pool of one thread, in virtual time: each call is done before the next is taken."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(call(*args, **kwargs))
+        return future
+
+
+class Stalling:
+    """A target that takes 10 ms for a request, and once stalls for a second."""
+
+    def __init__(self, clock: VirtualClock, stall_at: int) -> None:
+        self._clock = clock
+        self._calls = count()
+        self._stall_at = stall_at
+
+    def __call__(self, query: Query) -> Answer:
+        self._clock.time += 1.0 if next(self._calls) == self._stall_at else 0.01
+        return Answer(VECTORS)
+
+
+def every(seconds: float) -> Any:
+    return (number * seconds for number in count())
+
+
+def endless() -> Any:
+    while True:
+        yield QUERY
+
+
+def test_open_loop_shows_a_stall_in_every_later_latency() -> None:
+    clock = VirtualClock()
+    send = Stalling(clock, stall_at=10)
+    shots = open_loop(send, endless(), every(0.02), limit=Limit(2.0), clock=clock, pool=OneThread())
+    latencies = [shot.latency for shot in shots]
+    assert latencies[:10] == pytest.approx([0.01] * 10)
+    # The backlog of the stall shrinks by 10 ms a request, as 10 ms of work come every 20 ms.
+    expected = [1.0 - 0.01 * place for place in range(90)]
+    assert latencies[10:] == pytest.approx(expected)
+
+
+def test_closed_loop_hides_the_same_stall_in_one_latency() -> None:
+    clock = VirtualClock()
+    shots = closed_loop(Stalling(clock, stall_at=10), endless(), callers=1, limit=Limit(2.0), clock=clock)
+    assert sum(shot.latency > 0.011 for shot in shots) == 1
+
+
+def test_open_loop_sends_by_the_timetable_whatever_the_target_does() -> None:
+    clock = VirtualClock()
+    shots = open_loop(
+        Stalling(clock, 0), endless(), [0.0, 0.5, 3.0, 9.0], limit=Limit(5.0), clock=clock, pool=OneThread()
+    )
+    assert [shot.intended for shot in shots] == [0.0, 0.5, 3.0]
+    assert [shot.started for shot in shots] == pytest.approx([0.0, 1.0, 3.0])
+
+
+@pytest.mark.parametrize("limit", [Limit(1e9, 7), Limit(0.065)])
+def test_closed_loop_stops_at_count_or_time(limit: Limit) -> None:
+    clock = VirtualClock()
+    assert len(closed_loop(Stalling(clock, -1), endless(), callers=1, limit=limit, clock=clock)) == 7
+
+
+def test_open_loop_stops_at_count() -> None:
+    clock = VirtualClock()
+    shots = open_loop(Stalling(clock, -1), endless(), every(0.1), limit=Limit(1e9, 3), clock=clock, pool=OneThread())
+    assert len(shots) == 3
+
+
+def test_closed_loop_has_as_many_requests_on_their_way_as_callers() -> None:
+    together = threading.Barrier(4, timeout=30)
+
+    def send(_: Query) -> Answer:
+        together.wait()  # breaks unless four callers are inside at once
+        return Answer(VECTORS)
+
+    shots = closed_loop(send, endless(), callers=4, limit=Limit(1e9, 8), clock=SystemClock())
+    assert [shot.error for shot in shots] == [None] * 8
+
+
+def test_an_error_is_a_failed_request_and_the_load_goes_on() -> None:
+    def send(query: Query) -> Answer:
+        raise Overloaded("full")
+
+    shots = closed_loop(send, endless(), callers=1, limit=Limit(1e9, 3), clock=VirtualClock())
+    assert [type(shot.error) for shot in shots] == [Overloaded] * 3
+
+
+def test_poisson_arrivals_have_the_rate_and_spread_of_independent_users() -> None:
+    gaps = np.diff(list(islice(poisson(50.0, seed=1), 20_000)))
+    assert gaps.min() >= 0
+    assert gaps.mean() == pytest.approx(1 / 50, rel=0.03)
+    assert gaps.std() == pytest.approx(1 / 50, rel=0.03)
+
+
+def test_poisson_is_the_same_for_the_same_seed() -> None:
+    first, again, other = (list(islice(poisson(5.0, seed), 10)) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_queries_send_every_text_once_before_any_comes_again() -> None:
+    texts = [f"text {number}" for number in range(10)]
+    feed = queries(texts, [1] * 10, batch=3, seed=0)
+    for _ in range(2):
+        places = [place for query in islice(feed, 4) for place in query.places]
+        assert sorted(places) == list(range(10))
+
+
+def test_sorted_queries_hold_texts_of_like_size_in_random_order() -> None:
+    sizes = random.Random(0).sample(range(1000), 64)
+    batches = list(islice(queries([""] * 64, sizes, batch=8, seed=0, sort=True), 8))
+    ranges = sorted((min(sizes[p] for p in b.places), max(sizes[p] for p in b.places)) for b in batches)
+    assert all(high < low for (_, high), (low, _) in pairwise(ranges))
+    assert [b.size for b in batches] != sorted(b.size for b in batches)
+
+
+def test_recorded_arrivals_begin_at_zero_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "arrivals.txt"
+    file.write_text("12.5\n10\n11e0\n")
+    assert recorded(file) == [0.0, 1.0, 2.5]
+
+
+@pytest.mark.parametrize("content", [b"", b"1\ntwo\n", b"\xff\xfe", b"1\nnan\n2\n", b"1\ninf\n"])
+def test_bad_recordings_are_refused_with_the_file_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "arrivals.txt"
+    file.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"arrivals\.txt"):
+        recorded(file)
