@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -71,6 +72,7 @@ class Passage:
 
 def main() -> int:
     """Run every step; return the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the server is stopped then, too
     try:
         export()
         with serving() as address, Client(address) as client:
@@ -82,6 +84,8 @@ def main() -> int:
     except (DemoError, EmbedgeError) as error:
         console.print(f"[red]the demo stopped:[/] {escape(str(error))}")
         return 1
+    except KeyboardInterrupt:
+        return 130
     console.print(f"[green]done[/]: the bundle is in {ENGINES.name}/{MODEL}; README.md says what to do with it")
     return 0
 
