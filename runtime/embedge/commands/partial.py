@@ -1,7 +1,8 @@
 """The partial result of `embedge embed`: a directory beside the output that an interrupted run leaves behind.
 
 Rows are only ever appended, and the checkpoint says how much of each file counts. What a dying process wrote after
-its last checkpoint is cut off when the run is resumed, so the end is the same as if nothing had happened.
+its last checkpoint is cut off when the run is resumed, so no line is lost, doubled or out of order. (Two runs of the
+same lines may differ in the last bit of a number, resumed or not: batches are formed by what the clock says.)
 """
 
 from __future__ import annotations
