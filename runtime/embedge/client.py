@@ -112,6 +112,12 @@ class _Base:
         )
         return replies[0]
 
+    def _stats(self, name: str) -> Steps[pb.ModelStats]:
+        replies: list[pb.ModelStats] = yield _Calls(
+            "GetStats", [pb.GetStatsRequest(name=name)], deadline_in(self.timeout)
+        )
+        return replies[0]
+
     def _options(self, deadline: float | None) -> dict[str, Any]:
         """Return the arguments of a call that say who makes it and how long it may take."""
         left = None if deadline is None else deadline - time.monotonic()
@@ -148,6 +154,10 @@ class Client(_Base):
     def model(self, name: str) -> pb.ModelInfo:
         """Return all about a model: towers, spaces, limits, backend, certificate. Raises NotFound."""
         return self._drive(self._model(name))
+
+    def stats(self, name: str) -> pb.ModelStats:
+        """Return what a model does now, what it did since its start, and what batches cost it."""
+        return self._drive(self._stats(name))
 
     def stream(self, model: str, requests: Iterable[Request], *, timeout: float | None = None) -> Iterator[Answer]:
         """Yield (place of the request, its reply or error), each as soon as it is ready.
@@ -232,6 +242,10 @@ class AsyncClient(_Base):
     async def model(self, name: str) -> pb.ModelInfo:
         """Return all about a model; see `Client.model`."""
         return await self._drive(self._model(name))
+
+    async def stats(self, name: str) -> pb.ModelStats:
+        """Return what a model does now, and did; see `Client.stats`."""
+        return await self._drive(self._stats(name))
 
     async def stream(
         self, model: str, requests: Iterable[Request] | AsyncIterable[Request], *, timeout: float | None = None

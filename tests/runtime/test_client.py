@@ -42,6 +42,25 @@ async def test_both_clients_give_the_same(address: str, client: Client) -> None:
             assert str(mine.value) == str(theirs.value)
 
 
+async def test_a_model_says_what_it_did_and_what_batches_cost(address: str, client: Client) -> None:
+    before = client.stats("tiny")
+    client.embed("tiny", TEXTS)
+    after = client.stats("tiny")
+    assert after.serving
+    assert after.figures["items"] - before.figures["items"] == len(TEXTS)
+    assert after.figures["padded_tokens"] - before.figures["padded_tokens"] >= (
+        after.figures["tokens"] - before.figures["tokens"]
+    )
+    assert after.lanes >= 1
+    assert after.lanes_reason
+    assert len(after.cost.seconds) == len(after.cost.rows) * len(after.cost.lengths)
+    assert min(after.cost.seconds) > 0
+    with pytest.raises(NotFound):
+        client.stats("tini")
+    async with AsyncClient(address) as twin:
+        assert (await twin.stats("tiny")).figures["items"] >= after.figures["items"]
+
+
 def test_a_model_says_all_about_itself(client: Client, tiny: Embedder) -> None:
     assert [(model.name, model.version, list(model.towers)) for model in client.models()] == [
         ("other", "1", ["text"]),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +36,11 @@ class Counters:
     rows: float | None = None
     computed: float | None = None
 
+    @classmethod
+    def of(cls, stats: Mapping[str, float]) -> Counters:
+        """Return what `Embedder.stats` says, in process or over the wire."""
+        return cls(stats["waiting_items"], stats["batches"], stats["items"], stats["padded_tokens"])
+
 
 class Target(Protocol):
     """Something that embeds texts. It lives in the process that loads it; `embed` is called from many threads.
@@ -55,6 +61,14 @@ class Target(Protocol):
     @abstractmethod
     def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
         """Return the vectors, waiting at most `timeout` seconds. Raises EmbedgeError; Overloaded if refused."""
+
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer] | None:
+        """Return a future of the vectors without waiting; None where the target can only be called and waited for.
+
+        An open loop needs it: thousands of requests may be on their way, and as many threads would be a load
+        themselves. Raises as `embed` does, where that is known at once.
+        """
+        return None
 
     def counters(self) -> Counters:
         """Return what it has done and what waits."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from embedge.errors import NotFound
 from embedge_bench.processes import listening
-from embedge_bench.results import TargetInfo
+from embedge_bench.results import CostCells, TargetInfo
 from embedge_bench.targets import Spec
 from embedge_bench.targets.ask import Ask, answer
-from embedge_bench.targets.base import Answer, Target
+from embedge_bench.targets.base import Answer, Counters, Target
 
 __all__ = ["Grpc", "make"]
 
@@ -50,6 +50,17 @@ class Grpc(Target):
     def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
         """Return the vectors."""
         return answer(self._client.run(self._model.name, self._ask.request(texts, timeout)))
+
+    def counters(self) -> Counters:
+        """Return the server's counters."""
+        return Counters.of(self._client.stats(self._model.name).figures)
+
+    def costs(self) -> CostCells:
+        """Return the server's cost table as it is now."""
+        cost = self._client.stats(self._model.name).cost
+        width = len(cost.lengths)
+        lines = tuple(tuple(cost.seconds[at : at + width]) for at in range(0, len(cost.seconds), width))
+        return CostCells(rows=tuple(cost.rows), lengths=tuple(cost.lengths), seconds=lines)
 
     def close(self) -> None:
         """Close the connection."""

@@ -41,13 +41,7 @@ class InProcess(Target):
 
     def counters(self) -> Counters:
         """Return the embedder's counters."""
-        stats = self._embedder.stats()
-        return Counters(
-            queue=stats["waiting_items"],
-            batches=stats["batches"],
-            rows=stats["items"],
-            computed=stats["padded_tokens"],
-        )
+        return Counters.of(self._embedder.stats())
 
     def costs(self) -> CostCells:
         """Return the cost table as it is now."""

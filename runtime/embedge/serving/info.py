@@ -6,7 +6,7 @@ from embedge.embedder import Embedder
 from embedge.manifest import Manifest, Part, Tower
 from embedge.v1 import embedge_pb2 as pb
 
-__all__ = ["model_info", "model_summary"]
+__all__ = ["model_info", "model_stats", "model_summary"]
 
 
 def model_summary(embedder: Embedder) -> pb.ModelSummary:
@@ -28,6 +28,21 @@ def model_info(embedder: Embedder) -> pb.ModelInfo:
         backend=embedder.backend,
         backend_reason=embedder.backend_reason,
         certificate=_figures(manifest),
+    )
+
+
+def model_stats(embedder: Embedder) -> pb.ModelStats:
+    """Return what the model does now, did since its start, and what it has learned of its costs."""
+    cost, slots = embedder.cost, embedder.slots
+    return pb.ModelStats(
+        name=embedder.name,
+        version=embedder.version,
+        serving=embedder.serving,
+        figures=embedder.stats(),
+        lanes=slots.lanes,
+        threads=slots.threads,
+        lanes_reason=slots.reason,
+        cost=pb.CostTable(rows=cost.rows, lengths=cost.lengths, seconds=[s for line in cost.grid for s in line]),
     )
 
 

@@ -9,7 +9,7 @@ import grpc
 from embedge.errors import InvalidInput, Overloaded
 from embedge.request import Reply
 from embedge.serving.handlers import Context, known, parse, stream, then, unary
-from embedge.serving.info import model_info, model_summary
+from embedge.serving.info import model_info, model_stats, model_summary
 from embedge.serving.models import Models
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.convert import deadline_in, fill_reply, request_from_proto
@@ -38,6 +38,7 @@ class EmbedgeServicer:
             "EmbedStream": stream(self.embed_stream),
             "ListModels": unary(self.list_models, pb.ListModelsRequest),
             "GetModel": unary(self.get_model, pb.GetModelRequest),
+            "GetStats": unary(self.get_stats, pb.GetStatsRequest),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -110,6 +111,10 @@ class EmbedgeServicer:
     async def get_model(self, message: pb.GetModelRequest, _context: Context) -> bytes:
         """Answer with all about one model."""
         return model_info(self._models.get(message.name)).SerializeToString()
+
+    async def get_stats(self, message: pb.GetStatsRequest, _context: Context) -> bytes:
+        """Answer with what one model does and did."""
+        return model_stats(self._models.get(message.name)).SerializeToString()
 
 
 def within(limit: int, data: bytes) -> bytes:

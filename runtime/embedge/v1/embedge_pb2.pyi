@@ -307,3 +307,46 @@ class FigureInfo(_message.Message):
     limit: float
     passed: bool
     def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., limit: _Optional[float] = ..., passed: bool = ...) -> None: ...
+
+class GetStatsRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ModelStats(_message.Message):
+    __slots__ = ("name", "version", "serving", "figures", "lanes", "threads", "lanes_reason", "cost")
+    class FiguresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SERVING_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    LANES_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    LANES_REASON_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    serving: bool
+    figures: _containers.ScalarMap[str, float]
+    lanes: int
+    threads: int
+    lanes_reason: str
+    cost: CostTable
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., serving: bool = ..., figures: _Optional[_Mapping[str, float]] = ..., lanes: _Optional[int] = ..., threads: _Optional[int] = ..., lanes_reason: _Optional[str] = ..., cost: _Optional[_Union[CostTable, _Mapping]] = ...) -> None: ...
+
+class CostTable(_message.Message):
+    __slots__ = ("rows", "lengths", "seconds")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedScalarFieldContainer[int]
+    lengths: _containers.RepeatedScalarFieldContainer[int]
+    seconds: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, rows: _Optional[_Iterable[int]] = ..., lengths: _Optional[_Iterable[int]] = ..., seconds: _Optional[_Iterable[float]] = ...) -> None: ...

@@ -34,6 +34,11 @@ class EmbedgeStub(object):
                 request_serializer=embedge_dot_v1_dot_embedge__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=embedge_dot_v1_dot_embedge__pb2.ModelInfo.FromString,
                 )
+        self.GetStats = channel.unary_unary(
+                '/embedge.v1.Embedge/GetStats',
+                request_serializer=embedge_dot_v1_dot_embedge__pb2.GetStatsRequest.SerializeToString,
+                response_deserializer=embedge_dot_v1_dot_embedge__pb2.ModelStats.FromString,
+                )
 
 
 class EmbedgeServicer(object):
@@ -66,6 +71,13 @@ class EmbedgeServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStats(self, request, context):
+        """What waits and runs now, what was counted since the start, and what batches cost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EmbedgeServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -88,6 +100,11 @@ def add_EmbedgeServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=embedge_dot_v1_dot_embedge__pb2.GetModelRequest.FromString,
                     response_serializer=embedge_dot_v1_dot_embedge__pb2.ModelInfo.SerializeToString,
+            ),
+            'GetStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStats,
+                    request_deserializer=embedge_dot_v1_dot_embedge__pb2.GetStatsRequest.FromString,
+                    response_serializer=embedge_dot_v1_dot_embedge__pb2.ModelStats.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -164,5 +181,22 @@ class Embedge(object):
         return grpc.experimental.unary_unary(request, target, '/embedge.v1.Embedge/GetModel',
             embedge_dot_v1_dot_embedge__pb2.GetModelRequest.SerializeToString,
             embedge_dot_v1_dot_embedge__pb2.ModelInfo.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def GetStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/embedge.v1.Embedge/GetStats',
+            embedge_dot_v1_dot_embedge__pb2.GetStatsRequest.SerializeToString,
+            embedge_dot_v1_dot_embedge__pb2.ModelStats.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -123,4 +123,4 @@ def test_reflection_lists_and_describes_every_service(address: str) -> None:
         [data] = answer.file_descriptor_response.file_descriptor_proto
         for service in descriptor_pb2.FileDescriptorProto.FromString(data).service:
             methods |= {method.name for method in service.method}
-    assert {"Embed", "EmbedStream", "ListModels", "GetModel", "ModelInfer", "Check"} <= methods
+    assert {"Embed", "EmbedStream", "ListModels", "GetModel", "GetStats", "ModelInfer", "Check"} <= methods
