@@ -60,7 +60,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
         pad_id=model.tokenizer.pad_token_id or 0,
         inputs=inputs,
         prompts=prompts,
-        default_prompt=default if prefix else None,
+        default_prompt=recipe.default_prompt or (default if prefix else None),
         dim=dim,
         normalized=normalized,
         definition=definition_of(fused, path),

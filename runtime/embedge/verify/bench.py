@@ -11,7 +11,7 @@ from embedge import backends
 from embedge.batch import Layout, Row, layout, pad
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
-from embedge.errors import EmbedgeError
+from embedge.errors import BackendError, EmbedgeError
 from embedge.inputs.items import ItemInput
 from embedge.lane import Program
 from embedge.request import Request
@@ -39,15 +39,26 @@ class Bench:
         inputs = ItemInput(bundle, tower, max_text_bytes=config.max_text_bytes)
         # Every few texts, so that short and long ones are among them; sorted rows would make tame batches.
         self.texts = [texts[index] for index in range(0, len(texts), max(1, len(texts) // _ROWS))]
+        self._limit = inputs.max_length
         self._rows = [_good(row) for row in inputs.prepare(self.texts, Request(items=self.texts, truncate=True))]
         self._lengths = [inputs.length(row) for row in self._rows]
 
     def run(self, rows: Sequence[int], *, extra: int = 0) -> Floats:
-        """Return the vectors of the rows as one batch, with `extra` more columns of padding."""
-        arrays = pad([self._rows[row] for row in rows], [self._lengths[row] for row in rows], self._layout)
+        """Return the vectors of the rows as one batch, with `extra` more columns of padding up to the length limit.
+
+        Raises BackendError.
+        """
+        lengths = [self._lengths[row] for row in rows]
+        arrays = pad([self._rows[row] for row in rows], lengths, self._layout)
+        extra = min(extra, self._limit - max(lengths))
         if extra:
             arrays = {name: self._wider(name, array, extra) for name, array in arrays.items()}
-        return np.asarray(self._program.run(self._tower, arrays)[self._tensor], dtype=np.float32)
+        try:
+            return np.asarray(self._program.run(self._tower, arrays)[self._tensor], dtype=np.float32)
+        except Exception as error:  # each backend has errors of its own
+            raise BackendError(
+                f"{len(rows)} rows of {max(lengths) + extra} tokens cannot be computed: {error}"
+            ) from error
 
     def mixes(self, sizes: Sequence[int]) -> list[tuple[int, Floats]]:
         """Return (row, vector) for all rows in batches of each size, short rows beside long ones."""

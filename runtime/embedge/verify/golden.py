@@ -35,10 +35,10 @@ class Golden:
         """Read the bundle's golden pairs. Raises BundleError."""
         file = bundle.file(bundle.manifest.golden)
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 texts: list[str] = json.loads(arrays["texts"].tobytes())
                 vectors: NDArray[np.float32] = arrays["vectors"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise BundleError(f"{file}: the golden pairs cannot be read: {error}; export the bundle again") from error
         if len(texts) != len(vectors) or not texts:
             raise BundleError(f"{file}: {len(texts)} texts but {len(vectors)} vectors; export the bundle again")

@@ -1,0 +1,147 @@
+"""The gate lets no wrong bundle out, and leaves nothing behind when it stops one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedge.cli import main
+from embedge_export import corpus, gate
+from embedge_export.build import build
+from embedge_export.errors import ExportError, GateMiss
+from embedge_export.recipe import Gate, Recipe
+from embedge_export.sources import Encoder
+from tests.export.models import TEXTS
+
+
+def run(*args: str | Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run the command line as a shell would; return the exit code."""
+    monkeypatch.setattr(sys, "argv", ["embedge", *map(str, args)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture
+def small_corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text("\n".join(TEXTS), encoding="utf-8")
+    return path
+
+
+def test_a_wrong_pooling_is_stopped_and_leaves_nothing(
+    plain_model: Path,
+    tmp_path: Path,
+    small_corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    recipe = tmp_path / "wrong.toml"
+    recipe.write_text(f'name = "wrong"\nsource = "{plain_model}"\npooling = "cls"\ncorpus = "corpus.txt"\n')
+    out = tmp_path / "engines"
+    assert run("export", "--recipe", recipe, "--out", out, monkeypatch=monkeypatch) == 1
+    said = capfd.readouterr()
+    assert "cosine_min" in said.out
+    assert "MISS" in said.out
+    assert "the gate stopped the bundle" in said.err
+    assert not out.exists()
+
+
+def test_a_miss_names_the_figure_and_the_worst_input(plain_model: Path, tmp_path: Path, quick: Gate) -> None:
+    plan = Recipe(name="wrong", source=str(plain_model), pooling="max", gate=quick)
+    with pytest.raises(GateMiss, match="cosine_min") as miss:
+        build(plan, tmp_path / "engines")
+    figure = miss.value.certificate.figures["cosine_min"]
+    assert figure.value < 0.9
+    assert figure.worst.startswith("#")
+    assert not (tmp_path / "engines").exists()
+
+
+def test_json_report(
+    plain_model: Path,
+    tmp_path: Path,
+    small_corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    args = (plain_model, "--out", tmp_path / "engines", "--name", "m", "--corpus", small_corpus, "--json")
+    assert run("export", *args, monkeypatch=monkeypatch) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert report["passed"] is True
+    assert report["bundle"] == str(tmp_path / "engines" / "m" / "1")
+    assert report["certificate"]["items"] == len(set(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ((), "name a SOURCE"),
+        (("./nowhere",), "no such file or directory"),
+        (("--recipe", "nowhere.toml"), "cannot be read"),
+        (("package:not_installed/model",), "is not installed"),
+    ],
+)
+def test_user_errors_are_one_line_and_exit_code_two(
+    args: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("export", *args, monkeypatch=monkeypatch) == 2
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("embedge: ")
+    assert says in last
+    assert list(tmp_path.iterdir()) == []
+
+
+def fake_encoder(vectors: np.ndarray) -> Encoder:
+    return Encoder(
+        kind="fake",
+        write_graph=lambda path, *, opset: None,
+        encode=lambda texts: vectors[: len(texts)],
+        tokenizer="",
+        max_length=8,
+        pad_id=0,
+        inputs={},
+        dim=vectors.shape[1],
+        normalized=False,
+        definition={},
+    )
+
+
+def test_an_original_that_is_not_finite_is_refused(small_corpus: Path) -> None:
+    vectors = np.full((64, 4), np.nan, np.float32)
+    with pytest.raises(ExportError, match="not finite"):
+        gate.ask_original(fake_encoder(vectors), Recipe(name="m", source="x", corpus=str(small_corpus)))
+
+
+def test_the_standard_corpus_is_varied_and_the_same_every_time() -> None:
+    texts = corpus.standard(300)
+    assert texts == corpus.standard(300)
+    assert len(set(texts)) == len(texts) == 300
+    assert min(map(len, texts)) < 5
+    assert max(map(len, texts)) > 2000
+    assert any(not text.isascii() for text in texts)
+
+
+def test_a_corpus_file_may_be_jsonl(tmp_path: Path) -> None:
+    file = tmp_path / "c.jsonl"
+    file.write_text("\n".join(json.dumps({"text": f"passage {n}"}) for n in range(30)))
+    assert corpus.load(str(file), 20) == ([f"passage {n * 30 // 20}" for n in range(20)], "c.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("one\ntwo\n", "needs at least 16"),
+        ("a\n" * 99, "needs at least 16"),
+        ('{"body": 1}', "line 1: not a JSON object"),
+    ],
+)
+def test_a_useless_corpus_is_refused(content: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / ("c.jsonl" if content.startswith("{") else "c.txt")
+    file.write_text(content)
+    with pytest.raises(ExportError, match=says):
+        corpus.load(str(file), 10)

@@ -1,0 +1,79 @@
+"""Recipes: what they may say, and what is said of those that are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from embedge_export import recipe
+from embedge_export.errors import ExportError
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(tmp_path: Path, text: str, **overrides: object) -> recipe.Recipe:
+    file = tmp_path / "recipe.toml"
+    file.write_text(text)
+    return recipe.load(file, **overrides)
+
+
+GOOD = 'name = "m"\nsource = "./model"\n'
+
+
+def test_a_short_recipe_has_defaults(tmp_path: Path) -> None:
+    made = load(tmp_path, GOOD)
+    assert (made.version, made.opset, made.precision, made.modes) == ("1", 20, "float32", ())
+    assert made.gate.limits()["cosine_min"] == 0.99999
+
+
+def test_everything_can_be_said(tmp_path: Path) -> None:
+    made = load(
+        tmp_path,
+        GOOD
+        + 'pooling = ["cls", "mean"]\nmax_length = 64\ndims = [64, 32]\nnormalize = true\ncorpus = "c.txt"\n'
+        + 'default_prompt = "q"\nopset = 18\n[prompts]\nq = "query: "\n[gate]\nrecall_at_10 = 0.9\nitems = 64\n',
+    )
+    assert made.modes == ("cls", "mean")
+    assert made.corpus == str(tmp_path / "c.txt")
+    assert made.gate.limits()["recall_at_10"] == 0.9
+
+
+def test_options_override_the_file(tmp_path: Path) -> None:
+    made = load(tmp_path, GOOD, version="2", pooling=("max",), name=None)
+    assert (made.name, made.version, made.modes) == ("m", "2", ("max",))
+
+
+def test_a_source_alone_names_its_model() -> None:
+    assert recipe.load(None, source="org/Some-Model").name == "some-model"
+    assert recipe.load(None, source="dir/encoder.onnx").name == "encoder"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name = ", "not valid TOML"),
+        ('source = "x"\nname = "m"\nversoin = "2"\n', "versoin"),
+        ('name = "m"\n', "source"),
+        (GOOD + 'pooling = "average"\n', "average"),
+        (GOOD + "opset = 17\n", "18"),
+        (GOOD + "opset = 21\n", "20"),
+        (GOOD + "max_length = 0\n", "max_length"),
+        (GOOD + 'precision = "float8"\n', "precision|float8"),
+        (GOOD + "[gate]\ncosine = 0.9\n", "cosine"),
+        ('name = "../m"\nsource = "x"\n', "'../m' is not possible"),
+        ('name = ".m"\nsource = "x"\n', "'.m' is not possible"),
+        (GOOD + 'version = "a/b"\n', "'a/b' is not possible"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(text: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=says) as error:
+        load(tmp_path, text)
+    assert "recipe.toml" in str(error.value)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "engines/recipes").glob("*.toml")), ids=lambda file: file.stem)
+def test_committed_recipes_are_valid_and_name_no_machine(file: Path) -> None:
+    made = recipe.load(file)
+    assert made.name == file.stem
+    assert not made.source.startswith("/")
