@@ -12,13 +12,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from embedge.errors import InvalidInput
+from embedge.errors import BackendError, InvalidInput
 from embedge_bench.targets.base import Answer
 
 __all__ = [
@@ -99,6 +99,7 @@ class Shot:
 
 
 Send = Callable[[Query], Answer]
+Submit = Callable[[Query], "Future[Answer]"]
 
 
 def closed_loop(send: Send, feed: Iterable[Query], *, callers: int, limit: Limit, clock: Clock) -> list[Shot]:
@@ -109,7 +110,7 @@ def closed_loop(send: Send, feed: Iterable[Query], *, callers: int, limit: Limit
 
     def caller() -> None:
         while clock.now() - start < limit.seconds and (query := shared.next()) is not None:
-            shots.append(_shoot(send, query, None, start, clock))
+            shots.append(_shoot(send, query, start, clock))
 
     with ThreadPoolExecutor(callers, thread_name_prefix="caller") as pool:
         for done in [pool.submit(caller) for _ in range(callers)]:
@@ -118,11 +119,11 @@ def closed_loop(send: Send, feed: Iterable[Query], *, callers: int, limit: Limit
 
 
 def open_loop(
-    send: Send, feed: Iterable[Query], arrivals: Iterable[float], *, limit: Limit, clock: Clock, pool: Executor
+    submit: Submit, feed: Iterable[Query], arrivals: Iterable[float], *, limit: Limit, clock: Clock
 ) -> list[Shot]:
-    """Send at `arrivals` (seconds after the start, ascending), each request in a thread of `pool`.
+    """Send at `arrivals` (seconds after the start, ascending), whatever has become of the requests before.
 
-    A request that has to wait for a thread, or that leaves late for any other reason, is that much slower.
+    A request that leaves late, for whatever reason, is that much slower.
     """
     start = clock.now()
     flying: list[Future[Shot]] = []
@@ -130,18 +131,44 @@ def open_loop(
         if arrival >= limit.seconds:
             break
         clock.wait_until(start + arrival)
-        flying.append(pool.submit(_shoot, send, query, arrival, start, clock))
+        flying.append(_launch(submit, query, arrival, start, clock))
     return [shot.result() for shot in flying]
 
 
-def _shoot(send: Send, query: Query, intended: float | None, start: float, clock: Clock) -> Shot:
+def _shoot(send: Send, query: Query, start: float, clock: Clock) -> Shot:
+    """Send and wait."""
     started = clock.now() - start
-    due = started if intended is None else intended
     try:
-        answer = send(query)
+        answer = _checked(send(query), query)
     except Exception as error:  # whatever a target raises is a failed request, counted by kind
-        return Shot(query, due, started, clock.now() - start, error=error)
-    return Shot(query, due, started, clock.now() - start, answer)
+        return Shot(query, started, started, clock.now() - start, error=error)
+    return Shot(query, started, started, clock.now() - start, answer)
+
+
+def _launch(submit: Submit, query: Query, intended: float, start: float, clock: Clock) -> Future[Shot]:
+    """Send and do not wait; the shot ends in the thread that brings the answer."""
+    started = clock.now() - start
+    shot: Future[Shot] = Future()
+
+    def done(source: Future[Answer]) -> None:
+        ended = clock.now() - start
+        try:
+            shot.set_result(Shot(query, intended, started, ended, _checked(source.result(), query)))
+        except Exception as error:
+            shot.set_result(Shot(query, intended, started, ended, error=error))
+
+    try:
+        submit(query).add_done_callback(done)
+    except Exception as error:  # refused before it left
+        shot.set_result(Shot(query, intended, started, clock.now() - start, error=error))
+    return shot
+
+
+def _checked(answer: Answer, query: Query) -> Answer:
+    """Return the answer if it has a vector for each text. Raises BackendError."""
+    if len(answer.vectors) != len(query.texts):
+        raise BackendError(f"{len(query.texts)} texts were sent and {len(answer.vectors)} vectors came back")
+    return answer
 
 
 def poisson(rate: float, seed: int | str) -> Iterator[float]:

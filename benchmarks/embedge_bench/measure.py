@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 
 import numpy as np
 
@@ -22,8 +23,8 @@ from embedge_bench.targets.base import Answer, Counters, Target
 
 __all__ = ["Material", "measure"]
 
-# Requests of an open loop that may be on their way. Beyond it they wait for a thread, and that counts as latency.
-_IN_FLIGHT = 512
+# Threads for an open loop where the target cannot be sent to without waiting. Waiting for one counts as latency.
+_THREADS = 256
 _LOOK_SECONDS = 0.1
 
 
@@ -92,8 +93,8 @@ class _Gun:
         if load.kind == "closed":
             return closed_loop(self._send, feed, callers=load.concurrency or 1, limit=limit, clock=clock)
         arrivals = self._task.arrivals or poisson(load.rate or 1.0, self._seed(phase))
-        with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="caller") as pool:
-            return open_loop(self._send, feed, arrivals, limit=limit, clock=clock, pool=pool)
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="caller") as pool:
+            return open_loop(partial(self._submit, pool), feed, arrivals, limit=limit, clock=clock)
 
     def _feed(self, phase: str) -> Iterator[Query]:
         material = self._material
@@ -105,10 +106,10 @@ class _Gun:
         return f"{self._task.seed} {self._task.number} {phase}"
 
     def _send(self, query: Query) -> Answer:
-        answer = self._target.embed(query.texts, self._load.timeout)
-        if len(answer.vectors) != len(query.texts):
-            raise BackendError(f"{len(query.texts)} texts were sent and {len(answer.vectors)} vectors came back")
-        return answer
+        return self._target.embed(query.texts, self._load.timeout)
+
+    def _submit(self, pool: ThreadPoolExecutor, query: Query) -> Future[Answer]:
+        return self._target.submit(query.texts, self._load.timeout) or pool.submit(self._send, query)
 
 
 def _fitted(load: Load, target: Target) -> Load:
@@ -138,7 +139,7 @@ class _Watch:
     def __enter__(self) -> _Watch:
         self._client_meter = Meter([os.getpid()], children=False)
         self._server_meter = Meter(self._target.processes, children=True)
-        self._first = self._last = self._target.counters()
+        self._first = self._last = self._counters()
         self._joules = self._counter.read() if self._counter else 0.0
         self._began = self._clock.now()
         self._watcher = Watcher(self._look, _LOOK_SECONDS)
@@ -149,12 +150,19 @@ class _Watch:
         self._watcher.__exit__(None, None, None)
         self.joules = self._counter.read() - self._joules if self._counter else None
         self.client, self.server = self._client_meter.usage(), self._server_meter.usage()
-        now = self._target.counters()
+        now = self._counters()
         if now.computed is not None and self._first.computed is not None:
             self.computed = int(now.computed - self._first.computed)
 
+    def _counters(self) -> Counters:
+        """Return the target's counters; a target that has just died has none, and its round is still a result."""
+        try:
+            return self._target.counters()
+        except EmbedgeError:
+            return Counters()
+
     def _look(self) -> None:
-        now, last = self._target.counters(), self._last
+        now, last = self._counters(), self._last
         self._last = now
         memory = self._server_meter.look() or self._client_meter.look()
         self._client_meter.look()

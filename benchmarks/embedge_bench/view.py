@@ -76,6 +76,11 @@ def _remarks(report: Report) -> Iterator[str]:
     for workload in report.workloads.values():
         text = f"{workload.texts} texts, {workload.mean:.0f} {workload.unit} on average; {workload.source}"
         yield f"{workload.name}: {text}"
+    for row in report.rows:
+        lost = {"refused": row.refusals, **row.errors}
+        text = ", ".join(f"{count:,} {kind}" for kind, count in lost.items() if count)
+        if text:
+            yield f"lost, {row.target}, {row.workload}, {row.load.label}: {text}"
     late = max((each.lag or 0.0 for each in report.rounds), default=0.0)
     if late > _LATE:
         yield f"the load generator itself was late by up to {late * 1e3:.0f} ms (p99); the latencies include that"
@@ -138,8 +143,7 @@ _CELLS: dict[str, Callable[[Row], str]] = {
     "CPU ms": lambda row: f"{row.client_cpu_ms + (row.server_cpu_ms or 0.0):.1f}",
     "MB": lambda row: f"{row.rss / 1e6:.0f}",
     "J/1000": lambda row: "" if row.joules_per_thousand is None else f"{row.joules_per_thousand:.1f}",
-    "refused": lambda row: str(row.refusals or ""),
-    "errors": lambda row: str(sum(row.errors.values()) or ""),
+    "lost": lambda row: str(row.refusals + sum(row.errors.values()) or ""),
     "min cosine": lambda row: "" if row.parity is None else f"{row.parity.min_cosine:.6f}",
 }
 

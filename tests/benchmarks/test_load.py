@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,15 @@ class VirtualClock:
         self.time = max(self.time, moment)
 
 
-class OneThread(Executor):
-    """A pool of one thread, in virtual time: each call is done before the next is taken."""
+def one_by_one(send: Callable[[Query], Answer]) -> Callable[[Query], Future[Answer]]:
+    """Return a way to submit in virtual time: each request is answered before the next can leave."""
 
-    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(call(*args, **kwargs))
+    def submit(query: Query) -> Future[Answer]:
+        future: Future[Answer] = Future()
+        future.set_result(send(query))
         return future
+
+    return submit
 
 
 class Stalling:
@@ -68,7 +70,7 @@ def endless() -> Any:
 def test_open_loop_shows_a_stall_in_every_later_latency() -> None:
     clock = VirtualClock()
     send = Stalling(clock, stall_at=10)
-    shots = open_loop(send, endless(), every(0.02), limit=Limit(2.0), clock=clock, pool=OneThread())
+    shots = open_loop(one_by_one(send), endless(), every(0.02), limit=Limit(2.0), clock=clock)
     latencies = [shot.latency for shot in shots]
     assert latencies[:10] == pytest.approx([0.01] * 10)
     # The backlog of the stall shrinks by 10 ms a request, as 10 ms of work come every 20 ms.
@@ -84,9 +86,7 @@ def test_closed_loop_hides_the_same_stall_in_one_latency() -> None:
 
 def test_open_loop_sends_by_the_timetable_whatever_the_target_does() -> None:
     clock = VirtualClock()
-    shots = open_loop(
-        Stalling(clock, 0), endless(), [0.0, 0.5, 3.0, 9.0], limit=Limit(5.0), clock=clock, pool=OneThread()
-    )
+    shots = open_loop(one_by_one(Stalling(clock, 0)), endless(), [0.0, 0.5, 3.0, 9.0], limit=Limit(5.0), clock=clock)
     assert [shot.intended for shot in shots] == [0.0, 0.5, 3.0]
     assert [shot.started for shot in shots] == pytest.approx([0.0, 1.0, 3.0])
 
@@ -99,7 +99,7 @@ def test_closed_loop_stops_at_count_or_time(limit: Limit) -> None:
 
 def test_open_loop_stops_at_count() -> None:
     clock = VirtualClock()
-    shots = open_loop(Stalling(clock, -1), endless(), every(0.1), limit=Limit(1e9, 3), clock=clock, pool=OneThread())
+    shots = open_loop(one_by_one(Stalling(clock, -1)), endless(), every(0.1), limit=Limit(1e9, 3), clock=clock)
     assert len(shots) == 3
 
 
@@ -115,11 +115,31 @@ def test_closed_loop_has_as_many_requests_on_their_way_as_callers() -> None:
 
 
 def test_an_error_is_a_failed_request_and_the_load_goes_on() -> None:
-    def send(query: Query) -> Answer:
+    def refuse(query: Query) -> Any:
         raise Overloaded("full")
 
-    shots = closed_loop(send, endless(), callers=1, limit=Limit(1e9, 3), clock=VirtualClock())
-    assert [type(shot.error) for shot in shots] == [Overloaded] * 3
+    def fail_later(query: Query) -> Future[Answer]:
+        future: Future[Answer] = Future()
+        future.set_exception(Overloaded("full"))
+        return future
+
+    limit, clock = Limit(1e9, 3), VirtualClock()
+    for shots in (
+        closed_loop(refuse, endless(), callers=1, limit=limit, clock=clock),
+        open_loop(refuse, endless(), every(0.1), limit=limit, clock=clock),
+        open_loop(fail_later, endless(), every(0.1), limit=limit, clock=clock),
+    ):
+        assert [type(shot.error) for shot in shots] == [Overloaded] * 3
+
+
+def test_an_answer_of_too_few_vectors_is_a_failed_request() -> None:
+    def send(query: Query) -> Answer:
+        return Answer(VECTORS[:0])
+
+    limit, clock = Limit(1e9, 1), VirtualClock()
+    (waited,) = closed_loop(send, endless(), callers=1, limit=limit, clock=clock)
+    (flew,) = open_loop(one_by_one(send), endless(), every(0.1), limit=limit, clock=clock)
+    assert "1 texts were sent and 0 vectors came back" in str(waited.error) == str(flew.error)
 
 
 def test_poisson_arrivals_have_the_rate_and_spread_of_independent_users() -> None:

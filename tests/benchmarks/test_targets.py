@@ -90,6 +90,8 @@ def test_vectors_are_the_models(engines: Path, address: str, right: np.ndarray, 
     with opened(text.format(engines=engines, address=address)) as target:
         answer = target.embed(TEXTS)
         assert target.info().model == "tiny"
+        flown = target.submit(TEXTS, 30.0)
+        assert flown is None or flown.result(30).vectors == pytest.approx(right, abs=1e-6)
     assert answer.vectors == pytest.approx(right, abs=1e-6)
     assert answer.tokens in (None, 4 + 8 + 32)
 
@@ -115,6 +117,8 @@ def test_bad_text_fails_its_own_request(engines: Path, address: str) -> None:
         with opened(text) as target:
             with pytest.raises(InvalidInput):
                 target.embed([""])
+            with pytest.raises(InvalidInput):
+                target.submit([""]).result(30)
             assert len(target.embed(["a cat"]).vectors) == 1
 
 
@@ -126,8 +130,11 @@ def test_counters_count_padding(engines: Path) -> None:
 
 
 def test_deadline_is_carried(address: str) -> None:
-    with opened(f"grpc://{address}/tiny") as target, pytest.raises(DeadlineExceeded):
-        target.embed(["a cat"], timeout=-1.0)
+    with opened(f"grpc://{address}/tiny") as target:
+        with pytest.raises(DeadlineExceeded):
+            target.embed(["a cat"], timeout=-1.0)
+        with pytest.raises(DeadlineExceeded):
+            target.submit(["a cat"], timeout=1e-9).result(30)
 
 
 def test_server_ends_the_streams_callers(engines: Path) -> None:

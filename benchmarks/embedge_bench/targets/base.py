@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedge_bench.results import CostCells, TargetInfo
 
-__all__ = ["Answer", "Counters", "Target"]
+__all__ = ["Answer", "Counters", "Target", "follow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +80,19 @@ class Target(Protocol):
 
     def close(self) -> None:
         """Free what it holds."""
+
+
+def follow(source: Any, read: Callable[[], Answer]) -> Future[Answer]:
+    """Return a future that has what `read` returns or raises, once the future `source` (gRPC's will do) is done."""
+    future: Future[Answer] = Future()
+
+    def done(_: object) -> None:
+        try:
+            answer = read()
+        except Exception as error:  # whatever it is, it belongs to whoever waits
+            future.set_exception(error)
+        else:
+            future.set_result(answer)
+
+    source.add_done_callback(done)
+    return future

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
 
 from embedge.errors import NotFound
 from embedge_bench.processes import listening
 from embedge_bench.results import CostCells, TargetInfo
 from embedge_bench.targets import Spec
 from embedge_bench.targets.ask import Ask, answer
-from embedge_bench.targets.base import Answer, Counters, Target
+from embedge_bench.targets.base import Answer, Counters, Target, follow
 
 __all__ = ["Grpc", "make"]
 
@@ -22,16 +24,21 @@ class Grpc(Target):
     kind = "embedge gRPC"
 
     def __init__(self, spec: Spec, address: str, model: str, ask: Ask) -> None:
+        import grpc
+
         from embedge.client import Client
+        from embedge.v1.embedge_pb2_grpc import EmbedgeStub
 
         self._spec = spec
         self._ask = ask
         self._client = Client(address, timeout=_OPEN_SECONDS)
+        self._channel = grpc.insecure_channel(address)
+        self._stub: Any = EmbedgeStub(self._channel)
         self.processes = listening(address)
         try:
             self._model = self._client.model(model or self._only())
         except BaseException:
-            self._client.close()
+            Grpc.close(self)
             raise
         self._client.timeout = None
 
@@ -51,6 +58,14 @@ class Grpc(Target):
         """Return the vectors."""
         return answer(self._client.run(self._model.name, self._ask.request(texts, timeout)))
 
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer]:
+        """Return a future of the vectors, over a connection beside the client's, which only waits."""
+        from embedge.wire.convert import request_to_proto
+
+        message = request_to_proto(self._model.name, self._ask.request(texts, None))
+        call = self._stub.Embed.future(message, timeout=timeout)
+        return follow(call, lambda: self._read(call))
+
     def counters(self) -> Counters:
         """Return the server's counters."""
         return Counters.of(self._client.stats(self._model.name).figures)
@@ -63,8 +78,20 @@ class Grpc(Target):
         return CostCells(rows=tuple(cost.rows), lengths=tuple(cost.lengths), seconds=lines)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         self._client.close()
+        self._channel.close()
+
+    def _read(self, call: Any) -> Answer:
+        import grpc
+
+        from embedge.wire.convert import reply_from_proto
+        from embedge.wire.status import error_of
+
+        try:
+            return answer(reply_from_proto(call.result()))
+        except grpc.RpcError as error:
+            raise error_of(error, address=self._client.address) from error
 
     def _only(self) -> str:
         names = [model.name for model in self._client.models()]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 from embedge.config import RuntimeConfig
 from embedge.embedder import Embedder
 from embedge_bench.results import CostCells, TargetInfo
 from embedge_bench.targets import Spec
 from embedge_bench.targets.ask import Ask, answer
-from embedge_bench.targets.base import Answer, Counters, Target
+from embedge_bench.targets.base import Answer, Counters, Target, follow
 
 __all__ = ["InProcess", "make"]
 
@@ -38,6 +39,11 @@ class InProcess(Target):
     def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
         """Return the vectors."""
         return answer(self._embedder.run(self._ask.request(texts, timeout)))
+
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer]:
+        """Return a future of the vectors."""
+        source = self._embedder.submit(self._ask.request(texts, timeout))
+        return follow(source, lambda: answer(source.result()))
 
     def counters(self) -> Counters:
         """Return the embedder's counters."""

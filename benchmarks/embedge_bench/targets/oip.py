@@ -5,7 +5,8 @@ Input and output are found by themselves where the model has one text input and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +16,7 @@ from embedge.errors import InvalidInput, NotFound
 from embedge_bench.processes import listening
 from embedge_bench.results import TargetInfo
 from embedge_bench.targets import Spec
-from embedge_bench.targets.base import Answer, Target
+from embedge_bench.targets.base import Answer, Target, follow
 
 if TYPE_CHECKING:
     from embedge.oip import grpc_service_pb2 as pb
@@ -70,6 +71,18 @@ class Oip(Target):
 
     def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
         """Return the vectors."""
+        return self._answer(self._call(self._infer, self._request(texts), timeout), len(texts))
+
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer]:
+        """Return a future of the vectors."""
+        call = self._infer.future(self._request(texts), timeout=timeout)
+        return follow(call, lambda: self._answer(self._result(call.result), len(texts)))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def _request(self, texts: Sequence[str]) -> pb.ModelInferRequest:
         raw = [text.encode() for text in texts]
         shape = [len(texts)] + [1] * (len(self._input.shape) - 1)
         request = self._pb.ModelInferRequest(
@@ -80,11 +93,7 @@ class Oip(Target):
         )
         if self._options.truncate:
             request.parameters["truncate"].bool_param = True
-        return self._answer(self._call(self._infer, request, timeout), len(texts))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
+        return request
 
     def _answer(self, reply: pb.ModelInferResponse, rows: int) -> Answer:
         names = [output.name for output in reply.outputs]
@@ -102,12 +111,16 @@ class Oip(Target):
         return self._channel.unary_unary(_SERVICE + name, request.SerializeToString, reply.FromString)
 
     def _call(self, method: Any, request: Any, timeout: float | None) -> Any:
+        return self._result(lambda: method(request, timeout=timeout))
+
+    def _result(self, call: Callable[[], Any]) -> Any:
+        """Return what a call returns. Raises EmbedgeError."""
         import grpc
 
         from embedge.wire.status import error_of
 
         try:
-            return method(request, timeout=timeout)
+            return call()
         except grpc.RpcError as error:
             raise error_of(error, address=self._address) from error
 

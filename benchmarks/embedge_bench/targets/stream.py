@@ -11,7 +11,7 @@ from embedge.errors import EmbedgeError, Unavailable
 from embedge.request import Reply, Request
 from embedge_bench.targets import Spec
 from embedge_bench.targets.ask import Ask, answer
-from embedge_bench.targets.base import Answer
+from embedge_bench.targets.base import Answer, follow
 from embedge_bench.targets.grpc import Grpc
 
 __all__ = ["Stream", "make"]
@@ -29,11 +29,15 @@ class Stream(Grpc):
         self._sent = 0
         self._lock = threading.Lock()  # held by a caller while it numbers and sends its request
         # Owned by this target: reads the replies until the stream ends.
-        self._reader = threading.Thread(target=self._read, name="stream-reader", daemon=True)
+        self._reader = threading.Thread(target=self._listen, name="stream-reader", daemon=True)
         self._reader.start()
 
     def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
         """Return the vectors."""
+        return self.submit(texts, timeout).result()
+
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer]:
+        """Return a future of the vectors."""
         request = self._ask.request(texts, timeout)
         future: Future[Reply] = Future()
         with self._lock:
@@ -42,7 +46,7 @@ class Stream(Grpc):
             self._waiting[self._sent] = future
             self._sent += 1
             self._outbox.put(request)
-        return answer(future.result())
+        return follow(future, lambda: answer(future.result()))
 
     def close(self) -> None:
         """End the stream and close the connection."""
@@ -54,7 +58,7 @@ class Stream(Grpc):
         while (request := self._outbox.get()) is not None:
             yield request
 
-    def _read(self) -> None:
+    def _listen(self) -> None:
         fault: Exception = Unavailable("the stream has ended; is the server still there?")
         try:
             for number, reply in self._client.stream(self._model.name, self._requests()):
