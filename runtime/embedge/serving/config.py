@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
+from embedge import toml
 from embedge.config import RuntimeConfig
 from embedge.errors import InvalidInput
 from embedge.wire import MAX_MESSAGE_BYTES
@@ -29,7 +31,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ready_file: written with the bound address once all models are warm.
     """
 
-    repository: Path
+    repository: Path = Path("engines")
     models: tuple[str, ...] | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 50051
@@ -42,6 +44,19 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
     ready_file: Path | None = None
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @classmethod
+    def load(cls, file: Path | None, options: Mapping[str, Any], runtime: Mapping[str, Any]) -> ServeConfig:
+        """Return a TOML file's settings (table `runtime`: see `RuntimeConfig`), changed by the options not None."""
+        values = toml.read(file) if file else {}
+        nested = values.get("runtime", {})
+        values |= {key: value for key, value in options.items() if value is not None}
+        if isinstance(nested, dict):
+            values["runtime"] = nested | {key: value for key, value in runtime.items() if value is not None}
+        try:
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            raise InvalidInput(f"{file or 'the command line'}: {error}") from error
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedge.config import RuntimeConfig
 from embedge.errors import Unavailable
 from embedge.serving.config import ServeConfig
-from embedge.wire import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from embedge.serving.server import Server
@@ -26,42 +24,41 @@ log = logging.getLogger("embedge.serving")
 
 
 def serve(
-    repository: Annotated[Path, typer.Argument(help="Engine repository, or a model or bundle.")] = Path("engines"),
-    model: Annotated[list[str] | None, typer.Option(help="Serve this model; repeat for more. Default: all.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 50051,
+    repository: Annotated[
+        Path | None, typer.Argument(help="Engine repository, or a model or bundle. [engines]")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of these settings, and more; options win.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Serve this model; repeat for more. [all]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0: all. [127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one. [50051]")] = None,
     token: Annotated[str | None, typer.Option(envvar="EMBEDGE_TOKEN", help="Token that calls must carry.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Server certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Key of the server certificate, PEM.")] = None,
-    tls_client_ca: Annotated[
-        Path | None, typer.Option(help="Authority that clients must be certified by, PEM.")
-    ] = None,
-    max_message_bytes: Annotated[int, typer.Option(min=1024, help="Largest message, in bytes.")] = MAX_MESSAGE_BYTES,
-    stream_in_flight: Annotated[int, typer.Option(min=1, help="Unanswered requests a stream may have.")] = 64,
-    drain_seconds: Annotated[float, typer.Option(min=0, help="Time for admitted work at the end.")] = 30.0,
+    tls_client_ca: Annotated[Path | None, typer.Option(help="Authority that certifies clients, PEM.")] = None,
+    max_message_bytes: Annotated[int | None, typer.Option(help="Largest message, in bytes. [67108864]")] = None,
+    stream_in_flight: Annotated[int | None, typer.Option(help="Unanswered requests of a stream. [64]")] = None,
+    drain_seconds: Annotated[float | None, typer.Option(help="Time for admitted work at the end. [30]")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Gets the address once all models are warm.")] = None,
-    backend: Annotated[str, typer.Option(help="Backend to run on.")] = "auto",
-    lanes: Annotated[int | None, typer.Option(min=1, help="Execution slots; default: chosen here.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Compute threads a lane.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Backend to run on. [auto]")] = None,
+    lanes: Annotated[int | None, typer.Option(help="Execution slots. [measured at start]")] = None,
+    threads: Annotated[int | None, typer.Option(help="Compute threads a lane. [measured at start]")] = None,
 ) -> None:
     """Serve an engine repository over gRPC. Prints `ready HOST:PORT` once every model is warm."""
-    run(
-        ServeConfig(
-            repository=repository,
-            models=tuple(model) if model else None,
-            host=host,
-            port=port,
-            token=token,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            tls_client_ca=tls_client_ca,
-            max_message_bytes=max_message_bytes,
-            stream_in_flight=stream_in_flight,
-            drain_seconds=drain_seconds,
-            ready_file=ready_file,
-            runtime=RuntimeConfig(backend=backend, lanes=lanes, threads=threads),
-        )
-    )
+    options = {
+        "repository": repository,
+        "models": model or None,
+        "host": host,
+        "port": port,
+        "token": token,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
+        "max_message_bytes": max_message_bytes,
+        "stream_in_flight": stream_in_flight,
+        "drain_seconds": drain_seconds,
+        "ready_file": ready_file,
+    }
+    run(ServeConfig.load(config, options, {"backend": backend, "lanes": lanes, "threads": threads}))
 
 
 def run(config: ServeConfig) -> None:
