@@ -54,7 +54,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if isinstance(nested, dict):
             values["runtime"] = nested | {key: value for key, value in runtime.items() if value is not None}
         try:
-            return msgspec.convert(values, cls)
+            return msgspec.convert(values, cls, dec_hook=_path)
         except msgspec.ValidationError as error:
             raise InvalidInput(f"{file or 'the command line'}: {error}") from error
 
@@ -65,3 +65,10 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise InvalidInput("--tls-client-ca needs TLS: give --tls-cert and --tls-key too")
         if self.token == "":
             raise InvalidInput("the token is empty; give a longer one, or none to admit every caller")
+
+
+def _path(kind: type[Any], value: Any) -> Any:
+    """Make the one kind of value that TOML does not have: a path, from its text."""
+    if kind is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
