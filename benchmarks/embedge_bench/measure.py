@@ -195,7 +195,7 @@ def _round(task: Run, material: Material, shots: list[Shot], warm: list[Shot], w
         seconds=max((shot.ended for shot in shots), default=0.0) - first,
         count=len(good),
         embeddings=sum(len(shot.query.texts) for shot in good),
-        errors=dict(Counter(type(error).__name__ for error in failed)),
+        errors=dict(Counter(_kind(error) for error in failed)),
         refusals=len(refused),
         latencies=_rounded(shot.latency for shot in good),
         starts=_rounded(shot.intended for shot in good),
@@ -209,6 +209,12 @@ def _round(task: Run, material: Material, shots: list[Shot], warm: list[Shot], w
         parity=_parity(material, warm + good),
         timeline=tuple(watch.moments),
     )
+
+
+def _kind(error: Exception) -> str:
+    """Return the name of the error's class; of a gRPC status that has no class of its own, the status."""
+    status = getattr(error.__cause__, "code", None)
+    return str(status().name) if type(error) is EmbedgeError and status else type(error).__name__
 
 
 def _rounded(values: Iterator[float]) -> tuple[float, ...]:

@@ -33,7 +33,8 @@ class Grpc(Target):
         self._ask = ask
         self._client = Client(address, timeout=_OPEN_SECONDS)
         self._channel = grpc.insecure_channel(address)
-        self._stub: Any = EmbedgeStub(self._channel)
+        stub: Any = EmbedgeStub  # generated, and without types
+        self._stub = stub(self._channel)
         self.processes = listening(address)
         try:
             self._model = self._client.model(model or self._only())
