@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.structure.code import ROOT, SOURCE_ROOTS, files
 
-SUFFIXES = {".py", ".pyi", ".typed"}
+SUFFIXES = {".css", ".j2", ".js", ".py", ".pyi", ".typed"}
 PAGE = {".j2", ".js", ".css"}  # of the benchmark report, and nowhere else
 REPORT = ROOT / "benchmarks" / "embedge_bench" / "report"
 # Pinned: what is added here is installed everywhere.

@@ -1,0 +1,141 @@
+"""From a report's records to the page: which pictures there are, and what stands in the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import groupby
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from embedge_bench.report import charts, still, units
+from embedge_bench.results import Load, Report, Round, Row
+
+__all__ = ["html", "write"]
+
+_PALETTE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A picture with its heading. kind: what it shows, in a word."""
+
+    kind: str
+    title: str
+    svg: Markup
+    note: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """All of one workload."""
+
+    name: str
+    figures: list[Figure]
+    rows: list[Row]
+
+
+def write(report: Report, path: Path) -> None:
+    """Write the page."""
+    path.write_text(html(report), encoding="utf-8")
+
+
+def html(report: Report) -> str:
+    """Return the page: one file, nothing fetched."""
+    colours = {name: f"s{number % _PALETTE}" for number, name in enumerate(report.targets)}
+    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    files = resources.files("embedge_bench.report")
+    return jinja.from_string((files / "page.html.j2").read_text("utf-8")).render(
+        report=report,
+        colours=colours,
+        units=units,
+        style=Markup((files / "page.css").read_text("utf-8")),
+        script=Markup((files / "page.js").read_text("utf-8")),
+        comparisons=list(_comparisons(report, colours)),
+        sections=[_section(report, name, colours) for name in report.workloads],
+        costs=list(_costs(report)),
+    )
+
+
+def _section(report: Report, name: str, colours: charts.Colours) -> Section:
+    rows = [row for row in report.rows if row.workload == name]
+    rounds = [each for each in report.rounds if each.workload == name]
+    figures = [*_curves(rows, colours), *_distributions(rounds, colours), *_timelines(rounds, colours)]
+    told = [row for row in rows if row.padding_efficiency is not None]
+    if told:
+        silent = sorted({row.target for row in rows} - {row.target for row in told})
+        figures.append(_figure("padding", "Padding efficiency", still.padding(told, colours), _silent(silent)))
+    workload = report.workloads[name]
+    note = f"{workload.texts:,} texts: {workload.mean:.0f} {workload.unit} on average, half of them under "
+    note += f"{workload.median:.0f}, the longest {workload.largest:,}"
+    figures.append(_figure("sizes", "Sizes of the texts", still.sizes(workload), note))
+    return Section(name, figures, rows)
+
+
+def _curves(rows: Sequence[Row], colours: charts.Colours) -> Iterator[Figure]:
+    if any(row.latency for row in rows):
+        for figure in ("p50", "p99"):
+            note = "Right and low is better. Each point is a load with its 95 % interval; open loops are hollow."
+            title = f"Latency ({figure}) against throughput"
+            yield _figure("curve", title, charts.curve(rows, figure, colours), note)
+
+
+def _distributions(rounds: Sequence[Round], colours: charts.Colours) -> Iterator[Figure]:
+    for load, group in _by_load(rounds):
+        if any(each.latencies for each in group):
+            counted = "from the intended start" if load.kind == "open" else "from the moment of sending"
+            title = f"Latency distribution, {load.label}"
+            yield _figure("distribution", title, charts.distribution(group, colours), f"All rounds; counted {counted}.")
+
+
+def _timelines(rounds: Sequence[Round], colours: charts.Colours) -> Iterator[Figure]:
+    """Yield the last round of each target that lets its queue be seen, under the load that filled queues most."""
+    load, group = max(_by_load(rounds), key=lambda found: _fullest(found[1]))
+    last = {each.target: each for each in group}
+    silent = _silent(sorted(name for name, each in last.items() if _fullest([each]) < 0))
+    seen = [(name, each) for name, each in last.items() if _fullest([each]) >= 0]
+    for name, each in seen:
+        note = f"Round {each.number}, {load.label}. {silent}"
+        yield _figure("timeline", f"Queue and batch sizes of {name}", charts.timeline(each, colours[name]), note)
+
+
+def _fullest(rounds: Iterable[Round]) -> float:
+    """Return the most items that were seen inside; -1 where that cannot be seen."""
+    return max((moment.queue for each in rounds for moment in each.timeline if moment.queue is not None), default=-1.0)
+
+
+def _comparisons(report: Report, colours: charts.Colours) -> Iterator[Figure]:
+    for name in report.workloads:
+        found = [ratio for ratio in report.ratios if ratio.workload == name]
+        found.sort(key=lambda ratio: (_order(ratio.load), list(colours).index(ratio.target)))
+        if found:
+            title = f"{name.capitalize()}: ratios to {found[0].base}"
+            note = "A faint dot is a round; the large one is their geometric mean, with its 95 % interval."
+            yield _figure("ratios", title, charts.ratios(found, colours), note, wide=True)
+
+
+def _costs(report: Report) -> Iterator[Figure]:
+    for name, cells in report.costs.items():
+        yield _figure("cost", f"Cost table of {name}", still.heat(cells), "As the server had learned it.", wide=True)
+
+
+def _by_load(rounds: Iterable[Round]) -> Iterator[tuple[Load, list[Round]]]:
+    for _, group in groupby(sorted(rounds, key=lambda each: _order(each.load)), key=lambda each: each.load):
+        found = list(group)
+        yield found[0].load, found
+
+
+def _order(load: Load) -> tuple[str, float, int, str]:
+    return load.kind, float(load.concurrency or load.rate or 0), load.batch, load.label
+
+
+def _figure(kind: str, title: str, svg: str, note: str = "", *, wide: bool = False) -> Figure:
+    return Figure(kind, title, Markup(svg), note.strip(), wide)
+
+
+def _silent(names: Sequence[str]) -> str:
+    return f"Not available from {', '.join(names)}." if names else ""
