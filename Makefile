@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 BUNDLE := engines/minilm/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench format protos clean
+.PHONY: help install demo test check bench format protos clean peers
 
 help:  ## show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -35,7 +35,7 @@ check: $(STAMP)  ## lint, format, types, generated code
 
 bench: $(STAMP) $(BUNDLE)  ## measure in process and over gRPC, side by side; report in build/
 	@mkdir -p build
-	$(BIN)/embedge bench compare inproc:engines/minilm serve:engines/minilm --json build/bench.json
+	$(BIN)/embedge bench compare inproc:engines/minilm serve:engines/minilm --json build/bench.json --html build/bench.html
 
 $(BUNDLE): | $(STAMP)
 	$(BIN)/embedge export --recipe engines/recipes/minilm.toml --out engines
@@ -50,3 +50,8 @@ protos:  ## generate the stubs from protos/
 clean:  ## remove everything that was made, the environment too
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+peers: $(STAMP) $(BUNDLE)  ## measure beside Triton and Infinity, about an hour; report in build/
+	@mkdir -p build
+	$(BIN)/python benchmarks/peers/compare.py engines/minilm/1 -w short -w mixed -w long --concurrency 1,8,32 \
+	  --json build/peers.json --html build/peers.html

@@ -56,6 +56,7 @@ def main() -> int:
             f"infinity=openai+http://{infinity}/v1?model={model}",
             f"embedge=serve:{bundle}",
             f"in process=inproc:{bundle}",
+            f"limit=ort:{bundle}?batch=8&sort=1",
         ]
         command = [sys.executable, "-m", "embedge.cli", "bench", "compare", *targets, f"--reference={bundle}", *options]
         return subprocess.run(command, check=False).returncode
