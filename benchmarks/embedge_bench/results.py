@@ -104,8 +104,9 @@ class Load(_Record, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """Short text for tables and charts, the same for the same load."""
-        shape = f"{self.concurrency} clients" if self.kind == "closed" else f"{self.rate:g}/s {self.arrivals}"
-        return shape.replace("1 clients", "1 client") if self.concurrency == 1 else shape
+        if self.kind == "closed":
+            return "1 client" if self.concurrency == 1 else f"{self.concurrency} clients"
+        return f"{self.rate:g}/s" if self.arrivals == "poisson" else f"{self.rate:g}/s {self.arrivals}"
 
 
 class TargetInfo(_Record, frozen=True, kw_only=True):

@@ -1,8 +1,8 @@
 """`embedge tune`: try settings on this machine with the work it will have, and write down the best.
 
 One setting after the other is varied, each with the best found for those before it: lanes x threads, then the token
-budget, then the rows of a batch. All candidates of a setting run side by side, round by round. Among those that are
-as fast as the fastest, within the noise, the smallest wins: it has the lower latency and needs less memory.
+budget, then the rows of a batch. All candidates of a setting run side by side, round by round, and are compared within
+each round. Among those as fast as the fastest the smallest wins: it has the lower latency and needs less memory.
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from statistics import median
+from typing import Annotated, Any
 
 import typer
 
 from embedge.errors import NotFound
 from embedge_bench.settings import Settings
 
-if TYPE_CHECKING:
-    from embedge_bench.results import Report
-
 __all__ = ["choose", "render", "slots", "tune"]
 
 Config = Mapping[str, int]
 
-# Throughputs that differ by less than this are the same: rounds on a quiet machine repeat to about 2 %.
+# Speeds that differ by less than this are the same: rounds on a quiet machine repeat to about 2 %.
 _SAME = 0.98
 _TOKEN_BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
 _MAX_BATCHES = (8, 16, 32, 64, 128)
@@ -34,8 +32,8 @@ def tune(
     bundle: Annotated[Path, typer.Argument(help="Bundle to tune for, or a model's directory.")],
     workload: Annotated[str, typer.Option("--workload", "-w", help="short, mixed, long, or a file.")] = "mixed",
     concurrency: Annotated[int, typer.Option(help="Clients; enough to saturate the machine.")] = 32,
-    duration: Annotated[float, typer.Option(help="Seconds a round.")] = 3.0,
-    rounds: Annotated[int, typer.Option(help="Rounds of each candidate.")] = 3,
+    duration: Annotated[float, typer.Option(help="Seconds a round.")] = 2.0,
+    rounds: Annotated[int, typer.Option(help="Rounds of each candidate.")] = 5,
     json_field: Annotated[str, typer.Option(help="Key of the text in JSONL files.")] = "text",
     seed: Annotated[int, typer.Option(help="Seed of all that is drawn by lot.")] = 0,
     out: Annotated[Path, typer.Option(help="TOML file to write, for 'embedge serve --config'.")] = Path("embedge.toml"),
@@ -61,8 +59,7 @@ def tune(
     }
     config: Config = {}
     for knob in (slots(_cores()), _values("token_budget", _TOKEN_BUDGETS), _values("max_batch", _MAX_BATCHES)):
-        candidates = [{**config, **choice} for choice in knob]
-        config = choose(candidates, _throughputs(bundle, candidates, options))
+        config = {**config, **choose(knob, _speeds(bundle, config, knob, options))}
     out.write_text(render(config, bundle=bundle.name, workload=Path(workload).name), encoding="utf-8")
     typer.echo(f"written: {out}; use it with: embedge serve --config {out}")
 
@@ -72,10 +69,15 @@ def slots(cores: int) -> list[Config]:
     return [{"lanes": lanes, "threads": cores // lanes} for lanes in range(1, cores + 1) if cores % lanes == 0]
 
 
-def choose(candidates: Sequence[Config], throughputs: Sequence[float]) -> Config:
-    """Return the first candidate that is as fast as the fastest; candidates come smallest first."""
-    enough = max(throughputs) * _SAME
-    return next(config for config, speed in zip(candidates, throughputs, strict=True) if speed >= enough)
+def choose(candidates: Sequence[Config], speeds: Sequence[Sequence[float]]) -> Config:
+    """Return the first candidate that is as fast as the fastest; candidates come smallest first.
+
+    speeds: of each candidate in each round. They are compared within the round, and the middle round counts, so that
+    a slow minute of the machine speaks against nobody.
+    """
+    best = [max(each) for each in zip(*speeds, strict=True)]
+    scores = [median(speed / most for speed, most in zip(each, best, strict=True)) for each in speeds]
+    return next(c for c, score in zip(candidates, scores, strict=True) if score >= max(scores) * _SAME)
 
 
 def render(config: Config, *, bundle: str, workload: str) -> str:
@@ -94,23 +96,23 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _throughputs(bundle: Path, candidates: Sequence[Config], options: dict[str, Any]) -> list[float]:
-    """Measure the candidates side by side, show the table, and return their embeddings a second."""
+def _speeds(bundle: Path, config: Config, knob: Sequence[Config], options: dict[str, Any]) -> list[list[float]]:
+    """Measure the knob's positions side by side, show the table, and return each one's embeddings a second by round."""
     from rich.console import Console
 
     from embedge_bench.bench import bench
-    from embedge_bench.view import View, show
+    from embedge_bench.view import View, row_table
 
-    names = [",".join(f"{key}:{value}" for key, value in config.items()) for config in candidates]
-    specs = [_spec(bundle, name, config) for name, config in zip(names, candidates, strict=True)]
+    specs = [_spec(bundle, {**config, **choice}, choice) for choice in knob]
     plan = Settings.of(specs, options).plan()
     with View(plan, Console(stderr=True)) as view:
-        report: Report = bench(plan, view, title=f"tune {bundle.name}", command="embedge tune")
-    show(report, Console())
-    speeds = {row.target: row.throughput.value for row in report.rows}
-    return [speeds[spec.name] for spec in plan.specs]
+        report = bench(plan, view, title=f"tune {bundle.name}", command="embedge tune")
+    Console().print(row_table(report.rows, report.workloads))
+    return [[each.throughput for each in report.rounds if each.target == spec.name] for spec in plan.specs]
 
 
-def _spec(bundle: Path, name: str, config: Config) -> str:
+def _spec(bundle: Path, config: Config, choice: Config) -> str:
+    """Return the target of a configuration, named after what is varied."""
+    name = ",".join(f"{key}:{value}" for key, value in choice.items())
     options = "&".join(f"{key}={value}" for key, value in config.items())
     return f"{name}=inproc:{bundle}?{options}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
@@ -18,6 +19,10 @@ from embedge_bench.results import Estimate, Ratio, Report, Round, Row, Workload
 
 # Seconds of lateness of the generator that a reader must know about.
 _LATE = 0.005
+# An interval wider than this factor says that there were too few rounds, and no more.
+_WIDE = 10.0
+# Names up to this length are shown in one piece.
+_NAME = 16
 
 __all__ = ["View", "ratio_table", "row_table", "show"]
 
@@ -91,10 +96,14 @@ def _remarks(report: Report) -> Iterator[str]:
 def row_table(rows: tuple[Row, ...], workloads: dict[str, Workload]) -> Table:
     """Return the table of figures; latencies in milliseconds. Columns that would be empty are left out."""
     table = Table(
-        title="latencies in ms", title_justify="left", title_style="dim", box=box.SIMPLE, padding=(0, 1, 0, 0)
+        title="latencies in ms; cosine: the worst",
+        title_justify="left",
+        title_style="dim",
+        box=box.SIMPLE,
+        show_edge=False,
     )
     longest = max((len(row.target) for row in rows), default=0)
-    table.add_column("target", overflow="fold", min_width=min(8, longest), max_width=24)
+    table.add_column("target", overflow="fold", max_width=24, no_wrap=longest <= _NAME)
     columns = [name for name, cell in _CELLS.items() if any(cell(row) for row in rows)]
     shown = [*(("workload",) if len(workloads) > 1 else ()), "load"]
     for name in shown:
@@ -110,7 +119,7 @@ def row_table(rows: tuple[Row, ...], workloads: dict[str, Workload]) -> Table:
 def ratio_table(ratios: tuple[Ratio, ...]) -> Table:
     """Return the table of a comparison: over 1 is faster for throughput, and slower for latencies."""
     title = f"ratios to {ratios[0].base}, with 95 % intervals over rounds"
-    table = Table(title=title, title_justify="left", title_style="dim", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", title_style="dim", box=box.SIMPLE, show_edge=False)
     for name in ("target", "workload", "load"):
         table.add_column(name, no_wrap=True, min_width=6)
     figures = list(dict.fromkeys(ratio.figure for ratio in ratios))
@@ -119,14 +128,18 @@ def ratio_table(ratios: tuple[Ratio, ...]) -> Table:
     lines: dict[tuple[str, str, str], dict[str, str]] = {}
     for ratio in ratios:
         line = lines.setdefault((ratio.target, ratio.workload, ratio.load.label), {})
-        line[ratio.figure] = _interval(ratio.value)
+        line[ratio.figure] = _factor(ratio.value)
     for place, cells in lines.items():
         table.add_row(*place, *(cells.get(name, "–") for name in figures))
     return table
 
 
 def _latency(name: str) -> Callable[[Row], str]:
-    return lambda row: f"{row.latency[name].value * 1e3:.1f}" if name in row.latency else ""
+    return lambda row: _milliseconds(row.latency[name].value) if name in row.latency else ""
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f}" if seconds < 0.1 else f"{seconds * 1e3:.0f}"
 
 
 def _percent(value: float | None) -> str:
@@ -137,14 +150,13 @@ def _percent(value: float | None) -> str:
 _CELLS: dict[str, Callable[[Row], str]] = {
     "emb/s": lambda row: _spread(row.throughput),
     "p50": _latency("p50"),
-    "p95": _latency("p95"),
     "p99": _latency("p99"),
     "pad": lambda row: _percent(row.padding_efficiency),
     "CPU ms": lambda row: f"{row.client_cpu_ms + (row.server_cpu_ms or 0.0):.1f}",
     "MB": lambda row: f"{row.rss / 1e6:.0f}",
     "J/1000": lambda row: "" if row.joules_per_thousand is None else f"{row.joules_per_thousand:.1f}",
     "lost": lambda row: str(row.refusals + sum(row.errors.values()) or ""),
-    "min cosine": lambda row: "" if row.parity is None else f"{row.parity.min_cosine:.6f}",
+    "cosine": lambda row: "" if row.parity is None else f"{row.parity.min_cosine:.6f}",
 }
 
 
@@ -155,8 +167,9 @@ def _spread(estimate: Estimate) -> str:
     return f"{estimate.value:.0f} ±{(estimate.high - estimate.low) / 2:.0f}"
 
 
-def _interval(estimate: Estimate) -> str:
-    """Return `value [low, high]`."""
-    if estimate.low is None or estimate.high is None:
+def _factor(estimate: Estimate) -> str:
+    """Return `value ±percent`, the percentage being a factor: 1.00 ±25% reaches from 1 / 1.25 to 1.25."""
+    if not estimate.low or not estimate.high:
         return f"{estimate.value:.2f}"
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    reach = math.sqrt(estimate.high / estimate.low) - 1
+    return f"{estimate.value:.2f} ±{reach:.0%}" if reach < _WIDE else f"{estimate.value:.2f} ±?"

@@ -13,9 +13,15 @@ from embedge_bench import tune
 
 def test_smallest_of_the_equally_fast_is_chosen() -> None:
     candidates = [{"token_budget": budget} for budget in (256, 512, 1024)]
-    assert tune.choose(candidates, [90.0, 99.0, 100.0]) == {"token_budget": 512}
-    assert tune.choose(candidates, [100.0, 50.0, 50.0]) == {"token_budget": 256}
-    assert tune.choose(candidates, [1.0, 2.0, 3.0]) == {"token_budget": 1024}
+    assert tune.choose(candidates, [[90.0], [99.0], [100.0]]) == {"token_budget": 512}
+    assert tune.choose(candidates, [[100.0], [50.0], [50.0]]) == {"token_budget": 256}
+    assert tune.choose(candidates, [[1.0], [2.0], [3.0]]) == {"token_budget": 1024}
+
+
+def test_slow_minute_of_the_machine_speaks_against_nobody() -> None:
+    candidates = [{"lanes": 1}, {"lanes": 2}]
+    assert tune.choose(candidates, [[100.0, 10.0, 100.0], [80.0, 8.0, 80.0]]) == {"lanes": 1}
+    assert tune.choose(candidates, [[80.0, 80.0, 80.0], [100.0, 5.0, 100.0]]) == {"lanes": 2}
 
 
 @pytest.mark.parametrize(
