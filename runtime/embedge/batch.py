@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -43,13 +43,17 @@ class Layout:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Rows that ride together through one lane. `ticket` is the scheduler's own; lanes pass it back untouched."""
+    """Rows that ride together through one lane. `ticket` is the scheduler's own; lanes pass it back untouched.
+
+    formed: when, on the scheduler's clock. predicted: what it will take, in seconds.
+    """
 
     tower: str
     rows: list[Row]
     lengths: list[int]
     ticket: object = None
-    formed: float = field(default=0.0)
+    formed: float = 0.0
+    predicted: float = 0.0
 
     @property
     def width(self) -> int:

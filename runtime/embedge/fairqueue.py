@@ -1,16 +1,16 @@
 """The queue: waiting entries in fair order and by length. A plain data structure: no lock, no clock.
 
-Order is self-clocked fair queueing between calls. A call pays for what is taken of it: its own virtual time moves on
-by the predicted seconds of every entry that leaves for a lane, company of another's batch included; a call that comes
-in, or comes back, starts at virtual time now. A call's tag is the virtual time at which its next entry will have been
-paid for. The call with the smallest tag is first: its oldest entry anchors the next batch and is always in it, and
-virtual time moves up to the tag. So a large call interleaves with small ones, and short work passes long work that
-came just before it.
+Order is start-time fair queueing between calls. A call pays for what is taken of it: its own virtual time moves on by
+the predicted seconds of every entry that leaves for a lane, company of another's batch included. A call that comes in,
+or comes back, starts at virtual time now. The call that has paid least is first: its oldest entry anchors the next
+batch and is always in it, and virtual time moves on past the place where that call stood. So calls of one item run in
+the order in which they come, and a large call gives way to them after each batch that was mostly its own.
 
-Why nothing starves: tags never fall, and every new one is above virtual time by an entry's own cost. A call with tag
-T can only be passed by calls with smaller tags; each time, that call's tag rises by what was taken, or it is done with,
-and the queue is bounded. So after finitely many batches T is the smallest. Bulk is never behind more than a few
-interactive batches even so: it anchors in its turn (`_BULK_TURN`).
+While interactive and bulk work both wait, bulk anchors one batch in `BULK_TURN + 1`.
+
+Why nothing starves: a call at place T can only be passed by calls whose place is below T. Each time, virtual time
+moves on, where every new call starts, or one of the places below T is used up, and the queue is bounded. So after
+finitely many batches T is the least.
 """
 
 from __future__ import annotations
@@ -25,13 +25,11 @@ from embedge.batch import Limits, Row, Seconds, form_batch
 from embedge.errors import EmbedgeError
 from embedge.request import Priority
 
-__all__ = ["FOREVER", "Call", "Entry", "FairQueue"]
+__all__ = ["BULK_TURN", "FOREVER", "Call", "Entry", "FairQueue"]
 
 FOREVER = float("inf")
-# How much slower a bulk call moves through virtual time than an interactive one.
-_WEIGHTS: dict[Priority, float] = {"interactive": 1.0, "bulk": 8.0}
-# A bulk entry anchors at the latest after so many batches in a row that interactive work anchored.
-_BULK_TURN = 16
+# Batches in a row that interactive work may anchor while bulk waits.
+BULK_TURN = 8
 
 Waiting = tuple[int, int, "Entry"]
 Listed = tuple[float, int, "Call"]
@@ -79,12 +77,12 @@ class FairQueue:
     """Entries that wait: by call in tag order, and sorted by length."""
 
     def __init__(self) -> None:
-        self.virtual = 0.0
+        self.virtual: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
         self._sequence = 0
         self._by_length: dict[str, list[Waiting]] = {}
-        # Each listed call once, under a tag that it has or had: it is corrected when it comes to the top.
-        self._by_tag: dict[Priority, list[Listed]] = {"interactive": [], "bulk": []}
-        self._bulk_waits = 1  # batches for which bulk has waited since it anchored last; 0: it did just now
+        # Each listed call once, at a place that it has or had: it is corrected when it comes to the top.
+        self._by_place: dict[Priority, list[Listed]] = {"interactive": [], "bulk": []}
+        self._bulk_waits = 0  # batches in a row that interactive work anchored while bulk waited
 
     def push(self, entry: Entry) -> None:
         """Add an entry, whose `seconds` are set, behind the others of its call."""
@@ -92,7 +90,7 @@ class FairQueue:
         self._sequence += 1
         entry.sequence = self._sequence
         if not call.waiting:
-            call.paid = max(call.paid, self.virtual)
+            call.paid = max(call.paid, self.virtual[call.priority])
         call.left += entry.seconds
         call.waiting[entry] = None
         insort(self._by_length.setdefault(call.tower, []), (entry.length, entry.sequence, entry))
@@ -100,15 +98,11 @@ class FairQueue:
             self._list(call, entry)
 
     def anchor(self) -> Entry | None:
-        """Return the oldest entry of the call that is first. While both wait, bulk neither runs twice, nor never."""
+        """Return the oldest entry of the call that is first."""
         interactive, bulk = self._first("interactive"), self._first("bulk")
-        if interactive is None or bulk is None:
-            return interactive or bulk
-        if self._bulk_waits == 0:
-            return interactive
-        if self._bulk_waits >= _BULK_TURN:
+        if interactive is None or (bulk is not None and self._bulk_waits >= BULK_TURN):
             return bulk
-        return min(interactive, bulk, key=lambda entry: (_tag(entry), entry.sequence))
+        return interactive
 
     def window(self, anchor: Entry, now: float, cost: Seconds, limits: Limits, *, free: int) -> list[Entry]:
         """Return the entries that ride with the anchor. While `free` lanes are idle, each takes its share at most."""
@@ -127,18 +121,17 @@ class FairQueue:
         return near[low:high]
 
     def take(self, anchor: Entry, entries: Sequence[Entry]) -> None:
-        """Take a window out; virtual time moves up to its anchor's tag, and each entry's call pays for it."""
-        self.virtual = max(self.virtual, _tag(anchor))
+        """Take a window out; each entry's call pays for it, and virtual time moves on."""
+        priority = anchor.call.priority
+        # Half-way into the anchor: whoever comes now is behind what came before it, and before what the call has left.
+        self.virtual[priority] = max(self.virtual[priority], anchor.call.paid + anchor.seconds / 2)
         queue = self._by_length[anchor.call.tower]
         low = bisect_left(queue, (entries[0].length, entries[0].sequence))
         del queue[low : low + len(entries)]
         self._forget(entries)
         for entry in entries:
-            entry.call.paid += _WEIGHTS[entry.call.priority] * entry.seconds
-        if anchor.call.priority == "bulk":
-            self._bulk_waits = 0
-        else:
-            self._bulk_waits = self._bulk_waits + 1 if self._first("bulk") else 1
+            entry.call.paid += entry.seconds
+        self._bulk_waits = self._bulk_waits + 1 if priority == "interactive" and self._first("bulk") else 0
 
     def remove(self, call: Call) -> list[Entry]:
         """Take all entries of a call out, and return them in the order in which they came."""
@@ -161,11 +154,11 @@ class FairQueue:
             entry.call.left -= entry.seconds
 
     def _list(self, call: Call, oldest: Entry) -> None:
-        heap = self._by_tag[call.priority]
+        heap = self._by_place[call.priority]
         if len(heap) > 2 * sum(map(len, self._by_length.values())) + 64:
             self._tidy(heap)
         call.listed = True
-        heapq.heappush(heap, (_tag(oldest), oldest.sequence, call))
+        heapq.heappush(heap, (call.paid, oldest.sequence, call))
 
     def _tidy(self, heap: list[Listed]) -> None:
         """Forget calls that left from the middle of the heap, so that it does not keep what is long done."""
@@ -176,20 +169,15 @@ class FairQueue:
 
     def _first(self, priority: Priority) -> Entry | None:
         """Return the oldest entry of the priority's first call."""
-        heap = self._by_tag[priority]
+        heap = self._by_place[priority]
         while heap:
-            call = heap[0][2]
+            paid, _, call = heap[0]
             if not call.waiting:
                 heapq.heappop(heap)
                 call.listed = False
                 continue
             oldest = next(iter(call.waiting))
-            if heap[0][0] == _tag(oldest):
+            if paid == call.paid:
                 return oldest
-            heapq.heapreplace(heap, (_tag(oldest), oldest.sequence, call))
+            heapq.heapreplace(heap, (call.paid, oldest.sequence, call))
         return None
-
-
-def _tag(entry: Entry) -> float:
-    """Return the virtual time at which this entry, the oldest of its call, will have been paid for."""
-    return entry.call.paid + _WEIGHTS[entry.call.priority] * entry.seconds

@@ -14,12 +14,15 @@ from collections.abc import Callable, Sequence
 from embedge.batch import Batch, Limits
 from embedge.cost import CostTable
 from embedge.errors import DeadlineExceeded, EmbedgeError, Overloaded, Unavailable
-from embedge.fairqueue import FOREVER, Call, Entry, FairQueue
+from embedge.fairqueue import BULK_TURN, FOREVER, Call, Entry, FairQueue
+from embedge.request import Priority
 
 __all__ = ["Scheduler"]
 
 # How fast the observed speed-up of batches is followed.
 _LEARNING_RATE = 0.1
+# A call is let in if it were in time even with its wait predicted too short by this factor.
+_CAUTION = 1.5
 _EXPIRED = "the deadline passed while the call waited; allow more time"
 _COUNTED = ("calls", "refused", "expired", "batches", "items", "tokens", "padded_tokens")
 
@@ -53,9 +56,12 @@ class Scheduler:
         self._order = itertools.count()  # settles ties the same way every time
         self._active: dict[Call, None] = {}  # a set would not come in the same order every time
         self._items = 0
-        self._seconds = 0.0
+        self._seconds: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
+        self._many: dict[Call, None] = {}  # the interactive ones of the active calls that have several items
         self._running = 0
-        self._speedup = 1.0
+        # What recent batches would have taken one row at a time, and what they take; older ones fade.
+        self._alone = self._together = 0.0
+        self._underway = 0.0  # predicted seconds of the batches that run
         self._counts = dict.fromkeys(_COUNTED, 0)
         self._refusal: EmbedgeError | None = None
         self._ending: EmbedgeError | None = None  # as _refusal, but for good
@@ -76,10 +82,12 @@ class Scheduler:
                 self._counts["refused"] += 1
                 raise
             self._counts["calls"] += 1
-            call.owed, call.each = items, each
+            call.owed, call.each, call.paid = items, each, self._queue.virtual[call.priority]
             self._items += items
-            self._seconds += items * each
+            self._seconds[call.priority] += items * each
             self._active[call] = None
+            if items > 1 and call.priority == "interactive":
+                self._many[call] = None
             self._watch(call)
 
     def push(self, call: Call, entries: Sequence[Entry], *, skipped: int = 0) -> None:
@@ -91,7 +99,7 @@ class Scheduler:
             for entry in entries:
                 entry.pushed = now
                 entry.seconds = self._cost.seconds(1, entry.length)
-                self._seconds += entry.seconds - call.each
+                self._seconds[call.priority] += entry.seconds - call.each
                 self._queue.push(entry)
             call.owed -= len(entries)
             self._skip(call, skipped)
@@ -126,6 +134,7 @@ class Scheduler:
             self._cost.observe(len(batch.rows), batch.width, seconds)
         with self._changed:
             self._running -= 1
+            self._underway = self._underway - batch.predicted if self._running else 0.0
             self._changed.notify_all()
 
     def drop(self, call: Call, error: EmbedgeError) -> None:
@@ -170,7 +179,7 @@ class Scheduler:
         with self._changed:
             return {
                 "waiting_items": self._items,
-                "waiting_seconds": self._wall(self._seconds),
+                "waiting_seconds": self._wall(sum(self._seconds.values())),
                 "running_batches": self._running,
                 "open_calls": len(self._active),
                 **self._counts,
@@ -184,7 +193,7 @@ class Scheduler:
         left = call.deadline - self._clock()
         if left <= 0:
             raise DeadlineExceeded("the deadline had passed before the call came in; allow more time")
-        backlog = self._wall(self._seconds)
+        backlog = self._wall(sum(self._seconds.values()))
         if self._items + items > self._max_items:
             raise Overloaded(
                 f"{items:,} items do not fit: the queue holds {self._items:,} of at most {self._max_items:,} "
@@ -196,23 +205,32 @@ class Scheduler:
                 f"{backlog:.1f} s of work wait, more than {self._max_seconds:g} (max_queue_seconds); come back later",
                 retry_after=backlog - self._max_seconds,
             )
-        if self._items and backlog + self._wall(work) > left and (wait := self._wait(work)) > left:
+        if self._items and (wait := self._wait(call, work)) * _CAUTION > left:
             raise Overloaded(
                 f"done in about {wait:.2f} s, but the deadline leaves {left:.2f} s; come back later or allow more time",
                 retry_after=wait - left,
             )
 
-    def _wait(self, work: float) -> float:
+    def _wait(self, call: Call, work: float) -> float:
         """Return the seconds in which a new call of `work` seconds is done, about.
 
-        Each call inside gets its share meanwhile: its next entry at least, what it has left at most.
+        All interactive work that waits comes before it, but for what calls of several items have left when the new one
+        has had its share. Bulk comes before an interactive call in its turns only.
         """
-        ahead = sum(min(call.left + call.owed * call.each, max(work, call.each)) for call in self._active)
-        return self._wall(ahead + work)
+        virtual = self._queue.virtual["interactive"]
+        ahead = self._seconds["interactive"]
+        for other in self._many:
+            left = other.left + other.owed * other.each
+            ahead -= max(0.0, left - max(0.0, virtual + work - other.paid))
+        bulk = self._seconds["bulk"]
+        if call.priority == "interactive":
+            bulk = min(bulk, ahead / BULK_TURN)
+        return self._wall(ahead + bulk + work) + self._underway / self._lanes
 
     def _wall(self, work: float) -> float:
         """Return the seconds on the clock that `work` seconds (of entries one at a time on one lane) take here."""
-        return work / (self._lanes * self._speedup)
+        speedup = max(1.0, self._alone / self._together) if self._together else 1.0
+        return work / (self._lanes * speedup)
 
     def _watch(self, call: Call) -> None:
         """Remember a call's deadline; calls that ended long before theirs are forgotten now and then."""
@@ -241,15 +259,17 @@ class Scheduler:
     def _note(self, batch: Batch, entries: Sequence[Entry]) -> None:
         """Count the batch, and learn how much faster batches are than their rows one at a time."""
         rows, width, tokens = len(entries), batch.width, sum(batch.lengths)
-        gain = sum(entry.seconds for entry in entries) / self._cost.seconds(rows, width)
-        self._speedup += _LEARNING_RATE * (max(1.0, gain) - self._speedup)
+        batch.predicted = self._cost.seconds(rows, width)
+        self._underway += batch.predicted
+        self._alone += sum(entry.seconds for entry in entries) - _LEARNING_RATE * self._alone
+        self._together += batch.predicted - _LEARNING_RATE * self._together
         for name, amount in (("batches", 1), ("items", rows), ("tokens", tokens), ("padded_tokens", rows * width)):
             self._counts[name] += amount
         self.recent.append((batch.formed, rows, width, tokens, self._items))
 
     def _leave(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            self._seconds -= entry.seconds
+            self._seconds[entry.call.priority] -= entry.seconds
             self._end(entry.call)
         self._items -= len(entries)
         self._rest()
@@ -257,17 +277,18 @@ class Scheduler:
     def _skip(self, call: Call, items: int) -> None:
         call.owed -= items
         self._items -= items
-        self._seconds -= items * call.each
+        self._seconds[call.priority] -= items * call.each
         self._end(call)
         self._rest()
 
     def _end(self, call: Call) -> None:
         if not call.owed and not call.waiting:
             self._active.pop(call, None)
+            self._many.pop(call, None)
 
     def _rest(self) -> None:
         if not self._items:
-            self._seconds = 0.0  # what rounding left over
+            self._seconds = {"interactive": 0.0, "bulk": 0.0}  # what rounding left over
             self._changed.notify_all()
 
     def _expire(self, now: float) -> list[Call]:
