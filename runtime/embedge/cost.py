@@ -38,6 +38,7 @@ class CostTable:
         self.rows = sorted(set(rows))
         self.lengths = sorted(set(lengths))
         self.measured = False
+        self._stored = False  # whether the figures are those of an earlier start, which measuring throws away
         self._grid = [[_FIXED_SECONDS + _TOKEN_SECONDS * r * n for n in self.lengths] for r in self.rows]
         self._lock = threading.Lock()  # guards writes to the grid
 
@@ -67,7 +68,8 @@ class CostTable:
                 corners[i, j] = corners.get((i, j), 0.0) + wide * tall
             for (i, j), weight in corners.items():
                 self._grid[i][j] *= ratio ** (_LEARNING_RATE * weight)
-            self._grid = _rising(self._grid)
+            # What was just seen is right, so its neighbours give way to it, not it to them.
+            self._grid = _rising(self._grid) if ratio > 1 else _falling(self._grid)
 
     def measure(
         self,
@@ -88,7 +90,7 @@ class CostTable:
         sized = sorted((self.rows[i] * self.lengths[j], i, j) for i, j in rungs)
         for _, i, j in (rung for rung in sized if tokens is None or rung[0] <= tokens):
             expected = self._from_known(known, i, j) if known else 0.0
-            if clock() - start + expected > budget:
+            if known and clock() - start + expected > budget:
                 break
             known[i, j] = _fastest(run, self.rows[i], self.lengths[j], clock, budget - (clock() - start))
         grid = [
@@ -112,19 +114,19 @@ class CostTable:
             return False
         with self._lock:
             self._grid = _rising([list(line) for line in grid])
-            self.measured = True
+            self.measured = self._stored = True
         return True
 
     def _merge(self, grid: list[list[float]]) -> None:
         """Take over a lane's figures; where a sibling measured too, the mean of both (of their logarithms)."""
         with self._lock:
-            if self.measured:
+            if self.measured and not self._stored:
                 grid = [
                     [(a * b) ** 0.5 for a, b in zip(*lines, strict=True)]
                     for lines in zip(grid, self._grid, strict=True)
                 ]
             self._grid = _rising(grid)
-            self.measured = True
+            self.measured, self._stored = True, False
 
     def _from_known(self, known: dict[tuple[int, int], float], i: int, j: int) -> float:
         """Return a rung's seconds in proportion to the measured rung nearest to it in size."""
@@ -163,4 +165,14 @@ def _rising(grid: list[list[float]]) -> list[list[float]]:
     for i, line in enumerate(grid):
         for j in range(len(line)):
             line[j] = max(line[j], line[j - 1] if j else 0.0, grid[i - 1][j] if i else 0.0)
+    return grid
+
+
+def _falling(grid: list[list[float]]) -> list[list[float]]:
+    """Return the grid with every figure at most as large as those of more rows or longer rows."""
+    for i in reversed(range(len(grid))):
+        line = grid[i]
+        for j in reversed(range(len(line))):
+            longer = line[j + 1] if j + 1 < len(line) else line[j]
+            line[j] = min(line[j], longer, grid[i + 1][j] if i + 1 < len(grid) else line[j])
     return grid
