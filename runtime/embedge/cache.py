@@ -45,10 +45,16 @@ def load(kind: str, name: str, record: type[Record]) -> Record | None:
 def save(kind: str, name: str, record: object) -> None:
     """Write a record in one step. A cache that cannot be written is logged and done without."""
     path = directory() / kind / f"{name}.json"
+    data = msgspec.json.encode(record)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(msgspec.json.encode(record))
-        Path(file.name).replace(path)
+            try:
+                file.write(data)
+                file.flush()
+                Path(file.name).replace(path)
+            except OSError:
+                Path(file.name).unlink()
+                raise
     except OSError as error:
         log.warning("%s: not written, so it is measured again at the next start: %s", path, error)

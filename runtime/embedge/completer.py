@@ -48,13 +48,13 @@ class Completer:
                 self._complete(batch, outcome)
             except Exception as error:  # this thread must outlive anything, or every waiter hangs
                 log.exception("completing a batch of %d failed", len(batch.rows))
-                self._fail(batch, BackendError(_FAILED), error)
+                self._fail(batch, error)
             finally:
                 self._scheduler.done(batch, outcome.seconds)
 
     def _complete(self, batch: Batch, outcome: Outcome) -> None:
         if outcome.error is not None:
-            self._fail(batch, BackendError(_FAILED), outcome.error)
+            self._fail(batch, outcome.error)
             return
         good = finite(outcome.arrays, len(batch.rows))
         rows: dict[Task, list[int]] = {}
@@ -74,9 +74,11 @@ class Completer:
             log.error("an item could not be computed: %r", outcome.faults.get(row, "output not finite or zero"))
         task.fail_items({entries[row].index: BackendError(_BAD_ROW) for row in lost})
 
-    def _fail(self, batch: Batch, error: BackendError, cause: Exception) -> None:
-        error.__cause__ = cause
-        for task in {_task(entry) for entry in _entries(batch)}:
+    def _fail(self, batch: Batch, cause: Exception) -> None:
+        for task in dict.fromkeys(_task(entry) for entry in _entries(batch)):
+            error = BackendError(_FAILED)
+            error.__cause__ = cause
+            self._scheduler.drop(task, error)  # what it still has in the queue would be computed for nobody
             task.fail(error)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
@@ -57,6 +58,9 @@ class Embedder:
             max_wait=self.config.max_wait_us / 1e6,
             lanes=self.slots.lanes,
         )
+        # Held by a lane's thread while it tells of a change, so that the last word told is the true one. Reentrant, for
+        # a listener that adds another.
+        self._telling = threading.RLock()
         self._listeners: list[Callable[[bool], None]] = []
         self._closed = False
         self._preparer = Preparer(self._inputs, self._scheduler, threads=self.config.prepare_threads)
@@ -158,8 +162,9 @@ class Embedder:
 
     def watch(self, listener: Callable[[bool], None]) -> None:
         """Tell `listener` now, and at every change, whether the model is serving. Called from lane threads."""
-        self._listeners.append(listener)
-        listener(self.serving)
+        with self._telling:
+            self._listeners.append(listener)
+            listener(self.serving)
 
     def stats(self) -> dict[str, float]:
         """Return what waits and runs now, and what was counted since the start; see `Scheduler.stats`."""
@@ -167,8 +172,8 @@ class Embedder:
 
     def _admit(self, request: Request) -> Task:
         """Check the request as a whole and let it into the queue, with nothing prepared yet."""
-        if isinstance(request.items, (str, bytes)):
-            raise InvalidInput("items is one text; put it into a list")
+        if isinstance(request.items, (str, bytes, Mapping)):
+            raise InvalidInput("items is one item; put it into a list")
         name, sizes = self._plan(request)
         inputs = self._inputs[name]
         inputs.check(request)
@@ -198,12 +203,13 @@ class Embedder:
 
     def _lane_changed(self) -> None:
         """Hear from a lane's thread that a lane came alive, or broke and is about to be rebuilt."""
-        if self._crew.alive:
-            self._scheduler.refuse(None)
-        else:
-            self._scheduler.refuse(Unavailable("no lane is alive; one is being rebuilt, try again soon"), drop=True)
-        for listener in self._listeners:
-            listener(self.serving)
+        with self._telling:
+            if self._crew.alive:
+                self._scheduler.refuse(None)
+            else:
+                self._scheduler.refuse(Unavailable("no lane is alive; one is being rebuilt, try again soon"), drop=True)
+            for listener in list(self._listeners):
+                listener(self.serving)
 
 
 class AsyncEmbedder:

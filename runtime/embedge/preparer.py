@@ -31,11 +31,17 @@ class Preparer:
     def now(self, task: Task) -> None:
         """Prepare and push all items of the task in this thread."""
         for start in range(0, len(task.request.items), _CHUNK):
-            self._prepare(task, start)
+            if not task.future.done():  # it may have failed or expired meanwhile
+                self._prepare(task, start)
 
     def later(self, task: Task, start: int = 0) -> None:
         """Prepare chunk after chunk in the pool; each goes to the end of the line, so that calls take turns."""
-        self._pool.submit(self._prepare, task, start).add_done_callback(lambda _: self._next(task, start + _CHUNK))
+        try:
+            chunk = self._pool.submit(self._prepare, task, start)
+        except RuntimeError:  # the pool was shut down meanwhile; the scheduler tells the waiter
+            log.debug("preparing stopped at item %d: closed", start)
+        else:
+            chunk.add_done_callback(lambda _: self._next(task, start + _CHUNK))
 
     def close(self) -> None:
         """End the threads; what was not prepared yet is not."""
@@ -43,10 +49,7 @@ class Preparer:
 
     def _next(self, task: Task, start: int) -> None:
         if start < len(task.request.items) and not task.future.done():
-            try:
-                self.later(task, start)
-            except RuntimeError:  # the pool was shut down meanwhile; the scheduler tells the waiter
-                log.debug("preparing stopped at item %d: closed", start)
+            self.later(task, start)
 
     def _prepare(self, task: Task, start: int) -> None:
         began = time.monotonic()
@@ -54,8 +57,10 @@ class Preparer:
             rows = self._inputs[task.tower].prepare(task.request.items[start : start + _CHUNK], task.request)
         except Exception as error:  # a fault of ours, not of the caller's: the waiter is told, the log has the rest
             log.exception("preparing items from %d on failed", start)
-            self._scheduler.drop(task, BackendError("the items could not be prepared; the log has the cause"))
-            task.fail(error if isinstance(error, EmbedgeError) else BackendError("the items could not be prepared"))
+            untold = BackendError("the items could not be prepared; the log has the cause")
+            told = error if isinstance(error, EmbedgeError) else untold
+            self._scheduler.drop(task, told)
+            task.fail(told)
             return
         errors = {start + place: row for place, row in enumerate(rows) if isinstance(row, EmbedgeError)}
         length = self._inputs[task.tower].length
