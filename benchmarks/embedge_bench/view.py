@@ -96,11 +96,12 @@ def _remarks(report: Report) -> Iterator[str]:
 def row_table(rows: tuple[Row, ...], workloads: dict[str, Workload]) -> Table:
     """Return the table of figures; latencies in milliseconds. Columns that would be empty are left out."""
     table = Table(
-        title="latencies in ms; cosine: the worst",
+        title="latencies, and CPU an embedding, in ms; cosine: the worst",
         title_justify="left",
         title_style="dim",
         box=box.SIMPLE,
         show_edge=False,
+        padding=(0, 1, 0, 0),
     )
     longest = max((len(row.target) for row in rows), default=0)
     table.add_column("target", overflow="fold", max_width=24, no_wrap=longest <= _NAME)
@@ -119,7 +120,9 @@ def row_table(rows: tuple[Row, ...], workloads: dict[str, Workload]) -> Table:
 def ratio_table(ratios: tuple[Ratio, ...]) -> Table:
     """Return the table of a comparison: over 1 is faster for throughput, and slower for latencies."""
     title = f"ratios to {ratios[0].base}, with 95 % intervals over rounds"
-    table = Table(title=title, title_justify="left", title_style="dim", box=box.SIMPLE, show_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="dim", box=box.SIMPLE, show_edge=False, padding=(0, 1, 0, 0)
+    )
     for name in ("target", "workload", "load"):
         table.add_column(name, no_wrap=True, min_width=6)
     figures = list(dict.fromkeys(ratio.figure for ratio in ratios))
@@ -152,7 +155,7 @@ _CELLS: dict[str, Callable[[Row], str]] = {
     "p50": _latency("p50"),
     "p99": _latency("p99"),
     "pad": lambda row: _percent(row.padding_efficiency),
-    "CPU ms": lambda row: f"{row.client_cpu_ms + (row.server_cpu_ms or 0.0):.1f}",
+    "CPU": lambda row: f"{row.client_cpu_ms + (row.server_cpu_ms or 0.0):.1f}",
     "MB": lambda row: f"{row.rss / 1e6:.0f}",
     "J/1000": lambda row: "" if row.joules_per_thousand is None else f"{row.joules_per_thousand:.1f}",
     "lost": lambda row: str(row.refusals + sum(row.errors.values()) or ""),
