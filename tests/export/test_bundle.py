@@ -16,7 +16,7 @@ from embedge import Bundle, Embedder
 from embedge.bundle import sha256
 from embedge.errors import BundleError
 from embedge_export import bundle as bundles
-from embedge_export import sources
+from embedge_export import graph, sources
 from embedge_export.build import STAGES, build
 from embedge_export.errors import ExportError
 from embedge_export.recipe import Gate, Recipe
@@ -174,3 +174,14 @@ def test_the_space_follows_from_weights_and_pooling(bundle: Path, plain_model: P
     assert space(copy, pooling="cls") != known
     assert space(sentence_transformer(tmp_path / "seed", *heads, seed=1)) != known
     assert space(sentence_transformer(tmp_path / "bare", Pooling)) != known
+
+
+def test_large_weights_lie_beside_the_graph_and_are_hashed(
+    plain_model: Path, tmp_path: Path, quick: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph, "_ONE_FILE", 1000)  # stands for two gigabytes
+    path, manifest = build(Recipe(name="m", source=str(plain_model), opset=18, gate=quick), tmp_path)
+    assert "model.onnx_data" in manifest.files
+    add(path / "model.onnx_data")
+    with pytest.raises(BundleError, match="SHA-256"):
+        Bundle.load(path)

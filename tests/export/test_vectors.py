@@ -116,7 +116,7 @@ def test_an_onnx_file_with_every_pooling_mode(tmp_path: Path, quick: Gate, bundl
 
 
 def test_the_real_minilm_on_varied_texts(tmp_path: Path) -> None:
-    texts = [text[:300] for text in corpus.standard(320)]
+    texts = [text[:200] for text in corpus.standard(320)]
     passages = tmp_path / "passages.txt"
     passages.write_text("\n".join(text.splitlines()[0] for text in texts[:60] if text.strip()), encoding="utf-8")
     plan = recipe.load(ROOT / "engines/recipes/minilm.toml", corpus=str(passages), gate={"golden": 16})
