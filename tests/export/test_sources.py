@@ -73,6 +73,14 @@ def test_a_default_prompt_must_exist(model: Path) -> None:
         load(model, prompts={"passage": "p: "}, default_prompt="query")
 
 
+def test_prompts_that_pooling_leaves_out_are_refused(model: Path) -> None:
+    file = model / "1_Pooling" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "include_prompt": False}))
+    assert load(model).dim == 32
+    with pytest.raises(ExportError, match="include_prompt"):
+        load(model, prompts={"query": "q: "})
+
+
 def test_a_plain_encoder_needs_pooling(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="set pooling to one of cls"):
         load(encoder(tmp_path))

@@ -39,6 +39,10 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
     dim = model.get_embedding_dimension()
     inputs, fused = _fuse(model, recipe, tokenizer, normalize=normalize)
     prompts = {name: text for name, text in {**model.prompts, **recipe.prompts}.items() if text}
+    if prompts and not all(getattr(module, "include_prompt", True) for module in model):
+        raise ExportError(
+            f"{path}: the model has prompts but leaves them out of pooling (include_prompt), not supported"
+        )
     default = recipe.default_prompt or model.default_prompt_name
     prefix = prompts.get(default, "") if default else ""
 

@@ -60,6 +60,10 @@ class Bench:
                 f"{len(rows)} rows of {max(lengths) + extra} tokens cannot be computed: {error}"
             ) from error
 
+    def close(self) -> None:
+        """Close the sessions."""
+        self._program.close()
+
     def mixes(self, sizes: Sequence[int]) -> list[tuple[int, Floats]]:
         """Return (row, vector) for all rows in batches of each size, short rows beside long ones."""
         by_length = np.argsort(self._lengths, kind="stable")

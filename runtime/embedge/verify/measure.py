@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def measure(
         )
     figures.parity(golden, ours)
     figures.retrieval(golden, ours)
-    figures.invariance(Bench(bundle, golden.texts, config))
+    with closing(Bench(bundle, golden.texts, config)) as bench:
+        figures.invariance(bench)
     return Certificate(
         figures=figures.taken,
         items=len(golden.texts),
