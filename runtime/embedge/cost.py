@@ -17,7 +17,8 @@ __all__ = ["CostTable"]
 _FIXED_SECONDS = 5e-4
 _TOKEN_SECONDS = 5e-5
 # A batch moves the table by this share (in the exponent) of what it saw, and counts for this factor at most: one
-# outlier moves a rung by 1.5 ** 0.2 = 8 %, while a lasting change by 4 is learned in about 20 batches.
+# outlier moves a rung by 1.5 ** 0.2 = 8 % (12 at most, between rungs), while a lasting change by 4 is learned in about
+# 20 batches.
 _LEARNING_RATE = 0.2
 _OUTLIER = 1.5
 # A stored table whose figures are off by more than this factor was measured in another reality.
@@ -66,8 +67,9 @@ class CostTable:
             corners: dict[tuple[int, int], float] = {}
             for (i, wide), (j, tall) in product(((low, 1 - part), (high, part)), ((left, 1 - along), (right, along))):
                 corners[i, j] = corners.get((i, j), 0.0) + wide * tall
+            whole = sum(weight * weight for weight in corners.values())  # so that a place between rungs learns as fast
             for (i, j), weight in corners.items():
-                self._grid[i][j] *= ratio ** (_LEARNING_RATE * weight)
+                self._grid[i][j] *= ratio ** (_LEARNING_RATE * weight / whole)
             # What was just seen is right, so its neighbours give way to it, not it to them.
             self._grid = _rising(self._grid) if ratio > 1 else _falling(self._grid)
 
