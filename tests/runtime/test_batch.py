@@ -1,0 +1,220 @@
+"""form_batch by its properties, on random tables, queues, deadlines and limits; pad against a plain loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedge.batch import Layout, Limits, form_batch, pad
+from embedge.cost import CostTable
+
+INF = float("inf")
+ROWS, LENGTHS = (1, 2, 8, 64), (4, 16, 128)
+
+
+@dataclass
+class Counted:
+    """A cost table that counts how often it is asked."""
+
+    table: CostTable
+    asked: int = 0
+
+    def seconds(self, rows: int, length: int) -> float:
+        self.asked += 1
+        return self.table.seconds(rows, length)
+
+
+@dataclass
+class Case:
+    """A queue with everything that form_batch is given."""
+
+    lengths: list[int]
+    anchor: int
+    slack: list[float]
+    cost: Counted
+    limits: Limits
+    window: tuple[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.window = form_batch(self.lengths, self.anchor, self.slack, self.cost, self.limits)
+
+    def alone(self, low: int, high: int) -> float:
+        return sum(self.cost.table.seconds(1, length) for length in self.lengths[low:high])
+
+    def together(self, low: int, high: int) -> float:
+        return self.cost.table.seconds(high - low, self.lengths[high - 1])
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> CostTable:
+    """A monotone table of any shape: restore makes it rise."""
+    table = CostTable(ROWS, LENGTHS)
+    figure = st.floats(1e-4, 10.0)
+    assert table.restore([[draw(figure) for _ in LENGTHS] for _ in ROWS])
+    return table
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, slack: bool = True, loose: bool = False) -> Case:
+    lengths = sorted(draw(st.lists(st.integers(1, 200), min_size=1, max_size=40)))
+    slacks = st.floats(-1.0, 20.0) | st.just(INF) if slack else st.just(INF)
+    limits = Limits(1000, 1_000_000) if loose else Limits(draw(st.integers(1, 50)), draw(st.integers(1, 3000)))
+    return Case(
+        lengths,
+        draw(st.integers(0, len(lengths) - 1)),
+        [draw(slacks) for _ in lengths],
+        Counted(draw(tables())),
+        limits,
+    )
+
+
+@given(cases())
+def test_anchor_is_in_and_limits_hold(case: Case) -> None:
+    low, high = case.window
+
+    assert 0 <= low <= case.anchor < high <= len(case.lengths)
+    assert high - low <= case.limits.rows
+    assert high - low == 1 or (high - low) * case.lengths[high - 1] <= case.limits.tokens
+
+
+@given(cases())
+def test_no_deadline_that_could_be_met_alone_is_broken_by_company(case: Case) -> None:
+    low, high = case.window
+
+    took = case.together(low, high)
+    for place in range(low, high):
+        possible = case.slack[place] >= case.cost.table.seconds(1, case.lengths[place])
+        assert not possible or took <= case.slack[place]
+
+
+@given(cases())
+def test_never_slower_than_one_at_a_time(case: Case) -> None:
+    low, high = case.window
+
+    assert case.together(low, high) <= case.alone(low, high) * (1 + 1e-9)
+
+
+@given(cases(slack=False, loose=True))
+def test_never_slower_than_everything_at_once_where_all_of_it_fits(case: Case) -> None:
+    low, high = case.window
+    all_of_it = (0, len(case.lengths))
+
+    speedup = case.alone(low, high) / case.together(low, high)
+    assert speedup >= case.alone(*all_of_it) / case.together(*all_of_it) * (1 - 1e-9)
+
+
+@given(cases())
+def test_same_question_same_answer_in_bounded_work(case: Case) -> None:
+    asked = case.cost.asked
+
+    assert asked <= 2 * case.limits.rows + 1
+    assert case.window == form_batch(case.lengths, case.anchor, case.slack, case.cost, case.limits)
+
+
+@given(cases(slack=False))
+def test_whoever_rides_is_nearer_than_whoever_is_left_out_on_that_side(case: Case) -> None:
+    low, high = case.window
+
+    left_out = [*case.lengths[:low], *case.lengths[high:]]
+    inside = case.lengths[low:high]
+    assert sorted(left_out + inside) == case.lengths
+    assert all(length <= inside[0] for length in case.lengths[:low])
+    assert all(length >= inside[-1] for length in case.lengths[high:])
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=40), tables(), st.integers(1, 50))
+def test_draining_a_queue_is_never_slower_than_one_at_a_time(lengths: list[int], table: CostTable, rows: int) -> None:
+    queue = sorted(lengths)
+    spent = 0.0
+    while queue:
+        low, high = form_batch(queue, len(queue) // 2, [INF] * len(queue), table, Limits(rows, 4000))
+        spent += table.seconds(high - low, queue[high - 1])
+        del queue[low:high]
+
+    assert spent <= sum(table.seconds(1, length) for length in lengths) * (1 + 1e-9)
+
+
+@dataclass
+class Plain:
+    """seconds = fixed + token * rows * length"""
+
+    fixed: float
+    token: float
+
+    def seconds(self, rows: int, length: int) -> float:
+        return self.fixed + self.token * rows * length
+
+
+def test_a_gpu_goes_on_to_large_batches_and_a_cpu_stops_at_long_texts() -> None:
+    limits = Limits(64, 100_000)
+    lengths = [10] * 40 + [500] * 40
+
+    gpu = form_batch(lengths, 0, [INF] * 80, Plain(1e-2, 1e-7), limits)
+    cpu = form_batch(lengths, 79, [INF] * 80, Plain(1e-4, 1e-4), limits)
+
+    assert gpu[0] == 0
+    assert gpu[1] > 60
+    assert cpu == (79, 80)
+
+
+def rows_of(lengths: Sequence[int], dtype: str) -> list[dict[str, np.ndarray]]:
+    random = np.random.default_rng(1)
+    return [{name: random.integers(1, 100, size).astype(dtype) for name in ("ids", "types")} for size in lengths]
+
+
+@settings(max_examples=50)
+@given(
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=8),
+    left=st.booleans(),
+    dtype=st.sampled_from(["int32", "int64"]),
+    value=st.integers(-1, 300),
+    masked=st.booleans(),
+)
+def test_pad_is_what_a_plain_loop_gives(lengths: list[int], left: bool, dtype: str, value: int, masked: bool) -> None:
+    rows = rows_of(lengths, "int64")
+    form = Layout({"ids": dtype, "types": "int64", "mask": dtype}, {"ids": value, "types": 0}, "mask", left)
+    if not masked:
+        form = Layout(form.dtypes, form.pads, None, left)
+
+    arrays = pad(rows, lengths, form)
+
+    width = max(lengths)
+    assert set(arrays) == {"ids", "types"} | ({"mask"} if masked else set())
+    for name, array in arrays.items():
+        assert array.shape == (len(lengths), width)
+        assert array.dtype == form.dtypes[name]
+    for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        inside = slice(width - length, width) if left else slice(0, length)
+        for name in ("ids", "types"):
+            expected = np.full(width, form.pads[name])
+            expected[inside] = row[name]
+            np.testing.assert_array_equal(arrays[name][place], expected)
+        if masked:
+            expected = np.zeros(width, int)
+            expected[inside] = 1
+            np.testing.assert_array_equal(arrays["mask"][place], expected)
+
+
+def test_pad_leaves_a_row_that_is_as_long_as_the_batch_alone() -> None:
+    rows = rows_of([3], "int64")
+
+    arrays = pad(rows, [3], Layout({"ids": "int64", "mask": "int64"}, {"ids": 9}, "mask", False))
+
+    np.testing.assert_array_equal(arrays["ids"], [rows[0]["ids"]])
+    np.testing.assert_array_equal(arrays["mask"], [[1, 1, 1]])
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_pad_does_not_write_into_the_rows(left: bool) -> None:
+    rows = rows_of([2, 5], "int64")
+    before = [row["ids"].copy() for row in rows]
+
+    pad(rows, [2, 5], Layout({"ids": "int64"}, {"ids": 0}, None, left))["ids"][:] = -1
+
+    for row, old in zip(rows, before, strict=True):
+        np.testing.assert_array_equal(row["ids"], old)
