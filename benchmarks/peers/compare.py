@@ -18,8 +18,8 @@ from common import HERE, TextModel
 
 
 @contextmanager
-def peer(script: str, bundle: Path) -> Iterator[str]:
-    """Start a peer on a free port, yield its address, and stop it."""
+def peer(script: str, bundle: Path) -> Iterator[tuple[str, int]]:
+    """Start a peer on a free port, yield its address and process, and stop it."""
     command = [sys.executable, HERE / script, bundle, "--port", str(free_port())]
     log = Path(HERE.parent.parent / "build" / "peers" / f"{script}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def peer(script: str, bundle: Path) -> Iterator[str]:
             word, _, address = process.stdout.readline().strip().partition(" ")
             if word != "ready":
                 sys.exit(f"{script} did not start; see {log}")
-            yield address
+            yield address, process.pid
         finally:
             process.terminate()
 
@@ -49,10 +49,10 @@ def main() -> int:
     bundle, options = Path(sys.argv[1]), sys.argv[2:]
     model = TextModel.load(bundle).name
     with ExitStack() as stack:
-        triton = stack.enter_context(peer("triton.py", bundle))
-        infinity = stack.enter_context(peer("infinity.py", bundle))
+        triton, pid = stack.enter_context(peer("triton.py", bundle))
+        infinity, _ = stack.enter_context(peer("infinity.py", bundle))
         targets = [
-            f"triton=oip://{triton}/{model}",
+            f"triton=oip://{triton}/{model}?pid={pid}",
             f"infinity=openai+http://{infinity}/v1?model={model}",
             f"embedge=serve:{bundle}",
             f"in process=inproc:{bundle}",

@@ -67,6 +67,11 @@ def test_times_have_the_unit_that_fits(seconds: float | None, text: str) -> None
     assert units.time(seconds) == text
 
 
+@pytest.mark.parametrize(("value", "text"), [(1.0, "1.000000"), (0.9999995, "0.999999"), (0.999998, "0.999998")])
+def test_a_cosine_is_never_rounded_up(value: float, text: str) -> None:
+    assert units.cosine(value) == text
+
+
 def test_interval_of_one_round_is_not_made_up() -> None:
     assert units.interval(Estimate(value=3.0), units.digits) == ""
 

@@ -36,7 +36,7 @@ def curve(rows: Sequence[Row], figure: str, colours: Colours) -> str:
         for row, place in zip(points, places, strict=True):
             _interval(plot, x, row, place[1], colours[target])
             plot.dot(*place, f"{colours[target]} {kind}", _tip(row))
-        ends.setdefault(target, max(places))  # closed loops come first
+        ends.setdefault(target, places[-1])  # closed loops come first
     _label_ends(plot, ends, colours, x.end + 10, y)
     return plot.markup()
 
@@ -116,7 +116,8 @@ def ratios(found: Sequence[Ratio], colours: Colours) -> str:
 def _column(plot: Plot, ratios: Sequence[Ratio], left: float, width: float, bottom: float) -> Scale:
     """Draw the heading and the axis of one figure; return its scale."""
     values = [value for ratio in ratios for value in (*ratio.rounds, ratio.value.value)]
-    x = log([1.0, *(value * 0.97 for value in values), *(value * 1.03 for value in values)], left, left + width)
+    reach = [1.0, *(value * 0.97 for value in values), *(value * 1.03 for value in values)]
+    x = log(reach, left, left + width, gap=38)
     throughput = ratios[0].figure == "throughput"
     plot.text(left, 12, "throughput" if throughput else f"{ratios[0].figure} latency", "figure")
     plot.text(x.end, 12, "right is better" if throughput else "left is better", "tick", "end")

@@ -95,7 +95,8 @@ def _distributions(rounds: Sequence[Round], colours: charts.Colours) -> Iterator
 def _timelines(rounds: Sequence[Round], colours: charts.Colours) -> Iterator[Figure]:
     """Yield the last round of each target that lets its queue be seen, under the load that filled queues most."""
     load, group = max(_by_load(rounds), key=lambda found: _fullest(found[1]))
-    last = {each.target: each for each in group}
+    latest = {each.target: each for each in group}
+    last = {name: latest[name] for name in colours if name in latest}
     silent = _silent(sorted(name for name, each in last.items() if _fullest([each]) < 0))
     seen = [(name, each) for name, each in last.items() if _fullest([each]) >= 0]
     for name, each in seen:

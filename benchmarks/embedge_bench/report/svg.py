@@ -39,20 +39,24 @@ def linear(values: Iterable[float], start: float, end: float, *, count: int = 5)
     top = max(values, default=0.0) or 1.0
     raw = top / count
     unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= raw * 0.999)
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= raw * 0.999)
     steps = math.ceil(top / step * 0.999)
     return Scale(0.0, steps * step, start, end, tuple(n * step for n in range(steps + 1)))
 
 
-def log(values: Iterable[float], start: float, end: float) -> Scale:
-    """Return a logarithmic scale between the round numbers around all values, which are over zero."""
+def log(values: Iterable[float], start: float, end: float, *, gap: float = 22.0) -> Scale:
+    """Return a logarithmic scale between the round numbers around all values, which are over zero.
+
+    It has as many ticks as fit with `gap` pixels between them on average.
+    """
     found = [value for value in values if value > 0] or [1.0]
-    narrow = max(found) < 8 * min(found)
-    factors = (1, 1.5, 2, 3, 4, 5, 7) if narrow else (1, 2, 5) if max(found) < 500 * min(found) else (1,)
-    rounds = [factor * 10.0**exponent for exponent in range(-9, 10) for factor in factors]
-    low = max(number for number in rounds if number <= min(found))
-    high = min(number for number in rounds if number >= max(found) and number > low)
-    ticks = tuple(number for number in rounds if low <= number <= high)
+    for factors in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        rounds = [factor * 10.0**exponent for exponent in range(-9, 10) for factor in factors]
+        low = max(number for number in rounds if number <= min(found))
+        high = min(number for number in rounds if number >= max(found) and number > low)
+        ticks = tuple(number for number in rounds if low <= number <= high)
+        if len(ticks) * gap <= abs(end - start):
+            break
     return Scale(low, high, start, end, ticks, math.log10)
 
 

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from embedge_bench.results import Estimate
 
-__all__ = ["MISSING", "digits", "interval", "megabytes", "milliseconds", "percent", "tick", "time", "time_tick"]
+__all__ = [
+    "MISSING",
+    "cosine",
+    "digits",
+    "interval",
+    "megabytes",
+    "milliseconds",
+    "percent",
+    "tick",
+    "time",
+    "time_tick",
+]
 
 MISSING = "n/a"
+
+
+def cosine(value: float) -> str:
+    """Return a cosine cut after six digits, never rounded up."""
+    return f"{math.floor(1e6 * value + 1e-6) / 1e6:.6f}"
 
 
 def digits(value: float | None) -> str:

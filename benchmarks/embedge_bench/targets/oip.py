@@ -29,11 +29,15 @@ _DTYPES = {"FP32": "<f4", "FP16": "<f2", "FP64": "<f8"}
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the address. truncate: sent as a request parameter, which our own server reads."""
+    """Options of the address. truncate: sent as a request parameter, which our own server reads.
+
+    pid: the process that holds all of the server, where more than those that listen do the work.
+    """
 
     input: str | None = None
     output: str | None = None
     truncate: bool = False
+    pid: int | None = None
 
 
 class Oip(Target):
@@ -47,7 +51,7 @@ class Oip(Target):
         self._pb, self._spec, self._address, self._options = pb, spec, address, options
         self._channel = grpc.insecure_channel(address)
         self._infer = self._method("ModelInfer", pb.ModelInferRequest, pb.ModelInferResponse)
-        self.processes = listening(address)
+        self.processes = listening(address) if options.pid is None else (options.pid,)
         try:
             metadata = self._method("ModelMetadata", pb.ModelMetadataRequest, pb.ModelMetadataResponse)
             self._metadata = self._call(metadata, pb.ModelMetadataRequest(name=model), _OPEN_SECONDS)
