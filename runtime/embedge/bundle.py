@@ -11,7 +11,7 @@ from embedge import manifest as manifests
 from embedge.errors import BundleError
 from embedge.manifest import Manifest
 
-__all__ = ["Bundle", "find", "sha256"]
+__all__ = ["Bundle", "bundles", "find", "sha256"]
 
 _AGAIN = "export the bundle again, or copy it again from where it was made"
 
@@ -67,10 +67,16 @@ def find(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise BundleError(f"{path}: no such directory; make a bundle with 'embedge export'")
-    versions = [entry for entry in path.iterdir() if (entry / manifests.FILE_NAME).is_file()]
+    versions = bundles(path, "*")
     if not versions:
         raise BundleError(f"{path}: holds no {manifests.FILE_NAME}; make a bundle with 'embedge export'")
     return max(versions, key=lambda entry: _natural(entry.name))
+
+
+def bundles(root: Path, depth: str) -> list[Path]:
+    """Return the bundle directories under `root` at `*` or `*/*`. Hidden ones are builds that are not finished."""
+    found = (file.parent for file in root.glob(f"{depth}/{manifests.FILE_NAME}") if file.is_file())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
 
 
 def sha256(path: Path) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import queue
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from embedge.batch import Row
 from embedge.errors import BackendError, EmbedgeError
 from embedge.fairqueue import Entry
 from embedge.inputs.items import ItemInput
+from embedge.request import Item
 from embedge.scheduler import Scheduler
 from embedge.task import Task
 
@@ -20,55 +25,114 @@ log = logging.getLogger("embedge.preparer")
 _CHUNK = 256
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Up to `_CHUNK` items of a task, from `start` on."""
+
+    task: Task
+    start: int
+
+    @property
+    def items(self) -> Sequence[Item]:
+        return self.task.request.items[self.start : self.start + _CHUNK]
+
+    @property
+    def manner(self) -> tuple[str, str | None, bool]:
+        """What must be alike for jobs to be prepared together."""
+        return self.task.tower, self.task.request.prompt, self.task.request.truncate
+
+
 class Preparer:
     """Prepares tasks, at once in the caller's thread or later in its own threads, which the embedder owns."""
 
     def __init__(self, inputs: dict[str, ItemInput], scheduler: Scheduler, *, threads: int) -> None:
         self._inputs = inputs
         self._scheduler = scheduler
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="embedge-prepare")
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._main, name=f"embedge-prepare-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def now(self, task: Task) -> None:
         """Prepare and push all items of the task in this thread."""
         for start in range(0, len(task.request.items), _CHUNK):
             if not task.future.done():  # it may have failed or expired meanwhile
-                self._prepare(task, start)
+                self._prepare([_Job(task, start)])
 
-    def later(self, task: Task, start: int = 0) -> None:
-        """Prepare chunk after chunk in the pool; each goes to the end of the line, so that calls take turns."""
-        try:
-            chunk = self._pool.submit(self._prepare, task, start)
-        except RuntimeError:  # the pool was shut down meanwhile; the scheduler tells the waiter
-            log.debug("preparing stopped at item %d: closed", start)
-        else:
-            chunk.add_done_callback(lambda _: self._next(task, start + _CHUNK))
+    def later(self, task: Task) -> None:
+        """Prepare the task in the threads, chunk after chunk, each from the end of the line: calls take turns."""
+        self._jobs.put(_Job(task, 0))
 
     def close(self) -> None:
-        """End the threads; what was not prepared yet is not."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """End the threads; what was not prepared yet is not, and the scheduler tells the waiters."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
 
-    def _next(self, task: Task, start: int) -> None:
-        if start < len(task.request.items) and not task.future.done():
-            self.later(task, start)
+    def _main(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            jobs = self._with_company(job)
+            self._prepare(jobs)
+            for done in jobs:
+                start = done.start + _CHUNK
+                if start < len(done.task.request.items) and not done.task.future.done():
+                    self._jobs.put(_Job(done.task, start))
 
-    def _prepare(self, task: Task, start: int) -> None:
+    def _with_company(self, job: _Job) -> list[_Job]:
+        """Return the job with those that wait and can be prepared with it: one tokenizer call, one push, for all."""
+        jobs, count = [job], len(job.items)
+        while count < _CHUNK and not self._jobs.empty():
+            try:
+                other = self._jobs.get_nowait()
+            except queue.Empty:  # another thread was faster
+                break
+            if other is None or other.manner != job.manner:
+                self._jobs.put(other)
+                break
+            jobs.append(other)
+            count += len(other.items)
+        return jobs
+
+    def _prepare(self, jobs: Sequence[_Job]) -> None:
         began = time.monotonic()
+        first = jobs[0].task
+        items = [item for job in jobs for item in job.items]
         try:
-            rows = self._inputs[task.tower].prepare(task.request.items[start : start + _CHUNK], task.request)
-        except Exception as error:  # a fault of ours, not of the caller's: the waiter is told, the log has the rest
-            log.exception("preparing items from %d on failed", start)
-            untold = BackendError("the items could not be prepared; the log has the cause")
-            told = error if isinstance(error, EmbedgeError) else untold
-            self._scheduler.drop(task, told)
-            task.fail(told)
+            rows = self._inputs[first.tower].prepare(items, first.request)
+        except Exception as error:  # a fault of ours, not of the callers': waiters are told, the log has the rest
+            if len(jobs) > 1:  # whose item it was is found by preparing each call alone
+                for job in jobs:
+                    self._prepare([job])
+                return
+            self._fail(first, error)
             return
-        errors = {start + place: row for place, row in enumerate(rows) if isinstance(row, EmbedgeError)}
+        seconds = time.monotonic() - began
+        place = 0
+        for job in jobs:
+            count = len(job.items)
+            self._push(job, rows[place : place + count], seconds * count / len(items))
+            place += count
+
+    def _push(self, job: _Job, rows: Sequence[Row | EmbedgeError], seconds: float) -> None:
+        task = job.task
         length = self._inputs[task.tower].length
-        entries = [
-            Entry(task, start + place, row, length(row))
-            for place, row in enumerate(rows)
-            if not isinstance(row, EmbedgeError)
-        ]
-        task.prepared(time.monotonic() - began, entries)
+        entries, errors = [], {}
+        for index, row in enumerate(rows, job.start):
+            if isinstance(row, EmbedgeError):
+                errors[index] = row
+            else:
+                entries.append(Entry(task, index, row, length(row)))
+        task.prepared(seconds, entries)
         self._scheduler.push(task, entries, skipped=len(errors))
         task.fail_items(errors)
+
+    def _fail(self, task: Task, error: Exception) -> None:
+        log.error("preparing items failed", exc_info=error)
+        untold = BackendError("the items could not be prepared; the log has the cause")
+        told = error if isinstance(error, EmbedgeError) else untold
+        self._scheduler.drop(task, told)
+        task.fail(told)

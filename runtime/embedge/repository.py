@@ -63,10 +63,10 @@ def scan(root: Path) -> dict[str, Path]:
     """Return the newest bundle of every model under `root`, by model name. Raises BundleError if there is none."""
     if not root.is_dir():
         raise BundleError(f"{root}: no such directory; name an engine repository, or make one with 'embedge export'")
-    if (root / manifest.FILE_NAME).is_file() or any(root.glob(f"*/{manifest.FILE_NAME}")):
+    if (root / manifest.FILE_NAME).is_file() or bundle.bundles(root, "*"):
         path = bundle.find(root)
         return {bundle.Bundle.load(path, verify=False).manifest.name: path}
-    models = sorted({path.parent.parent for path in root.glob(f"*/*/{manifest.FILE_NAME}")})
+    models = sorted({path.parent for path in bundle.bundles(root, "*/*")})
     if not models:
         raise BundleError(f"{root}: holds no bundles; make one with 'embedge export SOURCE --out {root}'")
     return {model.name: bundle.find(model) for model in models}

@@ -49,7 +49,9 @@ class Scheduler:
         self._lanes = lanes
         self._clock = clock
         # Guards every field below. Held by callers for microseconds, and never while something else is waited for.
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)  # lanes wait for entries
+        self._quiet = threading.Condition(self._lock)  # whoever drains waits for the end of all work
         self._queue = FairQueue()
         # Weak, so that a call which ended does not stay with all its results until its deadline.
         self._deadlines: list[tuple[float, int, weakref.ref[Call]]] = []
@@ -74,7 +76,7 @@ class Scheduler:
 
         Raises Overloaded (with retry-after), Unavailable, DeadlineExceeded.
         """
-        with self._changed:
+        with self._lock:
             each = self._cost.seconds(1, max(1, tokens // items))
             try:
                 self._consider(call, items, items * each)
@@ -93,7 +95,7 @@ class Scheduler:
     def push(self, call: Call, entries: Sequence[Entry], *, skipped: int = 0) -> None:
         """Queue prepared entries of an admitted call; `skipped` more of its items will not come."""
         now = self._clock()
-        with self._changed:
+        with self._lock:
             if call.dropped is not None:
                 return
             for entry in entries:
@@ -103,7 +105,7 @@ class Scheduler:
                 self._queue.push(entry)
             call.owed -= len(entries)
             self._skip(call, skipped)
-            self._changed.notify_all()  # not just one: it could be somebody in `drain` who is woken
+            self._work.notify()  # one lane: it wakes the next if it leaves something over
 
     def take(self) -> Batch | None:
         """Wait for work and return the next batch; None when the scheduler has stopped."""
@@ -117,13 +119,15 @@ class Scheduler:
 
         With `wait`, that time, or a push, is waited for before None is returned.
         """
-        with self._changed:
+        with self._lock:
             now = self._clock()
             expired = self._expire(now)
             batch, wake = self._form(now)
+            if batch is not None and self._queue:
+                self._work.notify()
             if wait and batch is None and not expired and not self._stopped:
                 # Under the same lock as the look at the queue, or a push in between would go unheard.
-                self._changed.wait(None if wake == FOREVER else max(0.0, wake - now))
+                self._work.wait(None if wake == FOREVER else max(0.0, wake - now))
         for call in expired:
             call.failed(DeadlineExceeded(_EXPIRED))
         return batch, wake
@@ -132,14 +136,14 @@ class Scheduler:
         """Count a taken batch as finished; `seconds`, if it ran well, teach the cost table."""
         if seconds is not None:
             self._cost.observe(len(batch.rows), batch.width, seconds)
-        with self._changed:
+        with self._lock:
             self._running -= 1
             self._underway = self._underway - batch.predicted if self._running else 0.0
-            self._changed.notify_all()
+            self._quiet.notify_all()
 
     def drop(self, call: Call, error: EmbedgeError) -> None:
         """Take a call's waiting entries out of the queue, and refuse those still to come."""
-        with self._changed:
+        with self._lock:
             inside = call in self._active
             self._remove(call, error)
         if inside:
@@ -147,7 +151,7 @@ class Scheduler:
 
     def refuse(self, error: EmbedgeError | None, *, drop: bool = False) -> None:
         """Refuse new calls with `error` (None: admit again, unless draining); with `drop`, waiting ones get it too."""
-        with self._changed:
+        with self._lock:
             self._refusal = error
             calls = list(self._active) if drop else []
         for call in calls:
@@ -156,19 +160,19 @@ class Scheduler:
 
     def drain(self, timeout: float | None) -> bool:
         """Refuse new calls and wait until all admitted work is done; False if time ran out."""
-        with self._changed:
+        with self._lock:
             self._ending = self._ending or Unavailable("the server is shutting down; use another one")
-            return self._changed.wait_for(lambda: self._items == 0 and self._running == 0, timeout)
+            return self._quiet.wait_for(lambda: self._items == 0 and self._running == 0, timeout)
 
     def stop(self) -> None:
         """Wake every lane with None; whoever still waits is told."""
         closed = Unavailable("the model is closed")
-        with self._changed:
+        with self._lock:
             self._ending = closed
         self.refuse(closed, drop=True)
-        with self._changed:
+        with self._lock:
             self._stopped = True
-            self._changed.notify_all()
+            self._work.notify_all()
 
     def stats(self) -> dict[str, float]:
         """Return what waits and runs now, and what was counted since the start.
@@ -176,7 +180,7 @@ class Scheduler:
         Now: waiting_items, waiting_seconds (of work, on the clock), running_batches, open_calls. Since the start:
         calls, refused and expired calls, batches, items, tokens and padded_tokens (computed) of the batches.
         """
-        with self._changed:
+        with self._lock:
             return {
                 "waiting_items": self._items,
                 "waiting_seconds": self._wall(sum(self._seconds.values())),
@@ -289,7 +293,7 @@ class Scheduler:
     def _rest(self) -> None:
         if not self._items:
             self._seconds = {"interactive": 0.0, "bulk": 0.0}  # what rounding left over
-            self._changed.notify_all()
+            self._quiet.notify_all()
 
     def _expire(self, now: float) -> list[Call]:
         expired = []

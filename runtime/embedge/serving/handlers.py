@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from embedge.errors import BackendError, EmbedgeError, InvalidInput
+from embedge.serving.letters import Letters
 from embedge.wire.status import INTERNAL_TEXT, code_of, text_of, trailing_metadata
 
 __all__ = ["known", "parse", "stream", "then", "unary"]
@@ -76,19 +77,21 @@ async def then(future: Future[T], pack: Callable[[T], bytes]) -> bytes:
 
     If the waiter is cancelled, because the client left or its deadline passed, so is the future.
     """
-    packed: Future[bytes] = Future()
+    loop = asyncio.get_running_loop()
+    letters = Letters.of(loop)
+    answer: asyncio.Future[bytes] = loop.create_future()
 
     def complete(done: Future[T]) -> None:
-        if not packed.set_running_or_notify_cancel():
+        if done.cancelled():
             return
         try:
-            packed.set_result(pack(done.result()))
-        except BaseException as error:  # the waiter raises it
-            packed.set_exception(error)
+            letters.post(answer, pack(done.result()), None)
+        except Exception as error:  # the waiter raises it
+            letters.post(answer, None, error)
 
     future.add_done_callback(complete)
     try:
-        return await asyncio.wrap_future(packed)
+        return await answer
     except asyncio.CancelledError:
         future.cancel()
         raise

@@ -83,7 +83,7 @@ def test_an_unknown_model_and_a_bad_option(engines: Path) -> None:
     assert code == 2
     assert "other, tiny" in log.splitlines()[-1]
     code, log = serve_fails(engines, "--port", "0", "--tls-cert", "cert.pem")
-    assert (code, log.splitlines()[-1]) == (2, "embedge: TLS needs both --tls-cert and --tls-key")
+    assert (code, log.splitlines()[-1]) == (2, "embedge: the command line: TLS needs both --tls-cert and --tls-key")
     code, log = serve_fails(engines, "--port", "70000")
     assert code == 2
 
