@@ -1,0 +1,75 @@
+"""The choice of lanes x threads, under a virtual clock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from embedge.slots import Slots, candidates, choose, cores, device
+
+
+class Machine:
+    """Virtual time, in which a run of an option costs what the test says; lanes run side by side."""
+
+    def __init__(self, seconds: dict[int, float]) -> None:
+        self.seconds = seconds
+        self.now = 0.0
+        self.lock = threading.Lock()  # guards the virtual time, which all lanes' threads move
+        self.runs: dict[int, int] = dict.fromkeys(seconds, 0)
+
+    def clock(self) -> float:
+        return self.now
+
+    def runner(self, slots: Slots) -> Callable[[], int]:
+        def run() -> int:
+            with self.lock:
+                self.now += self.seconds[slots.lanes] / slots.lanes
+                self.runs[slots.lanes] += 1
+            return 1
+
+        return run
+
+
+OPTIONS = [Slots(1, 4), Slots(2, 2), Slots(4, 1)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best"),
+    [
+        ({1: 1e-4, 2: 1e-4, 4: 1e-4}, 4),  # threads inside a run gain nothing
+        ({1: 1e-4, 2: 2e-4, 4: 4e-4}, 1),  # they gain all: no more lanes than needed
+        ({1: 1e-4, 2: 1.2e-4, 4: 9e-4}, 2),
+        ({1: 1e-4, 2: 1.94e-4, 4: 3.9e-4}, 1),  # 3 % are not worth the lone request's threads
+    ],
+)
+def test_the_option_with_the_most_work_wins_if_it_is_worth_it(seconds: dict[int, float], best: int) -> None:
+    machine = Machine(seconds)
+
+    chosen = choose(OPTIONS, machine.runner, clock=machine.clock)
+
+    assert (chosen.lanes, chosen.threads) == (best, 4 // best)
+    assert all(f"{option.lanes}x{option.threads}" in chosen.reason for option in OPTIONS)
+    assert machine.now < 1.0
+    assert min(machine.runs.values()) >= 2
+
+
+@pytest.mark.parametrize(
+    ("count", "cuts"),
+    [
+        (1, [(1, 1)]),
+        (2, [(1, 2), (2, 1)]),
+        (3, [(1, 3), (2, 1), (3, 1)]),
+        (6, [(1, 6), (2, 3), (4, 1), (6, 1)]),
+        (8, [(1, 8), (2, 4), (4, 2), (8, 1)]),
+    ],
+)
+def test_candidates_never_take_more_cores_than_there_are(count: int, cuts: list[tuple[int, int]]) -> None:
+    assert [(option.lanes, option.threads) for option in candidates(count)] == cuts
+    assert all(option.lanes * option.threads <= count for option in candidates(count))
+
+
+def test_this_machine_has_cores_and_a_name() -> None:
+    assert cores() >= 1
+    assert device()
