@@ -123,5 +123,5 @@ def raise_item_errors(errors: Mapping[int, EmbedgeError], count: int) -> None:
     error = errors[first]
     if len(errors) > 1:
         named = ", ".join(str(index) for index in sorted(errors)[:10]) + (", …" if len(errors) > 10 else "")
-        error.args = (f"{error.message} ({len(errors)} of {count} items failed: {named})",)
+        error.args = (f"item {first}: {error.message} ({len(errors)} of {count} items failed: {named})",)
     raise error
