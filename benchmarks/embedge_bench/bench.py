@@ -22,7 +22,10 @@ __all__ = ["Listener", "Plan", "Turn", "bench", "turns"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure. `references` by workload; `arrivals` of open loops that follow a recording."""
+    """What to measure. `references` by workload; `arrivals` of open loops that follow a recording.
+
+    against: names of the targets to whose better one ratios are given; empty: to the first.
+    """
 
     specs: list[Spec]
     workloads: list[Texts]
@@ -34,6 +37,7 @@ class Plan:
     seed: int = 0
     references: dict[str, Reference] = field(default_factory=dict)
     arrivals: tuple[float, ...] = ()
+    against: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ def bench(plan: Plan, listener: Listener, *, title: str, command: str) -> Report
         workloads=workloads,
         rounds=tuple(rounds),
         rows=stats.rows(rounds, workloads, list(targets)),
-        ratios=stats.ratios(rounds, plan.specs[0].name),
+        ratios=stats.ratios(rounds, plan.against or (plan.specs[0].name,)),
         costs=costs,
     )
 

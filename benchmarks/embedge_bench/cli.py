@@ -56,6 +56,10 @@ Reference = Annotated[
     Path | None,
     typer.Option(help="Right vectors: a bundle, or .npy with a row for each text. Default: the first target's bundle."),
 ]
+Against = Annotated[
+    str | None,
+    typer.Option(help="Give ratios to this target, or to the better of several, as in triton,infinity."),
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the whole report here.")]
 HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write the report with pictures here.")]
 
@@ -102,6 +106,7 @@ def compare(
     json_field: JsonField = "text",
     seed: Seed = 0,
     reference: Reference = None,
+    against: Against = None,
     json: JsonFile = None,
     html: HtmlFile = None,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from embedge.errors import InvalidInput
+from embedge.errors import InvalidInput, NotFound
 from embedge_bench.results import Load
 from embedge_bench.targets import Spec, parse
 
@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     reference: Path | None
     recorded: tuple[float, ...]
+    against: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, targets: Sequence[str], options: Mapping[str, Any]) -> Settings:
@@ -55,12 +56,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _check_over(name, options[name], least)
         if options["warm_up"] < 0:
             raise InvalidInput(f"--warm-up {options['warm_up']:g} is below zero; give 0 for none")
+        specs = _unique([parse(text) for text in targets])
         return cls(
-            specs=_unique([parse(text) for text in targets]),
+            specs=specs,
+            against=_among(specs, options.get("against")),
             workloads=list(dict.fromkeys(options["workload"] or [_DEFAULT_WORKLOAD])),
             loads=_loads(options),
             recorded=_recorded(options["arrivals"]),
-            **{name: options[name] for name in cls.__struct_fields__ if name in options},
+            **{name: options[name] for name in cls.__struct_fields__ if name in options and name != "against"},
         )
 
     def title(self) -> str:
@@ -90,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             seed=self.seed,
             references={each.name: _reference(source, each) for each in workloads} if source else {},
             arrivals=self.recorded,
+            against=self.against,
         )
 
     def _source(self) -> Path | None:
@@ -110,6 +114,16 @@ def _unique(specs: list[Spec]) -> list[Spec]:
         if names.count(name) > 1:
             raise InvalidInput(f"two targets are called {name!r}; name them apart, as in first={specs[0].text}")
     return specs
+
+
+def _among(specs: list[Spec], text: str | None) -> tuple[str, ...]:
+    """Return the names in a list such as `triton,infinity`, each of which must be a target's."""
+    names = [spec.name for spec in specs]
+    wanted = tuple(name.strip() for name in text.split(",")) if text else ()
+    for name in wanted:
+        if name not in names:
+            raise NotFound(f"--against {name!r} is none of the targets: {', '.join(names)}")
+    return wanted
 
 
 def _loads(options: Mapping[str, Any]) -> list[Load]:

@@ -63,27 +63,31 @@ def rows(rounds: Iterable[Round], workloads: Mapping[str, Workload], targets: Se
     return tuple(_row(*key, grouped[key], workloads[key[1]].short_size) for key in keys)
 
 
-def ratios(rounds: Iterable[Round], base: str) -> tuple[Ratio, ...]:
-    """Return, for every other target, its figures over those of `base` under the same workload and load."""
+def ratios(rounds: Iterable[Round], bases: Sequence[str]) -> tuple[Ratio, ...]:
+    """Return, for every other target, its figures over those of the base under the same workload and load.
+
+    Of several bases the better one counts, figure by figure and round by round.
+    """
     grouped = _grouped(rounds)
+    label = bases[0] if len(bases) == 1 else f"the better of {', '.join(bases)}"
     found = []
     for (target, workload, load), group in grouped.items():
-        against = grouped.get((base, workload, load), [])
-        if target != base:
-            for figure in ("throughput", *_LATENCIES):
-                values = _quotients(group, against, figure)
-                if values:
-                    found.append(
-                        Ratio(
-                            target=target,
-                            base=base,
-                            workload=workload,
-                            load=load,
-                            figure=figure,
-                            value=geometric(values),
-                            rounds=tuple(values),
-                        )
+        against = [grouped.get((base, workload, load), []) for base in bases]
+        for figure in ("throughput", *_LATENCIES):
+            values = [] if target in bases else _quotients(group, against, figure)
+            if values:
+                mean, each = geometric(values), tuple(values)
+                found.append(
+                    Ratio(
+                        target=target,
+                        base=label,
+                        workload=workload,
+                        load=load,
+                        figure=figure,
+                        value=mean,
+                        rounds=each,
                     )
+                )
     return tuple(found)
 
 
@@ -141,11 +145,15 @@ def _parity(each: list[Parity]) -> Parity | None:
     return Parity(reference=each[0].reference, items=items, min_cosine=worst, mean_cosine=mean)
 
 
-def _quotients(group: list[Round], against: list[Round], figure: str) -> list[float]:
-    """Return the ratios of rounds with the same number; rounds in which either had nothing are left out."""
-    base = {r.number: _figure(r, figure) for r in against}
-    pairs = [(_figure(r, figure), base.get(r.number, 0.0)) for r in group]
-    return [one / other for one, other in pairs if one > 0 and other > 0]
+def _quotients(group: list[Round], against: list[list[Round]], figure: str) -> list[float]:
+    """Return the ratios of rounds with the same number; rounds in which one side had nothing are left out."""
+    best: dict[int, float] = {}
+    better = max if figure == "throughput" else min
+    for each in (each for rounds in against for each in rounds):
+        value = _figure(each, figure)
+        if value > 0:
+            best[each.number] = better(best.get(each.number, value), value)
+    return [value / best[each.number] for each in group if (value := _figure(each, figure)) > 0 and each.number in best]
 
 
 def _figure(each: Round, figure: str) -> float:

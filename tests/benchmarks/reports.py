@@ -61,7 +61,7 @@ def report(*, rounds: int = 4, seed: int = 7) -> Report:
         workloads=workloads,
         rounds=tuple(found),
         rows=stats.rows(found, workloads, list(TARGETS)),
-        ratios=stats.ratios(found, "peer"),
+        ratios=stats.ratios(found, ["peer"]),
         costs={"embedge": _costs()},
     )
 

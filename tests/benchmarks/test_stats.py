@@ -51,15 +51,23 @@ def test_ratios_pair_rounds_by_number() -> None:
         *(round_of("b", 2, *[0.2] * 40), round_of("a", 1, *[0.1] * 10)),
         *(round_of("a", 2, *[0.1] * 20), round_of("b", 1, *[0.3] * 30)),
     ]
-    throughput, p50, p99 = stats.ratios(rounds, base="a")
+    throughput, p50, p99 = stats.ratios(rounds, ["a"])
     assert sorted(throughput.rounds) == pytest.approx([2.0, 3.0])
     assert throughput.value.value == pytest.approx(np.sqrt(6))
     assert (p50.figure, sorted(p50.rounds)) == ("p50", pytest.approx([2.0, 3.0]))
     assert (throughput.target, throughput.base, p99.figure) == ("b", "a", "p99")
 
 
+def test_of_several_bases_the_better_counts_figure_by_figure() -> None:
+    rounds = [round_of("us", 1, *[0.2] * 40), round_of("fast", 1, *[0.1] * 20), round_of("many", 1, *[0.4] * 80)]
+    throughput, p50, _ = stats.ratios(rounds, ["fast", "many"])
+    assert throughput.value.value == pytest.approx(40 / 80)
+    assert p50.value.value == pytest.approx(0.2 / 0.1)
+    assert (throughput.target, throughput.base) == ("us", "the better of fast, many")
+
+
 def test_rounds_with_nothing_in_them_make_no_ratio() -> None:
-    assert stats.ratios([round_of("a", 1), round_of("b", 1, 0.1)], base="a") == ()
+    assert stats.ratios([round_of("a", 1), round_of("b", 1, 0.1)], ["a"]) == ()
 
 
 def test_row_sums_up_its_rounds() -> None:

@@ -152,7 +152,7 @@ def test_openai_style_vectors_come_in_order(form: str) -> None:
     with endpoint() as address, opened(f"openai+http://{address}/v1?model=m&format={form}") as target:
         answer = target.embed(["ab", "a b c"])
     assert answer.vectors.tolist() == [[2, 1], [5, 3]]
-    assert answer.tokens == 7
+    assert answer.tokens is None  # the server says 7, but what servers count differs
 
 
 def test_openai_style_errors_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,13 +35,8 @@ class _Vector(msgspec.Struct):
     embedding: str | list[float]
 
 
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-
-
 class _Reply(msgspec.Struct):
-    data: list[_Vector]
-    usage: _Usage | None = None
+    data: list[_Vector]  # its token count is not read: servers count characters, words or nothing
 
 
 class OpenAI(Target):
@@ -104,7 +99,7 @@ def _answer(content: bytes, url: str) -> Answer:
     except msgspec.DecodeError as error:
         raise BackendError(f"{url}: not the reply of an embeddings endpoint: {error}") from error
     rows = [_vector(item.embedding) for item in sorted(reply.data, key=lambda item: item.index)]
-    return Answer(np.stack(rows), reply.usage.prompt_tokens if reply.usage else None)
+    return Answer(np.stack(rows))
 
 
 def _vector(value: str | list[float]) -> NDArray[np.float32]:
