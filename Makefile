@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 BUNDLE := engines/minilm/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench format protos clean peers
+.PHONY: help install demo test check bench format protos clean peers promises
 
 help:  ## show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -55,3 +55,6 @@ peers: $(STAMP) $(BUNDLE)  ## measure beside Triton and Infinity, about an hour;
 	@mkdir -p build
 	$(BIN)/python benchmarks/peers/compare.py engines/minilm/1 -w short -w mixed -w long --concurrency 1,8,32 \
 	  --json build/peers.json --html build/peers.html
+
+promises: $(STAMP) $(BUNDLE)  ## measure what we promise about speed, beside the peers; about half an hour
+	$(BIN)/python benchmarks/peers/promises.py engines/minilm/1

@@ -1,6 +1,6 @@
 """Measure what we promise about speed, beside the peers, and write down what came out, met or missed.
 
-    python benchmarks/promises.py engines/minilm/1 [--short]
+    python benchmarks/peers/promises.py engines/minilm/1 [--short]
 
 Three runs, one after the other on an otherwise idle machine: closed loops of all targets interleaved; an open loop at
 70 % of the capacity just found; an open loop at three times of it. `--short` takes fewer rounds, for trying it out.
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common import HERE, TextModel
+from compare import peer
 from rich.console import Console
 
 from embedge_bench import report as html
@@ -25,9 +27,7 @@ from embedge_bench.results import Report, Row
 from embedge_bench.settings import Settings
 from embedge_bench.view import View, show
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "peers"))
-BUILD = HERE.parent / "build"
+BUILD = HERE.parent.parent / "build"
 
 PEERS, LIMITS = ["triton", "infinity"], ["in process", "ort one", "ort sorted"]
 DEADLINE = 1.0
@@ -92,9 +92,6 @@ def main() -> int:
 
 def closed_loops(bundle: str, rounds: int) -> Report:
     """Measure everything side by side: one caller, and enough of them to saturate the machine."""
-    from common import TextModel
-    from compare import peer
-
     model = TextModel.load(Path(bundle)).name
     with ExitStack() as stack:
         triton, pid = stack.enter_context(peer("triton.py", Path(bundle)))
@@ -115,7 +112,7 @@ def run(name: str, targets: list[str], **options: Any) -> Report:
     """Run a benchmark, show it, and write its report."""
     plan = Settings.of(targets, {**DEFAULTS, **options}).plan()
     with View(plan, Console(stderr=True)) as view:
-        report = bench(plan, view, title=f"promises, {name}", command=f"python benchmarks/promises.py ({name})")
+        report = bench(plan, view, title=f"promises, {name}", command=f"python benchmarks/peers/promises.py ({name})")
     show(report, Console())
     results.write(report, BUILD / f"promises-{name}.json")
     html.write(report, BUILD / f"promises-{name}.html")
