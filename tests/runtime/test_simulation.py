@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -91,6 +92,30 @@ def test_large_calls_share() -> None:
     order = [call.tower for _, _, call in world.waits]
     until = len(order) - order[::-1].index("second")
     assert until <= 2 * 1000 + 2 * 64, "the smaller call waits for more of the larger one than its own size"
+
+
+def test_a_large_call_has_its_share_among_small_ones_without_end() -> None:
+    world = World(7, replace(CPU, lanes=1, limits=Limits(1, 8192)))
+    large = world.call([20] * 100)
+    small = [0]
+
+    def keep_ten_waiting() -> None:
+        taken = sum(call is not large for _, _, call in world.waits)
+        while small[0] < taken + 10:
+            small[0] += 1
+            world.call([20])
+        if len(world.waits) < 2000:
+            world.at(machine_step, keep_ten_waiting)
+
+    machine_step = world.machine.seconds(1, 20)
+    keep_ten_waiting()
+    world.run()
+
+    places = [place for place, (_, _, call) in enumerate(world.waits) if call is large]
+    assert len(places) == 100
+    assert max(after - before for before, after in pairwise(places)) <= 4 * 11, (
+        "its turn comes about as often as others'"
+    )
 
 
 def test_bulk_is_not_starved_by_interactive_work_without_end() -> None:
