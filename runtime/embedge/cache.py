@@ -20,9 +20,10 @@ Record = TypeVar("Record")
 
 def directory() -> Path:
     """Return where records live: $EMBEDGE_CACHE, or `embedge` in the user's cache directory."""
-    named = os.environ.get("EMBEDGE_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(named) if named else base / "embedge"
+    if named := os.environ.get("EMBEDGE_CACHE"):
+        return Path(named)
+    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib's raises where there is no home
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path(home, ".cache")) / "embedge"
 
 
 def key(*facts: object) -> str:

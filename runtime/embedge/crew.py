@@ -159,11 +159,21 @@ class Crew:
             return Slots(number, threads or max(1, cores() // number), "as the settings say")
         if stored is not None:
             return stored.slots
-        return choose(candidates(cores()), self._trial)
+        opened: list[Program] = []
+        try:
+            return choose(candidates(cores()), lambda slots: self._trial(slots, opened))
+        except EmbedgeError:
+            raise
+        except Exception as error:  # what a backend raises is its own business
+            raise BackendError(f"the model cannot run: {error}") from error
+        finally:
+            for program in opened:
+                program.close()
 
-    def _trial(self, slots: Slots) -> Callable[[], int]:
+    def _trial(self, slots: Slots, opened: list[Program]) -> Callable[[], int]:
         """Return a run of typical work under `slots`, for the measured choice; its amount is in runs."""
         program = self._open(slots)
+        opened.append(program)
         tower = next(iter(self._probes))
         lengths = self.cost.lengths
         batches = [self._batch(tower, _SHORT_ROWS, lengths[0]), self._batch(tower, 1, lengths[len(lengths) // 2])]

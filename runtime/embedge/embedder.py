@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncEmbedder", "Embedder"]
 
+log = logging.getLogger("embedge.embedder")
+
 
 class Embedder:
     """One model, open and warm. Safe to use from any number of threads; close it, or use it in a `with` block."""
@@ -62,7 +65,7 @@ class Embedder:
         # a listener that adds another.
         self._telling = threading.RLock()
         self._listeners: list[Callable[[bool], None]] = []
-        self._closed = False
+        self._closed = self._draining = False
         self._preparer = Preparer(self._inputs, self._scheduler, threads=self.config.prepare_threads)
         self._completer = Completer(self._scheduler)
         try:
@@ -99,7 +102,7 @@ class Embedder:
     @property
     def serving(self) -> bool:
         """Whether a lane is alive and calls are admitted."""
-        return not self._closed and self._crew.alive
+        return not (self._closed or self._draining) and self._crew.alive
 
     @property
     def slots(self) -> Slots:
@@ -142,6 +145,8 @@ class Embedder:
 
     def drain(self, timeout: float | None = None) -> bool:
         """Admit nothing more and finish what was admitted. False if `timeout` seconds were not enough."""
+        self._draining = True
+        self._tell()
         return self._scheduler.drain(timeout)
 
     def close(self) -> None:
@@ -149,8 +154,9 @@ class Embedder:
         if self._closed:
             return
         self._closed = True
-        self._preparer.close()
+        self._tell()
         self._scheduler.stop()
+        self._preparer.close()
         self._crew.join()
         self._completer.close()
 
@@ -208,8 +214,16 @@ class Embedder:
                 self._scheduler.refuse(None)
             else:
                 self._scheduler.refuse(Unavailable("no lane is alive; one is being rebuilt, try again soon"), drop=True)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell every listener how things are; what a listener does wrong stays with it."""
+        with self._telling:
             for listener in list(self._listeners):
-                listener(self.serving)
+                try:
+                    listener(self.serving)
+                except Exception:  # a listener is somebody else's code
+                    log.exception("a listener of %s failed", self.name)
 
 
 class AsyncEmbedder:

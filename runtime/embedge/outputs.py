@@ -6,6 +6,7 @@ would cut something else.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -39,7 +40,10 @@ def check(output: Output, dim: int | None, dtype: str, *, name: str) -> int:
     """Return the size that vectors of this output will have. Raises InvalidInput."""
     if dtype not in DTYPES:
         raise InvalidInput(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
-    size = output.dim if dim is None else dim
+    try:
+        size = output.dim if dim is None else operator.index(dim)
+    except TypeError as error:
+        raise InvalidInput(f"dim {dim!r} is no whole number; ask for 1 to {output.dim}") from error
     if not 1 <= size <= output.dim:
         raise InvalidInput(f"dim {dim} is not possible: output {name!r} has {output.dim}; ask for 1 to {output.dim}")
     if output.dims and size != output.dim and size not in output.dims:
@@ -51,18 +55,25 @@ def check(output: Output, dim: int | None, dtype: str, *, name: str) -> int:
 
 
 def finish(raw: NDArray[np.float32], output: Output, *, dim: int, dtype: DType) -> Vectors:
-    """Turn raw graph output (n, output.dim) into the vectors asked for. `dim` and `dtype` passed `check`."""
+    """Turn raw graph output (n, output.dim) into the vectors asked for. `dim` and `dtype` passed `check`.
+
+    Raises InvalidInput for numbers that the dtype cannot hold.
+    """
     values = raw
     if dim < output.dim:
         values = raw[:, :dim]
         values = normalize(values) if output.normalized else np.ascontiguousarray(values)
     if dtype == "int8":
         peak = np.abs(values).max(axis=1, initial=0.0)
-        scales = np.where(peak > 0, peak / 127, 1).astype(np.float32)
+        scales = np.maximum(peak / 127, np.finfo(np.float32).tiny).astype(np.float32)
         return Vectors(np.rint(values / scales[:, None]).astype(np.int8), output.space, dtype, scales)
     if dtype == "ubinary":
         return Vectors(np.packbits(values > 0, axis=1), output.space, dtype)
-    return Vectors(values.astype(dtype, copy=False), output.space, dtype)
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype, copy=False)
+    if dtype == "float16" and not np.isfinite(cast).all():
+        raise InvalidInput("a vector holds numbers over 65,504, which float16 cannot; ask for float32")
+    return Vectors(cast, output.space, dtype)
 
 
 def normalize(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -75,12 +75,18 @@ class Preparer:
 
     def _main(self) -> None:
         while (job := self._jobs.get()) is not None:
-            jobs = self._with_company(job)
-            self._prepare(jobs)
-            for done in jobs:
-                start = done.start + _CHUNK
-                if start < len(done.task.request.items) and not done.task.future.done():
-                    self._jobs.put(_Job(done.task, start))
+            jobs = [each for each in self._with_company(job) if not each.task.future.done()]
+            if not jobs:
+                continue
+            try:
+                self._prepare(jobs)
+            except Exception as error:  # this thread must outlive anything, or later calls hang
+                for each in jobs:
+                    self._fail(each.task, error)
+            for each in jobs:
+                start = each.start + _CHUNK
+                if start < len(each.task.request.items):
+                    self._jobs.put(_Job(each.task, start))
 
     def _with_company(self, job: _Job) -> list[_Job]:
         """Return the job with those that wait and can be prepared with it: one tokenizer call, one push, for all."""

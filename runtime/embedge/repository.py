@@ -30,13 +30,21 @@ class Repository:
                 raise NotFound(f"{root}: holds no model {name!r}; it has: {', '.join(sorted(found))}")
         repository = cls({})
         try:
-            for name in models or sorted(found):
-                embedder = Embedder.open(found[name], config=config)
-                repository._embedders[embedder.name] = embedder
+            for name in dict.fromkeys(models or sorted(found)):
+                repository._add(Embedder.open(found[name], config=config))
         except BaseException:
             repository.close()
             raise
         return repository
+
+    def _add(self, embedder: Embedder) -> None:
+        other = self._embedders.setdefault(embedder.name, embedder)
+        if other is not embedder:
+            embedder.close()
+            raise BundleError(
+                f"{embedder.bundle.path} and {other.bundle.path} both call themselves {embedder.name!r}; "
+                "a model's directory has the model's name: take one away, or export it under another name"
+            )
 
     def get(self, name: str) -> Embedder:
         """Return the open model; an empty name means the only one. Raises NotFound, listing what there is."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from embedge.batch import Batch, Limits
 from embedge.cost import CostTable
-from embedge.errors import DeadlineExceeded, EmbedgeError, Overloaded, Unavailable
+from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput, Overloaded, Unavailable
 from embedge.fairqueue import BULK_TURN, FOREVER, Call, Entry, FairQueue
 from embedge.request import Priority
 
@@ -74,7 +74,7 @@ class Scheduler:
     def admit(self, call: Call, items: int, tokens: int) -> None:
         """Let in a call of `items` items and about `tokens` tokens, or raise what stands against it.
 
-        Raises Overloaded (with retry-after), Unavailable, DeadlineExceeded.
+        Raises Overloaded (with retry-after), Unavailable, DeadlineExceeded, InvalidInput (too large for any queue).
         """
         with self._lock:
             each = self._cost.seconds(1, max(1, tokens // items))
@@ -198,6 +198,11 @@ class Scheduler:
         if left <= 0:
             raise DeadlineExceeded("the deadline had passed before the call came in; allow more time")
         backlog = self._wall(sum(self._seconds.values()))
+        if items > self._max_items:
+            raise InvalidInput(
+                f"{items:,} items are more than ever fit into the queue, {self._max_items:,} (max_queue_items); "
+                "send them in several calls"
+            )
         if self._items + items > self._max_items:
             raise Overloaded(
                 f"{items:,} items do not fit: the queue holds {self._items:,} of at most {self._max_items:,} "

@@ -19,7 +19,7 @@ from typing import Any
 
 from embedge.batch import Batch, Limits
 from embedge.cost import CostTable
-from embedge.errors import BackendError, DeadlineExceeded, EmbedgeError, Overloaded, Unavailable
+from embedge.errors import BackendError, DeadlineExceeded, EmbedgeError, InvalidInput, Overloaded, Unavailable
 from embedge.fairqueue import FOREVER, Call, Entry
 from embedge.scheduler import Scheduler
 from tests.runtime.turns import Turns
@@ -149,7 +149,7 @@ class World:
         self.counts["calls"] += 1
         try:
             self.scheduler.admit(call, len(lengths), max(1, int(sum(lengths) * estimate)))
-        except (Overloaded, Unavailable, DeadlineExceeded) as error:
+        except (Overloaded, Unavailable, DeadlineExceeded, InvalidInput) as error:
             self.counts[f"refused {type(error).__name__}"] += 1
             return None
         self.counts["admitted"] += len(lengths)

@@ -25,6 +25,7 @@ from embedge import (
     RuntimeConfig,
     Unavailable,
 )
+from embedge.scheduler import Scheduler
 from tests.runtime.played import WAIT, Play, played
 from tests.tiny import PROMPTS, tiny_bundle, words
 
@@ -299,6 +300,44 @@ def test_a_listener_is_told_now_and_at_the_end_knows_the_truth(model: Embedder) 
 
 
 # Opening and closing.
+
+
+def test_who_drains_or_closes_does_not_serve_and_says_so(tmp_path: Path) -> None:
+    told: list[bool] = []
+    with Embedder.open(tiny_bundle(tmp_path / "tiny"), config=RuntimeConfig(warm_up_seconds=0)) as embedder:
+        embedder.watch(told.append)
+        assert embedder.drain(WAIT)
+        assert not embedder.serving
+    assert told[0] is True
+    assert not any(told[1:])
+    assert len(told) == 3
+
+
+def test_a_listener_that_fails_harms_nobody(model: Embedder) -> None:
+    def fails(_: bool) -> None:
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError):  # while it is being added, its error is its caller's
+        model.watch(fails)
+    assert model.embed(["still here"]).shape == (1, 16)
+
+
+def test_a_call_that_no_queue_could_hold_is_the_callers_mistake(tmp_path: Path) -> None:
+    config = RuntimeConfig(warm_up_seconds=0, max_queue_items=8)
+    with (
+        Embedder.open(tiny_bundle(tmp_path / "tiny"), config=config) as embedder,
+        pytest.raises(InvalidInput, match="max_queue_items"),
+    ):
+        embedder.embed(["a"] * 9)
+
+
+def test_preparing_survives_a_fault_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Embedder.open(tiny_bundle(tmp_path / "tiny"), config=RuntimeConfig(warm_up_seconds=0)) as embedder:
+        with monkeypatch.context() as patch:
+            patch.setattr(Scheduler, "push", lambda *_, **__: 1 / 0)
+            with pytest.raises(BackendError, match="could not be prepared"):
+                embedder.submit(Request(items=["a"])).result(WAIT)
+        assert embedder.submit(Request(items=["a"])).result(WAIT).vectors.shape == (1, 16)
 
 
 def test_opening_measures_and_the_next_start_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,3 +125,24 @@ def test_what_cannot_be_is_refused(dim: int | None, dtype: str, dims: tuple[int,
 @pytest.mark.parametrize(("dim", "dims", "size"), [(None, (), 16), (16, (4, 8), 16), (4, (4, 8), 4), (1, (), 1)])
 def test_what_can_be_is_told_its_size(dim: int | None, dims: tuple[int, ...], size: int) -> None:
     assert check(output(dims=dims), dim, "float32", name="dense") == size
+
+
+@pytest.mark.parametrize("dim", ["8", 2.0, [4]])
+def test_a_dim_that_is_no_whole_number_is_refused(dim: object) -> None:
+    with pytest.raises(InvalidInput, match="no whole number"):
+        check(output(), dim, "float32", name="dense")  # type: ignore[arg-type]
+
+
+def test_a_dim_may_be_numpys() -> None:
+    assert check(output(), np.int64(4), "float32", name="dense") == 4  # type: ignore[arg-type]
+
+
+def test_what_float16_cannot_hold_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="float16"):
+        finish(np.full((1, 16), 1e5, np.float32), output(normalized=False), dim=16, dtype="float16")
+
+
+def test_int8_of_tiny_numbers_is_finite() -> None:
+    vectors = finish(np.full((1, 16), 1e-44, np.float32), output(normalized=False), dim=16, dtype="int8")
+    assert vectors.scales is not None
+    assert np.isfinite(vectors.values * vectors.scales[:, None]).all()

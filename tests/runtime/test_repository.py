@@ -93,3 +93,19 @@ def test_nothing_is_written_into_a_repository(root: Path) -> None:
             path.chmod(0o700 if path.is_dir() else 0o600)
 
     assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
+
+
+def test_two_directories_with_one_model_name_are_refused_and_none_stays_open(tmp_path: Path) -> None:
+    for directory in ("one", "two"):
+        tiny_bundle(tmp_path / directory / "1")
+    with pytest.raises(BundleError, match=r"both call themselves 'tiny'"):
+        Repository.open(tmp_path, config=RuntimeConfig(warm_up_seconds=0))
+
+
+def test_a_build_that_is_not_finished_is_no_model(tmp_path: Path) -> None:
+    tiny_repository(tmp_path)
+    tiny_bundle(tmp_path / ".tiny-2.abc")
+    tiny_bundle(tmp_path / "tiny" / ".2.abc", version="2")
+    repository = Repository.open(tmp_path, config=RuntimeConfig(warm_up_seconds=0))
+    assert [(model.name, model.version) for model in repository] == [("tiny", "1")]
+    repository.close()
