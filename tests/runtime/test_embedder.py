@@ -14,6 +14,7 @@ import pytest
 
 from embedge import (
     AsyncEmbedder,
+    BackendError,
     BundleError,
     DeadlineExceeded,
     Embedder,
