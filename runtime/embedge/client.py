@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput
 from embedge.request import Item, Options, Reply, Request, ask
+from embedge.split import join, split
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
 from embedge.wire import MAX_MESSAGE_BYTES
 from embedge.wire.convert import deadline_in, reply_from_proto, request_to_proto
-from embedge.wire.split import join, split
 from embedge.wire.status import error_of
 from embedge.wire.stream import Answer, Feed, answer, measured
 
@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 # Parts of one large request that are on their way at a time: the server is never idle, its queue never full of us.
 _IN_FLIGHT = 4
+# Enough items to fill any batch, and few enough that the reply stays small: 512 vectors of 4,096 float32 are 8 MiB.
+_PART_ITEMS = 512
 _PART_CHARS = 1 << 20
 
 
@@ -98,7 +100,7 @@ class _Base:
 
     def _run(self, model: str, request: Request) -> Steps[Reply]:
         deadline = deadline_in(self.timeout) if request.deadline is None else request.deadline
-        parts = split(request, min(_PART_CHARS, self.max_message_bytes // 4))
+        parts = split(request, max_items=_PART_ITEMS, max_chars=min(_PART_CHARS, self.max_message_bytes // 4))
         messages = [measured(request_to_proto(model, part), self.max_message_bytes) for part in parts]
         return join([reply_from_proto(message) for message in (yield _Calls("Embed", messages, deadline))])
 

@@ -29,6 +29,7 @@ from embedge.preparer import Preparer
 from embedge.request import Item, Options, Reply, Request, ask
 from embedge.scheduler import Scheduler
 from embedge.slots import Slots
+from embedge.split import join, split
 from embedge.task import Task
 
 if TYPE_CHECKING:
@@ -123,7 +124,14 @@ class Embedder:
         return self.run(ask(items, **options)).vectors
 
     def run(self, request: Request) -> Reply:
-        """Embed and wait. Bad items are in the reply's `errors`; an error of the whole request is raised."""
+        """Embed and wait. Bad items are in the reply's `errors`; an error of the whole request is raised.
+
+        Any number of items will do: more than half of `max_queue_items` go part after part.
+        """
+        parts = split(request, max_items=max(1, self.config.max_queue_items // 2))
+        return join([self._run(part) for part in parts])
+
+    def _run(self, request: Request) -> Reply:
         task = self._admit(request)
         try:
             self._preparer.now(task)
@@ -234,7 +242,7 @@ class AsyncEmbedder:
 
     @classmethod
     async def open(cls, path: str | Path, *, config: RuntimeConfig | None = None) -> AsyncEmbedder:
-        """Open the bundle at `path` in a worker thread; see `Embedder.open`."""
+        """Open the bundle at `path` in a worker thread: `async with await AsyncEmbedder.open(path) as embedder`."""
         return cls(await asyncio.to_thread(Embedder.open, path, config=config))
 
     async def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> NDArray[np.generic]:

@@ -10,7 +10,7 @@ from typing import Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.errors import EmbedgeError
+from embedge.errors import EmbedgeError, InvalidInput
 from embedge.outputs import DType, Vectors
 
 __all__ = ["Item", "Options", "Priority", "Reply", "Request", "Timings", "ask", "raise_item_errors"]
@@ -43,6 +43,15 @@ class Request:
     truncate: bool = False
     deadline: float | None = None
     priority: Priority = "interactive"
+
+    def __post_init__(self) -> None:
+        """Take any iterable of items: a NumPy array, a pandas column, a generator."""
+        if isinstance(self.items, (list, tuple, str, bytes, Mapping)):
+            return
+        try:
+            object.__setattr__(self, "items", list(self.items))
+        except TypeError as error:
+            raise InvalidInput(f"items must be a list of items, not {type(self.items).__name__}") from error
 
 
 class Options(TypedDict, total=False):

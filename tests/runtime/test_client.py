@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedge import AsyncClient, Client, DeadlineExceeded, Embedder, InvalidInput, NotFound, Request
-from embedge.wire.split import join, split
+from embedge.split import join, split
 from tests.servers import played_model, serving
 
 TEXTS = ["a red cat", "the dog runs", "zebra"]
@@ -100,7 +100,7 @@ async def test_a_large_request_of_the_async_client(address: str, tiny: Embedder)
     limit=st.integers(1, 100),
 )
 def test_parts_hold_all_items_in_order_and_none_is_over_the_limit(items: list[object], limit: int) -> None:
-    parts = split(Request(items=items, dim=3), limit)
+    parts = split(Request(items=items, dim=3), max_items=512, max_chars=limit)
     assert [item for part in parts for item in part.items] == items
     assert all(part.dim == 3 for part in parts)
     for part in parts:

@@ -307,7 +307,7 @@ def test_who_drains_or_closes_does_not_serve_and_says_so(tmp_path: Path) -> None
     told: list[bool] = []
     with Embedder.open(tiny_bundle(tmp_path / "tiny"), config=RuntimeConfig(warm_up_seconds=0)) as embedder:
         embedder.watch(told.append)
-        assert embedder.drain(WAIT)
+        assert embedder.drain(30)
         assert not embedder.serving
     assert told[0] is True
     assert not any(told[1:])
@@ -323,13 +323,25 @@ def test_a_listener_that_fails_harms_nobody(model: Embedder) -> None:
     assert model.embed(["still here"]).shape == (1, 16)
 
 
-def test_a_call_that_no_queue_could_hold_is_the_callers_mistake(tmp_path: Path) -> None:
+def test_a_list_larger_than_the_queue_goes_part_after_part(tmp_path: Path, model: Embedder) -> None:
+    texts = ["a cat", "the sky", "a b c"] * 7
     config = RuntimeConfig(warm_up_seconds=0, max_queue_items=8)
-    with (
-        Embedder.open(tiny_bundle(tmp_path / "tiny"), config=config) as embedder,
-        pytest.raises(InvalidInput, match="max_queue_items"),
-    ):
-        embedder.embed(["a"] * 9)
+    with Embedder.open(tiny_bundle(tmp_path / "tiny"), config=config) as embedder:
+        reply = embedder.run(Request(items=[*texts[:9], "", *texts[9:]]))
+        assert list(reply.errors) == [9]
+        np.testing.assert_allclose(np.delete(reply.outputs["dense"].values, 9, 0), model.embed(texts), atol=1e-6)
+        with pytest.raises(InvalidInput, match="max_queue_items"):  # where nobody waits, it cannot be cut
+            embedder.submit(Request(items=texts))
+
+
+@pytest.mark.parametrize("kind", [tuple, iter, np.array, lambda texts: (text for text in texts)])
+def test_items_may_be_any_iterable(model: Embedder, kind: Any) -> None:
+    np.testing.assert_array_equal(model.embed(kind(["one", "two"])), model.embed(["one", "two"]))
+
+
+def test_items_that_are_none_are_refused(model: Embedder) -> None:
+    with pytest.raises(InvalidInput, match="list of items"):
+        model.embed(7)  # type: ignore[arg-type]
 
 
 def test_preparing_survives_a_fault_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,8 +349,8 @@ def test_preparing_survives_a_fault_of_its_own(tmp_path: Path, monkeypatch: pyte
         with monkeypatch.context() as patch:
             patch.setattr(Scheduler, "push", lambda *_, **__: 1 / 0)
             with pytest.raises(BackendError, match="could not be prepared"):
-                embedder.submit(Request(items=["a"])).result(WAIT)
-        assert embedder.submit(Request(items=["a"])).result(WAIT).vectors.shape == (1, 16)
+                embedder.submit(Request(items=["a"])).result(30)
+        assert embedder.submit(Request(items=["a"])).result(30).vectors.shape == (1, 16)
 
 
 def test_opening_measures_and_the_next_start_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ LAYERS = (
     "request batch cuda",
     "inputs backends fairqueue",
     "lane scheduler",
-    "task crew",
+    "task crew split",
     "preparer completer",
     "embedder",
     "repository verify",

@@ -7,7 +7,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from embedge.errors import EmbedgeError, InvalidInput, Overloaded, from_status
+from embedge.errors import EmbedgeError, InvalidInput, Overloaded, Unavailable, from_status
 
 __all__ = ["INTERNAL_TEXT", "code_of", "error_of", "text_of", "trailing_metadata"]
 
@@ -53,6 +53,8 @@ def error_of(call: grpc.RpcError, *, address: str) -> EmbedgeError:
         )
     if status is grpc.StatusCode.UNAVAILABLE and not call.trailing_metadata() and "onnect" in text:
         text = f"cannot reach a server at {address}: {text}; check the address, and that 'embedge serve' runs there"
+    if status is grpc.StatusCode.CANCELLED:  # not by us: then we would not be here
+        return Unavailable(f"the server at {address} ended the call; it may be shutting down, try again")
     error = from_status(status.name, text or f"the call ended with status {status.name}")
     if isinstance(error, Overloaded):
         error.retry_after = _retry_after(call, error.retry_after)

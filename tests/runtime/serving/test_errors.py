@@ -19,7 +19,7 @@ from embedge.serving.config import ServeConfig
 from embedge.serving.server import Server
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
-from embedge.wire.status import INTERNAL_TEXT
+from embedge.wire.status import INTERNAL_TEXT, error_of
 from tests.servers import played_model, serving
 
 
@@ -35,7 +35,7 @@ def table() -> list[Row]:
 
 
 def test_the_table_has_a_row_for_every_class() -> None:
-    classes = {cls.__name__ for cls in errors.EmbedgeError.__subclasses__()}
+    classes = {cls.__name__ for cls in errors.EmbedgeError.__subclasses__() if cls.__module__ == errors.__name__}
     assert {row.exception for row in table()} == classes
 
 
@@ -170,3 +170,16 @@ def _first(channel: grpc.aio.Channel) -> Callable[[bytes], Awaitable[object]]:
         return await channel.stream_stream("/embedge.v1.Embedge/EmbedStream")(iter([data])).read()
 
     return call
+
+
+def test_a_call_that_the_server_gave_up_can_be_made_again() -> None:
+    class Cancelled(grpc.RpcError):
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.CANCELLED
+
+        def details(self) -> str:
+            return ""
+
+    error = error_of(Cancelled(), address="there:1")
+    assert isinstance(error, errors.Unavailable)
+    assert "there:1" in str(error)

@@ -1,7 +1,8 @@
-"""One large request as several messages, and their replies as one."""
+"""One large request as several, and their replies as one."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -13,16 +14,15 @@ from embedge.request import Item, Reply, Request, Timings
 
 __all__ = ["join", "split"]
 
-# Enough to fill any batch, and few enough that the reply stays small: 512 vectors of 4,096 float32 are 8 MiB.
-_ITEMS = 512
+_ANY = sys.maxsize
 
 
-def split(request: Request, max_chars: int) -> list[Request]:
-    """Return the request as parts of at most 512 items and `max_chars` characters; a longer item is a part alone."""
+def split(request: Request, *, max_items: int, max_chars: int | None = None) -> list[Request]:
+    """Return the request as parts of at most `max_items` items and `max_chars` characters; a longer item goes alone."""
     items = request.items
-    if not items or not all(isinstance(item, (str, Mapping)) for item in items):
-        return [request]  # what is wrong with it is said where its message is made
-    return [replace(request, items=items[start:end]) for start, end in _cuts(items, max_chars)]
+    if isinstance(items, (str, bytes, Mapping)) or not items:
+        return [request]  # what is wrong with it is said where it is checked
+    return [replace(request, items=items[start:end]) for start, end in _cuts(items, max_items, max_chars or _ANY)]
 
 
 def join(replies: Sequence[Reply]) -> Reply:
@@ -47,15 +47,20 @@ def join(replies: Sequence[Reply]) -> Reply:
     )
 
 
-def _cuts(items: Sequence[Item], max_chars: int) -> Iterator[tuple[int, int]]:
+def _cuts(items: Sequence[Item], max_items: int, max_chars: int) -> Iterator[tuple[int, int]]:
     start = chars = 0
     for index, item in enumerate(items):
-        size = sum(map(len, item.values())) if isinstance(item, Mapping) else len(item)
-        if index > start and (index - start == _ITEMS or chars + size > max_chars):
+        size = 0 if max_chars == _ANY else _chars(item)
+        if index > start and (index - start == max_items or chars + size > max_chars):
             yield start, index
             start, chars = index, 0
         chars += size
     yield start, len(items)
+
+
+def _chars(item: object) -> int:
+    values = item.values() if isinstance(item, Mapping) else (item,)
+    return sum(len(value) for value in values if isinstance(value, str))
 
 
 def _join_vectors(parts: Sequence[Vectors]) -> Vectors:
