@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TypeVar
 
@@ -68,7 +69,8 @@ class Worker:
     def close(self) -> None:
         """End the process: it closes its target when its input ends."""
         if self._process.stdin and self._process.stdout:
-            self._process.stdin.close()
+            with suppress(BrokenPipeError):  # a task that a dead worker never read cannot be flushed
+                self._process.stdin.close()
             self._process.stdout.close()
         try:
             self._process.wait(_END_SECONDS)

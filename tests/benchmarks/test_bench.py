@@ -117,12 +117,31 @@ def test_report_survives_writing_and_reading(engines: Path, lines: Path, tmp_pat
     assert report.rounds[0].embeddings > report.rounds[0].count
 
 
-def test_dead_worker_is_told_and_not_waited_for(engines: Path) -> None:
-    worker = Worker(parse(f"inproc:{engines}/tiny"))
+def kill(worker: Worker) -> None:
+    """Kill the process and wait for its end, leaving it to be reaped by whoever started it."""
     os.kill(worker.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
+
+
+def test_dead_worker_is_told_and_reaped(engines: Path) -> None:
+    worker = Worker(parse(f"inproc:{engines}/tiny"))
+    kill(worker)
     with pytest.raises(BackendError, match="inproc:tiny: the process that carried the load died"):
         worker.give(Give("w", ("a",), (1,), "words"))
     worker.close()
+    assert not psutil.pid_exists(worker.pid)
+
+
+def test_end_of_a_dead_workers_crew_hides_no_error(engines: Path) -> None:
+    specs = [parse(f"{name}=inproc:{engines}/tiny") for name in ("dead", "alive")]
+    with (
+        pytest.raises(BackendError, match="dead: the process that carried the load died"),
+        Crew(specs, opening=lambda _: None) as crew,
+    ):
+        workers = list(crew.workers.values())
+        kill(workers[0])
+        workers[0].give(Give("w", ("a",), (1,), "words"))
+    assert not any(psutil.pid_exists(worker.pid) for worker in workers)
 
 
 def test_aborted_benchmark_leaves_no_server_behind(engines: Path) -> None:
