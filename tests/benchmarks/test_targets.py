@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +19,7 @@ import pytest
 from embedge import Embedder
 from embedge.errors import BackendError, DeadlineExceeded, InvalidInput, NotFound, Overloaded, Unavailable
 from embedge_bench.targets import Target, open_target, parse
+from tests.servers import played_model, served, serving
 from tests.tiny import words
 
 TEXTS = ["a cat", words(6), words(60)]
@@ -129,17 +132,25 @@ def test_counters_count_padding(engines: Path) -> None:
     assert (counters.batches, counters.rows, counters.computed) == (1, 2, 16)
 
 
-def test_deadline_is_carried(address: str) -> None:
-    with opened(f"grpc://{address}/tiny") as target:
-        with pytest.raises(DeadlineExceeded):
-            target.embed(["a cat"], timeout=-1.0)
-        with pytest.raises(DeadlineExceeded):
-            target.submit(["a cat"], timeout=1e-9).result(30)
+async def test_deadline_is_carried(engines: Path) -> None:
+    model = played_model(engines)
+    async with serving(model) as server:
+        target = await asyncio.to_thread(open_target, parse(f"grpc://{server.address}/tiny"))
+        try:
+            for send in (target.embed, lambda *sent: target.submit(*sent).result(30)):
+                sent = asyncio.create_task(asyncio.to_thread(send, ["a cat"], 60.0))
+                request, reply = await model.call()
+                assert request.deadline is not None
+                assert request.deadline <= time.monotonic() + 90, "gRPC rounds up"
+                reply.set_result(model.reply(request))
+                assert len((await sent).vectors) == 1
+                with pytest.raises(DeadlineExceeded):  # the model never answers this one
+                    await asyncio.to_thread(send, ["a cat"], -1.0)
+        finally:
+            await asyncio.to_thread(target.close)
 
 
 def test_server_ends_the_streams_callers(engines: Path) -> None:
-    from tests.servers import served
-
     with served(engines) as process, opened(f"grpc+stream://{process.address}/tiny") as target:
         target.embed(["a cat"])
         process.stop()
