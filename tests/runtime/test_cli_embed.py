@@ -94,6 +94,34 @@ def test_bad_json_lines(tmp_path: Path, bundle: Path) -> None:
     assert [fault["line"] for fault in jsonl(tmp_path / "out.jsonl.errors.jsonl")] == [2, 3, 5]
 
 
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"text": "a", "id": true}', "its id"),
+        ('{"text": "a", "id": 1.5}', "its id"),
+        ('{"text": "a", "id": 99999999999999999999}', "its id"),
+        ("[" * 200_000, "nested"),
+    ],
+)
+def test_json_line_that_cannot_be_kept_is_a_bad_line(tmp_path: Path, exact: list[Exact], line: str, told: str) -> None:
+    exact.append(Exact())
+    source, out = write_lines(tmp_path / "in.jsonl", ['{"text": "1 cat", "id": 1}', line]), tmp_path / "out.jsonl"
+    assert run("exact", source, "-o", out) == 1
+    assert [row["id"] for row in jsonl(out)] == [1]
+    (fault,) = jsonl(tmp_path / "out.jsonl.errors.jsonl")
+    assert fault["line"] == 2
+    assert told in fault["error"]
+
+
+@pytest.mark.parametrize(("name", "line"), [("in.txt", "1 cat"), ("in.jsonl", '"1 cat"')])
+def test_byte_order_mark_is_no_text(tmp_path: Path, exact: list[Exact], name: str, line: str) -> None:
+    exact.append(model := Exact())
+    source = tmp_path / name
+    source.write_text(f"{line}\n", encoding="utf-8-sig")
+    assert run("exact", source, "-o", tmp_path / "out.npy") == 0
+    assert model.seen == ["1 cat"]
+
+
 @pytest.mark.parametrize("name", ["out.npy", "out.jsonl", "out.parquet"])
 def test_every_line_bad(tmp_path: Path, bundle: Path, name: str) -> None:
     assert run(bundle, write_lines(tmp_path / "in.txt", ["", " "]), "-o", tmp_path / name) == 1

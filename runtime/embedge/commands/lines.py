@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import msgspec
 
@@ -38,8 +40,13 @@ def chunks(stream: Iterable[bytes], size: int, *, json_field: str | None = None)
     """Yield the lines in chunks of `size`. With `json_field`, each is JSON: a string, or an object with that field."""
     numbered = enumerate(stream, start=1)
     while part := list(islice(numbered, size)):
-        lines = [_text(number, raw) if json_field is None else _json(number, raw, json_field) for number, raw in part]
-        yield Chunk(lines, b"".join(raw for _, raw in part))
+        yield Chunk([_line(number, raw, json_field) for number, raw in part], b"".join(raw for _, raw in part))
+
+
+def _line(number: int, raw: bytes, json_field: str | None) -> Line:
+    if number == 1:
+        raw = raw.removeprefix(codecs.BOM_UTF8)  # some editors begin a file with it; it is no part of the text
+    return _text(number, raw) if json_field is None else _json(number, raw, json_field)
 
 
 def _text(number: int, raw: bytes) -> Line:
@@ -54,9 +61,20 @@ def _json(number: int, raw: bytes, name: str) -> Line:
         value = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Line(number, fault=f"not valid JSON: {error}")
+    except RecursionError:
+        return Line(number, fault="JSON that is nested too deeply")
     if isinstance(value, str):
         return Line(number, value)
     if not isinstance(value, dict) or not isinstance(value.get(name), str):
         return Line(number, fault=f"neither a string nor an object with a string {name!r}")
     label = value.get("id")
-    return Line(number, value[name], label if isinstance(label, str | int) else None)
+    if not _is_label(label):
+        return Line(number, fault="its id is neither a string nor an integer of 64 bits")
+    return Line(number, value[name], label)
+
+
+def _is_label(value: Any) -> bool:
+    """Return whether an id can be kept; to Python, true is an integer, but it is none to JSON."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return -(1 << 63) <= value < 1 << 63
+    return value is None or isinstance(value, str)
