@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from embedge.manifest import Manifest
 
 __all__ = ["export"]
+
+_TORCH = ("torch", "transformers", "sentence_transformers")
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 
 def export(
@@ -48,6 +52,7 @@ def export(
     if recipe is None and source is None:
         raise ExportError("name a SOURCE, or a --recipe that does")
     plan = recipes.load(recipe, **overrides)
+    _check_installed(Path(plan.source))
     try:
         with _terminated_like_interrupted(), _progress() as stage:
             from embedge_export.build import build
@@ -57,6 +62,15 @@ def export(
         _report_miss(miss, as_json=as_json)
         raise typer.Exit(1) from None
     _report(path, manifest, as_json=as_json)
+
+
+def _check_installed(source: Path) -> None:
+    """Raise ExportError if a package that makes bundles is not there, before anything else is looked at."""
+    from embedge_export.sources import onnx
+
+    needed = _ONNX if source.exists() and onnx.fits(source) else (*_TORCH, *_ONNX)
+    if missing := [name for name in needed if not find_spec(name)]:
+        raise ExportError(f"export needs {', '.join(missing)}; pip install 'embedge[export]'")
 
 
 def _modes(pooling: str | None) -> tuple[str, ...] | None:
@@ -103,7 +117,13 @@ def _progress() -> Iterator[Callable[[str], None]]:
             finish()
             running.append(progress.add_task(name, total=None))
 
-        yield stage
+        try:
+            yield stage
+        except BaseException:
+            progress.live.transient = True  # the message that follows says all; half a stage beside it says nothing
+            progress.live.stop()
+            progress.disable = True  # or it would end with an empty line
+            raise
         finish()
 
 

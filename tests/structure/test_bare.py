@@ -63,7 +63,9 @@ def test_every_help_works_with_base_only(bare_site: Path, clean_environment: dic
     assert {"embed", "export", "inspect", "serve", "verify"} <= set(shown)
 
 
-@pytest.mark.parametrize("command", [["serve", "nowhere"], ["embed", "minilm", "--server", "localhost:1"]])
+@pytest.mark.parametrize(
+    "command", [["serve", "nowhere"], ["embed", "minilm", "--server", "localhost:1"], ["export", "nowhere"]]
+)
 def test_missing_extra_is_one_line_that_names_it(
     bare_site: Path, clean_environment: dict[str, str], command: list[str]
 ) -> None:
