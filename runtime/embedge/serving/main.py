@@ -25,23 +25,23 @@ log = logging.getLogger("embedge.serving")
 
 def serve(
     repository: Annotated[
-        Path | None, typer.Argument(help="Engine repository, or a model or bundle. [engines]")
+        Path | None, typer.Argument(help="Engine repository, or a model or bundle. (default: engines)")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of these settings, and more; options win.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="Serve this model; repeat for more. [all]")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0: all. [127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one. [50051]")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Serve this model; repeat for more. (default: all)")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0: all. (default: 127.0.0.1)")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one. (default: 50051)")] = None,
     token: Annotated[str | None, typer.Option(envvar="EMBEDGE_TOKEN", help="Token that calls must carry.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Server certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Key of the server certificate, PEM.")] = None,
     tls_client_ca: Annotated[Path | None, typer.Option(help="Authority that certifies clients, PEM.")] = None,
-    max_message_bytes: Annotated[int | None, typer.Option(help="Largest message, in bytes. [67108864]")] = None,
-    stream_in_flight: Annotated[int | None, typer.Option(help="Unanswered requests of a stream. [64]")] = None,
-    drain_seconds: Annotated[float | None, typer.Option(help="Time for admitted work at the end. [30]")] = None,
-    ready_file: Annotated[Path | None, typer.Option(help="Gets the address once all models are warm.")] = None,
-    backend: Annotated[str | None, typer.Option(help="Backend to run on. [auto]")] = None,
-    lanes: Annotated[int | None, typer.Option(help="Execution slots. [measured at start]")] = None,
-    threads: Annotated[int | None, typer.Option(help="Compute threads a lane. [measured at start]")] = None,
+    max_message_bytes: Annotated[int | None, typer.Option(help="Largest message in bytes. (default: 67108864)")] = None,
+    stream_in_flight: Annotated[int | None, typer.Option(help="Unanswered requests of a stream. (default: 64)")] = None,
+    drain_seconds: Annotated[float | None, typer.Option(help="Time to finish admitted work. (default: 30)")] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="Holds the address while all models are warm.")] = None,
+    backend: Annotated[str | None, typer.Option(help="Backend to run on. (default: auto)")] = None,
+    lanes: Annotated[int | None, typer.Option(help="Execution slots. (default: measured at start)")] = None,
+    threads: Annotated[int | None, typer.Option(help="Compute threads a lane. (default: measured at start)")] = None,
 ) -> None:
     """Serve an engine repository over gRPC. Prints `ready HOST:PORT` once every model is warm."""
     options = {
@@ -66,7 +66,9 @@ def run(config: ServeConfig) -> None:
     missing = [name for name in ("grpc", "grpc_health", "grpc_reflection", "grpc_status") if not find_spec(name)]
     if missing:
         raise Unavailable(f"serving needs {', '.join(missing)}; pip install 'embedge[serve]'")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what our messages say better
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _forget(config.ready_file)  # one that a killed server left behind
     asyncio.run(_serve(config))
 
 
@@ -89,6 +91,7 @@ async def _serve(config: ServeConfig) -> None:
         await stop
         log.info("told to stop; admitted work is finished first")
     finally:
+        _forget(config.ready_file)
         await server.stop()
 
 
@@ -113,3 +116,9 @@ def _announce(server: Server, ready_file: Path | None) -> None:
         draft.replace(ready_file)
     log.info("serving %s", ", ".join(server.models.loaded.names()))
     typer.echo(f"ready {server.address}")
+
+
+def _forget(ready_file: Path | None) -> None:
+    """Take back that the server is ready."""
+    if ready_file is not None:
+        ready_file.unlink(missing_ok=True)
