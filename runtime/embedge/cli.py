@@ -14,9 +14,11 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated
 
 import typer
 
+from embedge import __version__
 from embedge.commands.embed import embed
 from embedge.commands.inspect import inspect
 from embedge.commands.verify import verify
@@ -30,13 +32,27 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="embedge",
-    help="Proven embeddings on any device.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 for command in (embed, inspect, verify, serve):
     app.command()(command)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"embedge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Proven embeddings on any device."""
 
 
 def main() -> None:

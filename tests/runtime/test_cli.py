@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 import typer
 
+import embedge
 from embedge import cli
+from embedge.commands import inspect
 from embedge.errors import BundleError
 from tests.tiny import tiny_bundle
 
@@ -46,6 +48,12 @@ def test_wrong_usage_is_one_line(args: list[str], capsys: pytest.CaptureFixture[
     told = capsys.readouterr().err
     assert told.startswith("embedge: ")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ["embedge", "embedge.cli"])
+def test_version_is_told_by_every_way_in(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == (f"embedge {embedge.__version__}\n", "")
 
 
 def test_own_error_is_one_line_even_if_its_text_is_not(app: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,6 +115,19 @@ def test_inspect_shows_what_the_bundle_holds(bundle: Path, capsys: pytest.Captur
         "query",
     ):
         assert part in shown
+
+
+def test_inspect_shows_a_space_id_once_and_whole(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspect.console, "_width", 80)
+    space = "0123456789abcdef" * 2
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    manifest = (copy / "manifest.json").read_text()
+    (copy / "manifest.json").write_text(manifest.replace("tiny-16-0", space))
+    assert cli._run(["inspect", str(copy)]) == 0
+    assert capsys.readouterr().out.count(space) == 1
 
 
 def test_inspect_takes_a_model_directory(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ LAYERS = (
     "serving",
     "commands",
     "cli",
+    "__main__",
 )
 RANK = {f"embedge.{name}": rank for rank, line in enumerate(LAYERS) for name in line.split()}
 

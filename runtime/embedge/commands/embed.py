@@ -41,6 +41,7 @@ def embed(
     """Embed lines of text or JSONL.
 
     A bad line does not stop the run: it is listed with its number in OUT.errors.jsonl, and the exit code is 1.
+    In .npy, row i is line i + 1, and the row of a bad line is zero; the other formats leave bad lines out.
     An interrupted run leaves OUT.partial behind; the same command with --resume goes on from there.
     """
     options: dict[str, Any] = {"tower": tower, "dim": dim, "dtype": dtype, "prompt": prompt, "truncate": truncate}

@@ -106,10 +106,11 @@ def _tower(name: str, tower: Tower) -> Tree:
 
 def _spaces(manifest: Manifest) -> Table:
     table = Table(title="Spaces", title_justify="left")
-    for heading in ("name", "id", "dim", "metric", "compatible with"):
+    table.add_column("id", overflow="fold", no_wrap=True)  # it is there to be copied
+    for heading in ("dim", "metric", "compatible with"):
         table.add_column(heading, overflow="fold")
-    for name, space in manifest.spaces.items():
-        table.add_row(escape(name), escape(space.id), str(space.dim), space.metric, _list(space.lineage))
+    for space in manifest.spaces.values():
+        table.add_row(escape(space.id), str(space.dim), space.metric, _list(space.lineage))
     return table
 
 
