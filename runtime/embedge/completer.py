@@ -1,15 +1,11 @@
-"""Hop 8, off the lane thread: guard what came out, and hand each row to the request that waits for it."""
+"""Hop 8, off the lane thread: hand each row to the request that waits for it, or tell why there is none."""
 
 from __future__ import annotations
 
 import logging
 import queue
 import threading
-from collections.abc import Mapping
 from typing import cast
-
-import numpy as np
-from numpy.typing import NDArray
 
 from embedge.batch import Batch
 from embedge.errors import BackendError
@@ -39,7 +35,8 @@ class Completer:
     def close(self) -> None:
         """Finish what was delivered, then end the thread."""
         self._outcomes.put(None)
-        self._thread.join()
+        if self._thread is not threading.current_thread():  # as where a reply's own callback closes the embedder
+            self._thread.join()
 
     def _main(self) -> None:
         while (delivered := self._outcomes.get()) is not None:
@@ -56,17 +53,16 @@ class Completer:
         if outcome.error is not None:
             self._fail(batch, outcome.error)
             return
-        good = finite(outcome.arrays, len(batch.rows))
         rows: dict[Task, list[int]] = {}
         for row, entry in enumerate(_entries(batch)):
             rows.setdefault(_task(entry), []).append(row)
         for task, own in rows.items():
-            self._hand_over(task, own, good, batch, outcome)
+            self._hand_over(task, own, batch, outcome)
 
-    def _hand_over(self, task: Task, own: list[int], good: NDArray[np.bool_], batch: Batch, outcome: Outcome) -> None:
+    def _hand_over(self, task: Task, own: list[int], batch: Batch, outcome: Outcome) -> None:
         entries = _entries(batch)
-        kept = [row for row in own if good[row] and row not in outcome.faults]
-        lost = [row for row in own if not (good[row] and row not in outcome.faults)]
+        kept = [row for row in own if outcome.good[row] and row not in outcome.faults]
+        lost = [row for row in own if not (outcome.good[row] and row not in outcome.faults)]
         if kept:
             tensors = {name: array[kept] for name, array in outcome.arrays.items()}
             task.add_rows([entries[row].index for row in kept], tensors, batch.formed)
@@ -92,16 +88,3 @@ def _task(entry: Entry) -> Task:
 
 _FAILED = "the lane failed while it computed this; the server's log has the cause; try again"
 _BAD_ROW = "the model gave no finite vector for this item; the server's log has the cause"
-
-
-def finite(arrays: Mapping[str, NDArray[np.generic]], rows: int) -> NDArray[np.bool_]:
-    """Return (rows,) bool: whether each row of every floating output is finite and not all zero."""
-    good = np.ones(rows, bool)
-    for array in arrays.values():
-        if array.dtype.kind == "f":
-            flat = array.reshape(rows, -1)
-            # The sum of magnitudes is finite and positive exactly when every number is finite and one is not zero
-            # (a sum of finite float32 vectors of unit size cannot overflow in float64).
-            total = np.abs(flat).sum(axis=1, dtype=np.float64)
-            good &= np.isfinite(total) & (total > 0)
-    return good

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,7 +17,7 @@ from embedge.batch import Batch, Row, layout, pad
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.cost import CostTable
-from embedge.errors import BackendError, EmbedgeError
+from embedge.errors import BackendError, BundleError, EmbedgeError
 from embedge.lane import Lane, Outcome, Program
 from embedge.slots import Slots, candidates, choose, cores, device
 
@@ -47,6 +49,7 @@ class Crew:
         self._probes = dict(probes)
         self._layouts = {name: layout(bundle.manifest, tower) for name, tower in bundle.manifest.towers.items()}
         self._changed = threading.Condition()  # owned by whoever reports or waits for a change of a lane
+        self._stamps: dict[str, tuple[int, ...]] = {}  # what the graphs' files were when they were first opened
         self._sharing = threading.Lock()  # held by a lane's thread while it opens or closes its program
         self._shared: Program | None = None
         self._users: dict[Program, int] = {}
@@ -63,6 +66,11 @@ class Crew:
     def alive(self) -> bool:
         """Whether at least one lane can run batches now."""
         return any(lane.alive for lane in self.lanes)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether no lane is alive, and none will be."""
+        return all(lane.given_up for lane in self.lanes)
 
     def start(
         self,
@@ -99,12 +107,13 @@ class Crew:
             raise broken if isinstance(broken, EmbedgeError) else BackendError(f"the lane cannot run: {broken}")
         self._store()
 
-    def join(self) -> None:
-        """Wait for all lanes to end, once `take` answers None, and keep what was learned."""
-        for lane in self.lanes:
-            lane.join()
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for all lanes to end, once `take` answers None, and keep what was learned; False if one hangs."""
+        end = None if timeout is None else time.monotonic() + timeout
+        ended = [lane.join(None if end is None else max(0.0, end - time.monotonic())) for lane in self.lanes]
         if self.lanes and self.cost.measured:
             self._store()
+        return all(ended)
 
     def _enter(self) -> Program:
         """Return a program for a lane: a fresh one, or the one that lanes of one thread each share."""
@@ -127,8 +136,17 @@ class Crew:
     def _open(self, slots: Slots) -> Program:
         manifest = self._bundle.manifest
         names = {step for tower in manifest.towers.values() for step in tower.steps}
-        opened = {name: self._backend.open(self._bundle.graph(name), threads=slots.threads) for name in names}
+        opened = {name: self._backend.open(self._graph(name), threads=slots.threads) for name in names}
         return Program(manifest, opened)
+
+    def _graph(self, name: str) -> Path:
+        """Return a graph's file. Raises BundleError if it is not the one that was there at the start."""
+        path = self._bundle.graph(name)
+        facts = path.stat()
+        stamp = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        if self._stamps.setdefault(name, stamp) != stamp:
+            raise BundleError(f"{path}: changed on disk since the model was opened; open it again to use what is there")
+        return path
 
     def _compute(self, program: Program, batch: Batch) -> Mapping[str, np.ndarray]:
         return program.run(batch.tower, pad(batch.rows, batch.lengths, self._layouts[batch.tower]))
@@ -157,7 +175,7 @@ class Crew:
         if lanes or threads or not self._config.warm_up_seconds:
             number = lanes or max(1, cores() // (threads or cores()))
             return Slots(number, threads or max(1, cores() // number), "as the settings say")
-        if stored is not None:
+        if stored is not None and max(stored.slots.lanes, stored.slots.threads) <= cores():
             return stored.slots
         opened: list[Program] = []
         try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
@@ -22,7 +23,7 @@ from embedge.completer import Completer
 from embedge.config import RuntimeConfig
 from embedge.cost import CostTable
 from embedge.crew import Crew
-from embedge.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
+from embedge.errors import DeadlineExceeded, NotFound, Unavailable
 from embedge.inputs.items import ItemInput
 from embedge.manifest import Manifest
 from embedge.preparer import Preparer
@@ -67,6 +68,7 @@ class Embedder:
         self._telling = threading.RLock()
         self._listeners: list[Callable[[bool], None]] = []
         self._closed = self._draining = False
+        self._process = os.getpid()
         self._preparer = Preparer(self._inputs, self._scheduler, threads=self.config.prepare_threads)
         self._completer = Completer(self._scheduler)
         try:
@@ -157,16 +159,21 @@ class Embedder:
         self._tell()
         return self._scheduler.drain(timeout)
 
-    def close(self) -> None:
-        """Stop the lanes and free everything; whoever still waits is told. Call it once the work is done."""
+    def close(self, timeout: float | None = None) -> None:
+        """Stop the lanes and free everything; whoever still waits is told. Call it once the work is done.
+
+        A lane that hangs is left behind after `timeout` seconds, with a word in the log.
+        """
         if self._closed:
             return
         self._closed = True
         self._tell()
         self._scheduler.stop()
         self._preparer.close()
-        self._crew.join()
-        self._completer.close()
+        if self._crew.join(timeout):
+            self._completer.close()
+        else:
+            log.error("%s: a lane hangs and is left behind", self.name)
 
     def __enter__(self) -> Embedder:
         return self
@@ -186,8 +193,8 @@ class Embedder:
 
     def _admit(self, request: Request) -> Task:
         """Check the request as a whole and let it into the queue, with nothing prepared yet."""
-        if isinstance(request.items, (str, bytes, Mapping)):
-            raise InvalidInput("items is one item; put it into a list")
+        if os.getpid() != self._process:
+            raise Unavailable("this embedder was opened in another process, and threads do not fork; open one here")
         name, sizes = self._plan(request)
         inputs = self._inputs[name]
         inputs.check(request)
@@ -221,7 +228,10 @@ class Embedder:
             if self._crew.alive:
                 self._scheduler.refuse(None)
             else:
-                self._scheduler.refuse(Unavailable("no lane is alive; one is being rebuilt, try again soon"), drop=True)
+                rest = "all are given up; restart, the log has the cause"
+                hope = "one is being rebuilt, try again soon"
+                why = Unavailable(f"no lane is alive; {rest if self._crew.given_up else hope}")
+                self._scheduler.refuse(why, drop=True)
             self._tell()
 
     def _tell(self) -> None:

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedge.backends import Arrays, Session
 from embedge.batch import Batch
+from embedge.errors import BundleError
 from embedge.manifest import Manifest
 
-__all__ = ["Lane", "Outcome", "Program"]
+__all__ = ["Lane", "Outcome", "Program", "finite"]
 
 log = logging.getLogger("embedge.lane")
 
@@ -32,14 +34,27 @@ _BACKOFF_SECONDS = 0.5
 class Outcome:
     """What became of a batch: output tensors by name, each (rows, …), and what went wrong, by row.
 
-    `error` means that the lane broke and nothing was computed. `seconds` is None where the figure says nothing about
-    the cost of such a batch.
+    good: (rows,) bool, whether a row is finite and not zero. error: the lane broke, and nothing was computed.
+    seconds: None where the figure says nothing about the cost of such a batch.
     """
 
     arrays: Arrays = field(default_factory=dict)
+    good: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     faults: dict[int, Exception] = field(default_factory=dict)
     error: Exception | None = None
     seconds: float | None = None
+
+
+def finite(arrays: Arrays, rows: int) -> NDArray[np.bool_]:
+    """Return (rows,) bool: whether each row of every floating output is finite and not all zero."""
+    good = np.ones(rows, bool)
+    for array in arrays.values():
+        if array.dtype.kind == "f":
+            # The sum of magnitudes is finite and positive exactly when every number is finite and one is not zero
+            # (a sum of finite float32 vectors of unit size cannot overflow in float64).
+            total = np.abs(array.reshape(rows, -1)).sum(axis=1, dtype=np.float64)
+            good &= np.isfinite(total) & (total > 0)
+    return good
 
 
 class Program:
@@ -57,6 +72,18 @@ class Program:
             inputs = (spec.name for spec in self._manifest.graphs[step].inputs)
             values.update(self._sessions[step].run({name: values[name] for name in inputs}))
         return {output.tensor: values[output.tensor] for output in self._manifest.towers[tower].outputs.values()}
+
+    def check(self, tower: str, rows: int, tensors: Arrays) -> None:
+        """Raise unless the tensors are what the manifest says, and finite. Raises BundleError, ArithmeticError."""
+        for name, output in self._manifest.towers[tower].outputs.items():
+            array = tensors[output.tensor]
+            if array.shape != (rows, output.dim) or array.dtype.kind != "f":
+                raise BundleError(
+                    f"the graph is not what the manifest says: output {name!r} should be floats of shape "
+                    f"{(rows, output.dim)} and is {array.dtype} of shape {array.shape}; export the bundle again"
+                )
+            if not np.isfinite(array).all():
+                raise ArithmeticError(f"self-test: output {name!r} is not finite")
 
     def close(self) -> None:
         """Close all sessions."""
@@ -87,7 +114,7 @@ class Lane:
         changed: Callable[[Lane], None],
     ) -> None:
         self.name = name
-        self.alive = False
+        self.alive = self.given_up = False
         self.error: Exception | None = None
         self._open_program = open_program
         self._close_program = close_program
@@ -104,10 +131,12 @@ class Lane:
         """Open the sessions and begin to take batches; `changed` hears when the lane is alive or given up."""
         self._thread.start()
 
-    def join(self, timeout: float | None = None) -> None:
-        """Wait for the thread to end, once `take` answers None."""
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the thread to end, once `take` answers None; False if it hangs after `timeout` seconds."""
         self._stop.set()
-        self._thread.join(timeout)
+        if self._thread is not threading.current_thread():  # which cannot wait for itself
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _main(self) -> None:
         failures = 0
@@ -131,13 +160,19 @@ class Lane:
             finally:
                 if program is not None:
                     self._close_program(program)
-        log.error("lane %s is given up after %d failures in a row", self.name, failures)
+        if not self._stop.is_set():
+            log.error("lane %s is given up after %d failures in a row", self.name, failures)
+            self.given_up = True
+            self._changed(self)
 
     def _run(self, program: Program, batch: Batch) -> None:
         """Run a batch and deliver it, whatever happens. Raises if the lane itself is broken."""
         start = time.perf_counter()
         try:
             arrays = self._compute(program, batch)
+            good = finite(arrays, len(batch.rows))
+            if not good.any():
+                raise ArithmeticError("no row of the batch has a finite vector")
         except Exception as error:
             try:
                 self._self_test(program)
@@ -146,7 +181,7 @@ class Lane:
                 raise broken from error
             self._deliver(batch, self._one_by_one(program, batch))
         else:
-            self._deliver(batch, Outcome(arrays, seconds=time.perf_counter() - start))
+            self._deliver(batch, Outcome(arrays, good, seconds=time.perf_counter() - start))
 
     def _one_by_one(self, program: Program, batch: Batch) -> Outcome:
         """Run each row alone, so that a row which no batch survives fails by itself."""
@@ -161,13 +196,11 @@ class Lane:
         for row, arrays in good.items():
             for name, array in arrays.items():
                 merged.setdefault(name, np.zeros((len(batch.rows), *array.shape[1:]), array.dtype))[row] = array[0]
-        return Outcome(merged, faults)
+        return Outcome(merged, finite(merged, len(batch.rows)), faults)
 
     def _self_test(self, program: Program) -> None:
         for probe in self._probes:
-            for name, array in self._compute(program, probe).items():
-                if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-                    raise ArithmeticError(f"self-test: output {name} is not finite")
+            program.check(probe.tower, len(probe.rows), self._compute(program, probe))
 
     def _warm(self, program: Program) -> None:
         if self._warm_up is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ Item = str | Mapping[str, str]
 """One thing to embed: a text, or named parts (`{"text": "…"}`)."""
 
 Priority = Literal["interactive", "bulk"]
+
+_YEAR = 366 * 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +48,27 @@ class Request:
     priority: Priority = "interactive"
 
     def __post_init__(self) -> None:
-        """Take any iterable of items: a NumPy array, a pandas column, a generator."""
-        if isinstance(self.items, (list, tuple, str, bytes, Mapping)):
-            return
+        """Check the options, and keep a list of the items, which may come as any iterable."""
+        if isinstance(self.items, (str, bytes, Mapping)):
+            raise InvalidInput("items is one item; put it into a list")
         try:
             object.__setattr__(self, "items", list(self.items))
         except TypeError as error:
             raise InvalidInput(f"items must be a list of items, not {type(self.items).__name__}") from error
+        if self.priority not in get_args(Priority):
+            raise InvalidInput(f"priority {self.priority!r} is unknown; choose one of {', '.join(get_args(Priority))}")
+        if not all(isinstance(name, str) for name in (self.tower or "", self.prompt or "", *self.outputs)):
+            raise InvalidInput("tower, prompt and outputs are names: give texts")
+        object.__setattr__(self, "deadline", _moment(self.deadline))
+
+
+def _moment(deadline: float | None) -> float | None:
+    """Return a deadline that clocks and waits can bear: one further off than a year is none. Raises InvalidInput."""
+    if deadline is None:
+        return None
+    if not isinstance(deadline, (int, float)) or math.isnan(deadline):
+        raise InvalidInput(f"deadline or timeout {deadline!r} is no number of seconds")
+    return None if deadline > time.monotonic() + _YEAR else deadline
 
 
 class Options(TypedDict, total=False):
@@ -65,6 +82,12 @@ class Options(TypedDict, total=False):
     truncate: bool
     timeout: float | None
     priority: Priority
+
+
+def _seconds(timeout: object) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise InvalidInput(f"timeout {timeout!r} is no number of seconds")
+    return timeout
 
 
 def ask(
@@ -88,7 +111,7 @@ def ask(
         dtype=dtype,
         prompt=prompt,
         truncate=truncate,
-        deadline=None if timeout is None else time.monotonic() + timeout,
+        deadline=None if timeout is None else time.monotonic() + _seconds(timeout),
         priority=priority,
     )
 

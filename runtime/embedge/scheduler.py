@@ -20,6 +20,8 @@ from embedge.request import Priority
 __all__ = ["Scheduler"]
 
 # How fast the observed speed-up of batches is followed.
+# Longest wait in one go, in seconds: the system has a limit far above it, deadlines need not.
+_NAP = 3600.0
 _LEARNING_RATE = 0.1
 # A call is let in if it were in time even with its wait predicted too short by this factor.
 _CAUTION = 1.5
@@ -127,7 +129,7 @@ class Scheduler:
                 self._work.notify()
             if wait and batch is None and not expired and not self._stopped:
                 # Under the same lock as the look at the queue, or a push in between would go unheard.
-                self._work.wait(None if wake == FOREVER else max(0.0, wake - now))
+                self._work.wait(None if wake == FOREVER else min(_NAP, max(0.0, wake - now)))
         for call in expired:
             call.failed(DeadlineExceeded(_EXPIRED))
         return batch, wake

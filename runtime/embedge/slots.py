@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -23,8 +24,8 @@ _WORTH = 1.05
 class Slots(msgspec.Struct, frozen=True):
     """`lanes` execution slots with `threads` compute threads each, and why."""
 
-    lanes: int
-    threads: int
+    lanes: Annotated[int, msgspec.Meta(ge=1)]
+    threads: Annotated[int, msgspec.Meta(ge=1)]
     reason: str = ""
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from embedge import BackendError, Embedder, Reply, Request, Unavailable
-from embedge.completer import finite
+from embedge.lane import finite
 from tests.runtime.played import NAN, POISON, WAIT, ZERO, Play, played
 
 GOOD = ["a red cat", "the small dog sleeps", "a bird"]
