@@ -17,6 +17,8 @@ install: $(STAMP)  ## make .venv with everything in it, at the pinned versions
 
 # Made again when what it depends on changes. A .venv that is there already is kept and brought to the pins.
 $(STAMP): pyproject.toml constraints.txt
+	@echo "Installing torch, transformers, ONNX Runtime, gRPC and the tools of development into $(VENV). pip says nothing"
+	@echo "while it works, a minute or more: it is about 2 GB with PyTorch's CPU wheels, several more with CUDA's."
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev]"
 	@touch $@
