@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from embedge import __version__
+from embedge.commands.disk import FAULTS
 from embedge.commands.embed import embed
 from embedge.commands.inspect import inspect
 from embedge.commands.verify import verify
@@ -67,17 +68,25 @@ def _run(args: list[str]) -> int:
     try:
         return int(app(args, prog_name="embedge", standalone_mode=False) or 0)
     except BrokenPipeError:
-        # The reader of our output has gone; there is nobody to tell, and flushing at exit would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _end_output()  # the reader has gone; there is nobody to tell
         return 1
     except (EmbedgeError, typer.TyperException) as error:
         return _fault(str(error))
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in FAULTS:
             raise
-        return _fault(f"{error.filename}: {error.strerror}")
+        _end_output()
+        return _fault(f"{error.filename or 'reading or writing'}: {error.strerror}")
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+
+
+def _end_output() -> None:
+    """Send away what stdout does not take, for flushing at exit would fail once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fault(message: str) -> int:

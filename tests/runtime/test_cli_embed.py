@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -123,14 +127,18 @@ def test_byte_order_mark_is_no_text(tmp_path: Path, exact: list[Exact], name: st
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.jsonl", "out.parquet"])
-def test_every_line_bad(tmp_path: Path, bundle: Path, name: str) -> None:
+def test_every_line_bad(tmp_path: Path, bundle: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(bundle, write_lines(tmp_path / "in.txt", ["", " "]), "-o", tmp_path / name) == 1
+    assert f"{name}: no vectors; 2 of 2 lines failed, see " in capsys.readouterr().err
     assert len(jsonl(tmp_path / f"{name}.errors.jsonl")) == 2
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.jsonl", "out.parquet"])
-def test_empty_input_is_an_empty_file(tmp_path: Path, bundle: Path, name: str) -> None:
+def test_empty_input_is_an_empty_file(
+    tmp_path: Path, bundle: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(bundle, write_lines(tmp_path / "in.txt", []), "-o", tmp_path / name) == 0
+    assert f"{name}: no vectors; the input has no lines\n" in capsys.readouterr().err
     assert (tmp_path / name).is_file()
 
 
@@ -140,8 +148,9 @@ NUMBERED = [f"{number} {text}" for number, text in enumerate(TEXTS)]
 class Exact:
     """Stands for a model whose numbers depend on the text only, and that is interrupted at one of `NUMBERED`."""
 
-    def __init__(self, stop: int | None = None) -> None:
+    def __init__(self, stop: int | None = None, identity: str = "exact 1") -> None:
         self.stop = stop
+        self.identity = identity
         self.seen: list[str] = []
 
     def __call__(self, request: Request) -> Reply:
@@ -162,8 +171,8 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exact]]:
         def __init__(self, *_: object) -> None:
             self.model = queue.pop(0)
 
-        def __enter__(self) -> Exact:
-            return self.model
+        def __enter__(self) -> jobs.Model:
+            return jobs.Model(self.model, self.model.identity)
 
         def __exit__(self, *_: object) -> None:
             pass
@@ -223,6 +232,85 @@ def test_resume_refuses_other_options(tmp_path: Path, exact: list[Exact], capsys
     assert "had dim 'None', this one '1'" in capsys.readouterr().err
 
 
+def test_resume_refuses_another_model_at_the_same_path(
+    tmp_path: Path, exact: list[Exact], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = interrupted(tmp_path, exact)
+    exact[0].identity = "exact 2"
+    assert run("exact", source, "-o", out, "--chunk", 5, "--resume") == 2
+    assert "had model 'exact 1', this one 'exact 2'" in capsys.readouterr().err
+
+
+def test_a_model_is_known_by_its_manifest_and_not_by_its_path(tmp_path: Path, bundle: Path) -> None:
+    def identity(path: Path) -> str:
+        with jobs.Job(str(path), None, {}, 1).opened() as opened:
+            return opened.settings["model"]
+
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    known = identity(bundle)
+    assert identity(copy) == known
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["provenance"]["revision"] = "another"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert identity(copy) != known
+
+
+def test_two_runs_into_one_output(tmp_path: Path, exact: list[Exact], capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = interrupted(tmp_path, exact)
+    place = tmp_path / "out.npy.partial"
+    with (place / "lock").open("ab") as other:  # stands for the run that is writing
+        fcntl.flock(other, fcntl.LOCK_EX)
+        exact.append(Exact())
+        assert run("exact", source, "-o", out, "--chunk", 5, "--resume") == 2
+    assert f"embedge: another run is writing {place}; wait for it\n" in capsys.readouterr().err
+    assert run("exact", source, "-o", out, "--chunk", 5, "--resume") == 0
+    assert len(np.load(out)) == len(NUMBERED)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file become larger, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("out.npy", 2500), ("out.jsonl", 2500), ("out.parquet", 2500), ("out.jsonl", 9000)],
+    ids=["npy", "jsonl", "parquet", "in the last step"],
+)
+def test_full_disk_is_one_line_and_loses_nothing(
+    tmp_path: Path, exact: list[Exact], name: str, size: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_lines(tmp_path / "in.txt", [f"{number} line" for number in range(500)])
+    exact += [Exact(), Exact(), Exact()]
+    assert run("exact", source, "-o", tmp_path / f"whole-{name}", "--chunk", 50) == 0
+    capsys.readouterr()
+    with largest_file(size):
+        assert run("exact", source, "-o", tmp_path / name, "--chunk", 50) == 2
+    told = capsys.readouterr().err
+    assert "go on with --resume" in told
+    assert told.splitlines()[-1].startswith(f"embedge: {tmp_path / name}")
+    assert told.splitlines()[-1].endswith("File too large")
+    assert not (tmp_path / f"{name}.new").exists()
+    assert run("exact", source, "-o", tmp_path / name, "--chunk", 50, "--resume") == 0
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+
+
+def test_full_disk_behind_stdout_is_one_line(
+    tmp_path: Path, exact: list[Exact], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exact.append(Exact())
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run("exact", write_lines(tmp_path / "in.txt", NUMBERED)) == 2
+    assert capsys.readouterr().err == "embedge: standard output: No space left on device\n"
+
+
 def test_resume_refuses_another_input(tmp_path: Path, exact: list[Exact], capsys: pytest.CaptureFixture[str]) -> None:
     source, out = interrupted(tmp_path, exact)
     write_lines(source, ["something else", *NUMBERED[1:]])
@@ -240,6 +328,7 @@ def test_resume_refuses_another_input(tmp_path: Path, exact: list[Exact], capsys
         (["-o", "out.npy", "--dtype", "float7"], "float7"),
         (["-o", "out.npy", "--tower", "nope"], "nope"),
         (["-o", "missing/out.npy"], "missing"),
+        (["-o", "out.npy", "--chunk", "1000000000"], "1000000000"),
     ],
 )
 def test_user_errors_are_one_line(

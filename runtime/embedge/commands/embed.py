@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from embedge.commands.disk import naming
 from embedge.commands.job import Job
 from embedge.commands.lines import Chunk, chunks
 from embedge.commands.partial import Partial
@@ -35,7 +36,7 @@ def embed(
     dtype: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(DType))}.")] = "float32",
     prompt: Annotated[str | None, typer.Option(help="The name of a prompt of the model.")] = None,
     truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts over the model's limit.")] = False,
-    chunk: Annotated[int, typer.Option(min=1, help="Lines in one request, and between two checkpoints.")] = 256,
+    chunk: Annotated[int, typer.Option(min=1, max=65_536, help="Lines in a request, and between checkpoints.")] = 256,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
     """Embed lines of text or JSONL.
@@ -46,11 +47,11 @@ def embed(
     """
     options: dict[str, Any] = {"tower": tower, "dim": dim, "dtype": dtype, "prompt": prompt, "truncate": truncate}
     options["outputs"] = () if output is None else (output,)
-    job = Job(model, server, options, chunk)
     as_json = jsonl or source.suffix in (".jsonl", ".ndjson")
+    job = Job(model, server, options, chunk, field if as_json else None)
     with ExitStack() as stack:
         stream = sys.stdin.buffer if source == _STDIO else stack.enter_context(source.open("rb"))
-        parts = chunks(stream, chunk, json_field=field if as_json else None)
+        parts = chunks(stream, chunk, json_field=job.json_field)
         if out == _STDIO:
             failed = _to_stdout(job, parts)
         else:
@@ -62,13 +63,14 @@ def embed(
 def _to_stdout(job: Job, parts: Iterator[Chunk]) -> int:
     """Print vectors as JSONL and faults on stderr; return how many lines failed."""
     failed = 0
-    with job.opened() as run:
-        for _, result in run(parts):
-            for row, vector in zip(result.rows, result.array, strict=True):
-                sys.stdout.buffer.write(json_line(row, vector))
+    with job.opened() as opened:
+        for _, result in opened.run(parts):
+            with naming("standard output"):
+                for row, vector in zip(result.rows, result.array, strict=True):
+                    sys.stdout.buffer.write(json_line(row, vector))
+                sys.stdout.buffer.flush()  # whoever reads the pipe gets each chunk when it is done
             for fault in result.faults:
                 typer.echo(f"line {fault.line}: {fault.error}", err=True)
-            sys.stdout.buffer.flush()  # whoever reads the pipe gets each chunk when it is done
             failed += len(result.faults)
     return failed
 
@@ -76,17 +78,18 @@ def _to_stdout(job: Job, parts: Iterator[Chunk]) -> int:
 def _to_file(job: Job, parts: Iterator[Chunk], out: Path, *, total: int | None, resume: bool) -> int:
     """Embed by way of a partial result, then write the file; return how many lines failed."""
     check(out, job.options["dtype"])
-    with job.opened() as run, closing(Partial(_beside(out, ".partial"), job.settings, resume=resume)) as partial:
+    place = _beside(out, ".partial")
+    with job.opened() as opened, closing(Partial(place, opened.settings, resume=resume)) as partial:
         try:
             with _progress(total) as advance:
                 advance(partial.skip(parts))
-                for chunk, result in run(parts):
+                for chunk, result in opened.run(parts):
                     partial.append(chunk, result)
                     advance(len(chunk.raw))
+            write(partial, out)
         except BaseException:
             typer.echo(f"{partial.state.lines:,} lines are safe in {partial.path}; go on with --resume", err=True)
             raise
-        write(partial, out)
         failed = _report(partial, out)
         partial.remove()
     return failed
@@ -97,11 +100,14 @@ def _report(partial: Partial, out: Path) -> int:
     state = partial.state
     errors = _beside(out, ".errors.jsonl")
     errors.unlink(missing_ok=True)
-    done = f"{out}: {state.lines - state.failed:,} vectors of {state.width} numbers, space {state.space}"
+    count = state.lines - state.failed
+    done = f"{count:,} vectors of {state.width} numbers, space {state.space}" if count else "no vectors"
+    if not state.lines:
+        done += "; the input has no lines"
     if state.failed:
         (partial.path / "errors").replace(errors)
         done += f"; {state.failed:,} of {state.lines:,} lines failed, see {errors}"
-    typer.echo(done, err=True)
+    typer.echo(f"{out}: {done}", err=True)
     return state.failed
 
 

@@ -8,53 +8,76 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial as bind
+from hashlib import sha256
 from importlib.util import find_spec
 from typing import Any
 
+from embedge import manifest as manifests
 from embedge.commands.lines import Chunk
 from embedge.commands.partial import Fault, Result, Row
 from embedge.errors import Unavailable
 from embedge.outputs import Vectors
 from embedge.request import Reply, Request
 
-__all__ = ["Job"]
-
-Run = Callable[[Request], Reply]
+__all__ = ["Job", "Model", "Opened"]
 
 # Chunks under way at once: one is computed while the one before it is written.
 _IN_FLIGHT = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Model:
+    """An open model: what runs a request, and what tells this model from every other one."""
+
+    run: Callable[[Request], Reply]
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What is embedded with: a bundle's path, or with `server` a model's name.
 
-    options: fields of `Request`. chunk: lines in one request.
+    options: fields of `Request`. chunk: lines in one request. json_field: what `chunks` is told of the lines.
     """
 
     model: str
     server: str | None
     options: dict[str, Any]
     chunk: int
+    json_field: str | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[Opened]:
+        """Open the model, and yield the job with it."""
+        with _model(self.model, self.server) as model:
+            yield Opened(self, model)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A job with its model open."""
+
+    job: Job
+    model: Model
 
     @property
     def settings(self) -> dict[str, str]:
         """What two runs must have in common for one to go on with the other's rows."""
-        settings = {"model": self.model, "chunk": self.chunk, **self.options}
+        job = self.job
+        settings = {"model": self.model.identity, "chunk": job.chunk, "field": job.json_field, **job.options}
         return {name: str(value) for name, value in settings.items()}
 
-    @contextmanager
-    def opened(self) -> Iterator[Callable[[Iterator[Chunk]], Iterator[tuple[Chunk, Result]]]]:
-        """Open the model; yield a function that runs chunks through it and returns them in order with their results."""
-        with _model(self.model, self.server) as run:
-            yield bind(_pipelined, bind(self._embed, run))
+    def run(self, parts: Iterator[Chunk]) -> Iterator[tuple[Chunk, Result]]:
+        """Run chunks through the model; yield them in order with their results."""
+        return _pipelined(self._embed, parts)
 
-    def _embed(self, run: Run, chunk: Chunk) -> Result:
+    def _embed(self, chunk: Chunk) -> Result:
         good = chunk.good
         faults = [Fault(line.number, line.fault) for line in chunk.lines if line.fault]
         if not good:
             return Result([], faults, None)
-        reply = run(Request(items=[line.text for line in good], priority="bulk", **self.options))
+        items = [line.text for line in good]
+        reply = self.model.run(Request(items=items, priority="bulk", **self.job.options))
         vectors = next(iter(reply.outputs.values()))
         faults += [Fault(good[index].number, error.message) for index, error in reply.errors.items()]
         kept = [index for index in range(len(good)) if index not in reply.errors]
@@ -65,20 +88,23 @@ class Job:
 
 
 @contextmanager
-def _model(name: str, server: str | None) -> Iterator[Run]:
-    """Open the bundle, or a client of the server, and yield its `run`."""
+def _model(name: str, server: str | None) -> Iterator[Model]:
+    """Open the bundle, or a client of the server."""
     if server is None:
         from embedge.embedder import Embedder
 
         with Embedder.open(name) as embedder:
-            yield embedder.run
+            digest = sha256(manifests.encode(embedder.manifest)).hexdigest()
+            yield Model(embedder.run, f"{embedder.name} {embedder.version}, manifest {digest}")
     elif find_spec("grpc") is None:
         raise Unavailable("--server needs grpc, which is not installed; pip install 'embedge[client]'")
     else:
         from embedge.client import Client
 
         with Client(server) as client:
-            yield bind(client.run, name)
+            info = client.model(name)
+            spaces = " and ".join(space.id for space in info.spaces)
+            yield Model(bind(client.run, name), f"{info.name} {info.version}, space {spaces}")
 
 
 def _pipelined(embed: Callable[[Chunk], Result], parts: Iterator[Chunk]) -> Iterator[tuple[Chunk, Result]]:

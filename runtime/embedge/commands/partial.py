@@ -7,9 +7,10 @@ same lines may differ in the last bit of a number, resumed or not: batches are f
 
 from __future__ import annotations
 
+import fcntl
 import os
-import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.commands.disk import naming
 from embedge.commands.lines import Chunk
 from embedge.errors import InvalidInput
 from embedge.outputs import Vectors
@@ -26,6 +28,7 @@ from embedge.outputs import Vectors
 __all__ = ["Checkpoint", "Fault", "Partial", "Result", "Row"]
 
 _FILES = ("vectors", "rows", "errors")
+_LOCK = "lock"
 
 
 class Row(msgspec.Struct, omit_defaults=True):
@@ -71,19 +74,25 @@ class Checkpoint(msgspec.Struct):
 
 
 class Partial:
-    """Appends chunks and remembers how far it came. `settings` are what a resumed run must have in common."""
+    """Appends chunks and remembers how far it came. `settings` are what a resumed run must have in common.
+
+    One run at a time: it holds a lock on a file in the directory, which the system gives back however the run ends.
+    """
 
     def __init__(self, path: Path, settings: dict[str, str], *, resume: bool) -> None:
         """Open or begin the partial result at `path`. Raises InvalidInput if the two runs do not fit together."""
         self.path = path
         self.state = Checkpoint(settings)
-        if self._checkpoint.is_file():
-            if not resume:
-                raise InvalidInput(f"{path} holds an interrupted run; go on with --resume, or remove it")
-            self.state = self._load(settings)
-        path.mkdir(exist_ok=True)
         self._digest = sha256()
-        self._files = {name: self._reopen(name) for name in _FILES}
+        path.mkdir(exist_ok=True)
+        with ExitStack() as stack:
+            self._lock(stack.enter_context((path / _LOCK).open("ab")))
+            if self._checkpoint.is_file():
+                if not resume:
+                    raise InvalidInput(f"{path} holds an interrupted run; go on with --resume, or remove it")
+                self.state = self._load(settings)
+            self._files = {name: stack.enter_context(self._reopen(name)) for name in _FILES}
+            self._held = stack.pop_all()
 
     def skip(self, chunks: Iterator[Chunk]) -> int:
         """Read past the lines that are done; return how many bytes. Raises InvalidInput if they are not the same."""
@@ -99,20 +108,25 @@ class Partial:
         return size
 
     def append(self, chunk: Chunk, result: Result) -> None:
-        """Add what became of a chunk, and save the checkpoint. Raises InvalidInput if the vectors' space changed."""
-        state = self.state
+        """Add what became of a chunk, and save the checkpoint. Raises InvalidInput if the vectors' space changed.
+
+        After an error `state` is still what the checkpoint says, and only closing makes sense.
+        """
+        state = msgspec.structs.replace(self.state)
         if result.vectors is not None and result.rows:
             self._same_space(result.vectors)
             array = result.array
             state.width, state.dtype, state.space = array.shape[1], array.dtype.str, result.vectors.space
-            self._files["vectors"].write(array.tobytes())
-        self._files["rows"].writelines(msgspec.json.encode(row) + b"\n" for row in result.rows)
-        self._files["errors"].writelines(msgspec.json.encode(fault) + b"\n" for fault in result.faults)
         self._digest.update(chunk.raw)
         state.lines += len(chunk.lines)
         state.failed += len(result.faults)
         state.digest = self._digest.hexdigest()
-        self._save()
+        with naming(self.path):
+            self._files["vectors"].write(result.array.tobytes())
+            self._files["rows"].writelines(msgspec.json.encode(row) + b"\n" for row in result.rows)
+            self._files["errors"].writelines(msgspec.json.encode(fault) + b"\n" for fault in result.faults)
+            self._save(state)
+        self.state = state
 
     def rows(self, size: int = 4096) -> Iterator[tuple[list[Row], NDArray[np.generic]]]:
         """Yield all rows with their vectors, (n, width), up to `size` at a time."""
@@ -124,18 +138,32 @@ class Partial:
                 yield metas, np.frombuffer(data, dtype).reshape(len(metas), self.state.width)
 
     def close(self) -> None:
-        """Close the files; the partial result stays."""
-        for file in self._files.values():
-            file.close()
+        """Close the files and give back the lock; the partial result stays."""
+        with naming(self.path):  # closing writes what an error left in a buffer
+            self._held.close()
 
     def remove(self) -> None:
         """Remove the partial result: the run is finished."""
+        self._checkpoint.unlink(missing_ok=True)
+        for file in sorted(self.path.iterdir(), key=lambda file: file.name == _LOCK):  # locked to the end
+            file.unlink()
+        with suppress(OSError):  # not empty: another run has begun here by now
+            self.path.rmdir()
         self.close()
-        shutil.rmtree(self.path)
 
     @property
     def _checkpoint(self) -> Path:
         return self.path / "checkpoint.json"
+
+    def _lock(self, file: BinaryIO) -> None:
+        """Take the lock, which ends with the file's closing. Raises InvalidInput if another run has it."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.fstat(file.fileno()).st_nlink > 0  # a run that finished just now removed the file we opened
+        except BlockingIOError:
+            free = False
+        if not free:
+            raise InvalidInput(f"another run is writing {self.path}; wait for it")
 
     def _load(self, settings: dict[str, str]) -> Checkpoint:
         try:
@@ -164,10 +192,11 @@ class Partial:
                 f"{vectors.space}; remove {self.path} and begin again"
             )
 
-    def _save(self) -> None:
+    def _save(self, state: Checkpoint) -> None:
+        state.sizes = {}
         for name, file in self._files.items():
             file.flush()
-            self.state.sizes[name] = os.fstat(file.fileno()).st_size
+            state.sizes[name] = os.fstat(file.fileno()).st_size
         fresh = self._checkpoint.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(self.state))
+        fresh.write_bytes(msgspec.json.encode(state))
         fresh.replace(self._checkpoint)

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.commands.disk import naming
 from embedge.commands.partial import Partial, Row
 from embedge.errors import InvalidInput
 
@@ -30,11 +31,15 @@ def check(path: Path, dtype: str) -> None:
 
 
 def write(partial: Partial, path: Path) -> None:
-    """Write the finished file beside its place and put it there in one step."""
+    """Write the finished file beside its place and put it there in one step; on an error nothing of it stays."""
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
-        FORMATS[path.suffix](partial, file)
-    fresh.replace(path)
+    try:
+        with naming(path), fresh.open("wb") as file:
+            FORMATS[path.suffix](partial, file)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def json_line(row: Row, vector: NDArray[np.generic]) -> bytes:
