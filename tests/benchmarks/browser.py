@@ -12,7 +12,7 @@ import pytest
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-    *("--enable-logging=stderr", "--virtual-time-budget=2000", "--window-size=1200,900"),
+    *("--enable-logging=stderr", "--virtual-time-budget=2000"),
 )
 
 
@@ -49,13 +49,13 @@ class Document(HTMLParser):
         self._in_tip = False
 
 
-def rendered(page: Path, profile: Path) -> Document:
-    """Return the document of a page. Skips the test where there is no Chromium."""
+def rendered(page: Path, profile: Path, *, width: int = 1200) -> Document:
+    """Return the document of a page in a window `width` pixels wide. Skips the test where there is no Chromium."""
     browser = next(
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
     )
     if not browser:
         pytest.skip("no Chromium on this machine; apt-get install chromium")
-    command = [browser, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", page.as_uri()]
+    command = [browser, *FLAGS, f"--window-size={width},900", f"--user-data-dir={profile}", "--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
     return Document(done.stdout, done.stderr)

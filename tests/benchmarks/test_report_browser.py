@@ -62,3 +62,10 @@ def test_an_error_in_a_script_would_be_seen(tmp_path: Path) -> None:
     broken = report.html(reports.report(rounds=1)).replace("</body>", "<script>nothing.here()</script></body>")
     page.write_text(broken, encoding="utf-8")
     assert rendered(page, tmp_path / "profile").root["data-errors"] == "1"
+
+
+def test_narrow_page_scrolls_inside_its_cards_only(tmp_path: Path) -> None:
+    page = tmp_path / "narrow.html"
+    measure = "<script>root.dataset.over = String(root.scrollWidth - window.innerWidth)</script></body>"
+    page.write_text(report.html(reports.report(rounds=1)).replace("</body>", measure), encoding="utf-8")
+    assert int(rendered(page, tmp_path / "profile", width=500).root["data-over"] or "1") <= 0
