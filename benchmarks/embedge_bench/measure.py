@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 
+import msgspec
 import numpy as np
 
 from embedge.errors import BackendError, EmbedgeError, Overloaded
@@ -59,23 +60,24 @@ def measure(target: Target, material: Material, task: Run, *, counter: Energy | 
     started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     with watch:
         shots = gun.fire(Limit(task.seconds, task.count), "round")
-    return _round(task, material, shots, warm, watch, started)
+    found = _round(task, material, shots, warm, watch, started)
+    return msgspec.structs.replace(found, own_load=gun.load != task.load)
 
 
 class _Gun:
-    """Sends the round's requests to the target."""
+    """Sends the round's requests to the target. load: the one asked for, or the target's own."""
 
     def __init__(self, target: Target, material: Material, task: Run) -> None:
         self._target, self._material, self._task = target, material, task
-        self._load = _fitted(task.load, target)
+        self.load = _fitted(task.load, target)
 
     def sample(self) -> list[Shot]:
         """Send the texts that have a reference, or one if there are none; at least one must be answered."""
         reference = self._material.reference
         places = sorted(reference.vectors) if reference else [0]
-        step = self._load.batch
+        step = self.load.batch
         feed = [self._material.query(places[at : at + step]) for at in range(0, len(places), step)]
-        callers = self._load.concurrency or 1
+        callers = self.load.concurrency or 1
         shots = closed_loop(self._send, feed, callers=callers, limit=Limit(float("inf")), clock=SystemClock())
         errors = [shot.error for shot in shots if shot.error is not None]
         if len(errors) == len(shots):
@@ -88,7 +90,7 @@ class _Gun:
 
     def fire(self, limit: Limit, phase: str) -> list[Shot]:
         """Send by the load for as long as `limit` says."""
-        load, clock = self._load, SystemClock()
+        load, clock = self.load, SystemClock()
         feed = self._feed(phase)
         if load.kind == "closed":
             return closed_loop(self._send, feed, callers=load.concurrency or 1, limit=limit, clock=clock)
@@ -99,17 +101,17 @@ class _Gun:
     def _feed(self, phase: str) -> Iterator[Query]:
         material = self._material
         seed = self._seed(phase)
-        return queries(material.texts, material.sizes, batch=self._load.batch, seed=seed, sort=self._target.sort)
+        return queries(material.texts, material.sizes, batch=self.load.batch, seed=seed, sort=self._target.sort)
 
     def _seed(self, phase: str) -> str:
         """Return the seed of a phase: the same for every target, so that all of them get the same requests."""
         return f"{self._task.seed} {self._task.number} {phase}"
 
     def _send(self, query: Query) -> Answer:
-        return self._target.embed(query.texts, self._load.timeout)
+        return self._target.embed(query.texts, self.load.timeout)
 
     def _submit(self, pool: ThreadPoolExecutor, query: Query) -> Future[Answer]:
-        return self._target.submit(query.texts, self._load.timeout) or pool.submit(self._send, query)
+        return self._target.submit(query.texts, self.load.timeout) or pool.submit(self._send, query)
 
 
 def _fitted(load: Load, target: Target) -> Load:

@@ -178,6 +178,7 @@ class Round(_Record, frozen=True, kw_only=True):
     lag: seconds that requests left late, as the generator could not keep up (99th percentile; open loop only).
     server: None where the target runs in the client's process, or in one that cannot be seen from here.
     joules: energy of the machine's counter over the round; it is that of everything that ran.
+    own_load: the target cannot have this load and had one of its own: its latencies compare with nobody's.
     """
 
     number: int
@@ -201,6 +202,7 @@ class Round(_Record, frozen=True, kw_only=True):
     joules: float | None = None
     parity: Parity | None = None
     timeline: tuple[Moment, ...] = ()
+    own_load: bool = False
 
     @property
     def throughput(self) -> float:
@@ -214,7 +216,10 @@ class Round(_Record, frozen=True, kw_only=True):
 
 
 class Estimate(_Record, frozen=True, kw_only=True):
-    """The mean over rounds, and its 95 % confidence interval. None where one round says nothing about spread."""
+    """The mean over rounds, and how far it may be off; None where one round says nothing about that.
+
+    low, high: the 95 % confidence interval; of fewer than `stats.FEW` rounds the lowest and the highest.
+    """
 
     value: float
     low: float | None = None
@@ -287,6 +292,11 @@ class Report(_Record, frozen=True, kw_only=True):
     rows: tuple[Row, ...] = ()
     ratios: tuple[Ratio, ...] = ()
     costs: dict[str, CostCells] = {}
+
+    @property
+    def own_loads(self) -> tuple[str, ...]:
+        """Names of the targets that had a load of their own where they could not have the one asked for."""
+        return tuple(dict.fromkeys(each.target for each in self.rounds if each.own_load))
 
 
 def write(report: Report, path: Path) -> None:

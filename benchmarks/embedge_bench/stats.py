@@ -1,7 +1,8 @@
 """From rounds to figures: percentiles, means over rounds with their confidence, ratios round by round.
 
 A round is the unit of chance: requests inside one round share its disturbances, so their number says little about
-how sure a figure is. Confidence intervals are therefore taken over rounds (Student's t, 95 %).
+how sure a figure is. Confidence intervals are therefore taken over rounds (Student's t, 95 %). Of a few rounds such an
+interval reaches far beyond anything that was seen, so there the lowest and the highest round are given instead.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from embedge_bench.results import PERCENTILES, Estimate, Load, Parity, Ratio, Round, Row, Workload
 
-__all__ = ["estimate", "geometric", "percentiles", "ratios", "rows"]
+__all__ = ["FEW", "estimate", "geometric", "percentiles", "ratios", "rows", "spread"]
+
+FEW = 5
+"""Fewer rounds than these have no confidence interval."""
 
 # 97.5 % quantiles of Student's t for 1, 2, … degrees of freedom; beyond them the normal distribution is near enough.
 _T = (
@@ -37,21 +42,23 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean of the rounds' values, with its interval if there are two or more."""
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return Estimate(value=mean)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    t = _T[len(values) - 2] if len(values) - 2 < len(_T) else _NORMAL
-    reach = t * spread / math.sqrt(len(values))
-    return Estimate(value=mean, low=mean - reach, high=mean + reach)
+    """Return the mean of the rounds' values, none of them negative, with its reach if there are two or more."""
+    found = _mean(values)
+    return found if found.low is None else msgspec.structs.replace(found, low=max(0.0, found.low))
 
 
 def geometric(values: Sequence[float]) -> Estimate:
-    """Return the geometric mean of positive values, with its interval."""
-    logs = estimate([math.log(value) for value in values])
+    """Return the geometric mean of positive values, with its reach if there are two or more."""
+    logs = _mean([math.log(value) for value in values])
     low, high = (None if edge is None else math.exp(edge) for edge in (logs.low, logs.high))
     return Estimate(value=math.exp(logs.value), low=low, high=high)
+
+
+def spread(rounds: int) -> str:
+    """Return what `low` and `high` of estimates from so many rounds are."""
+    if rounds < 2:
+        return "none of a single round"
+    return f"lowest–highest of {rounds} rounds" if rounds < FEW else f"95 % intervals over {rounds} rounds"
 
 
 def rows(rounds: Iterable[Round], workloads: Mapping[str, Workload], targets: Sequence[str] = ()) -> tuple[Row, ...]:
@@ -89,6 +96,18 @@ def ratios(rounds: Iterable[Round], bases: Sequence[str]) -> tuple[Ratio, ...]:
                     )
                 )
     return tuple(found)
+
+
+def _mean(values: Sequence[float]) -> Estimate:
+    mean, count = math.fsum(values) / len(values), len(values)
+    if count == 1:
+        return Estimate(value=mean)
+    if count < FEW:
+        return Estimate(value=mean, low=min(values), high=max(values))
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    t = _T[count - 2] if count - 2 < len(_T) else _NORMAL
+    reach = t * deviation / math.sqrt(count)
+    return Estimate(value=mean, low=mean - reach, high=mean + reach)
 
 
 def _grouped(rounds: Iterable[Round]) -> dict[tuple[str, str, Load], list[Round]]:
@@ -146,7 +165,7 @@ def _parity(each: list[Parity]) -> Parity | None:
 
 
 def _quotients(group: list[Round], against: list[list[Round]], figure: str) -> list[float]:
-    """Return the ratios of rounds with the same number; rounds in which one side had nothing are left out."""
+    """Return the ratios of rounds with the same number; rounds in which one side has nothing are left out."""
     best: dict[int, float] = {}
     better = max if figure == "throughput" else min
     for each in (each for rounds in against for each in rounds):
@@ -157,4 +176,7 @@ def _quotients(group: list[Round], against: list[list[Round]], figure: str) -> l
 
 
 def _figure(each: Round, figure: str) -> float:
-    return each.throughput if figure == "throughput" else percentiles(each.latencies).get(figure, 0.0)
+    """Return a figure to compare; 0 where there is none."""
+    if figure == "throughput":
+        return each.throughput
+    return 0.0 if each.own_load else percentiles(each.latencies).get(figure, 0.0)

@@ -117,6 +117,19 @@ def test_report_survives_writing_and_reading(engines: Path, lines: Path, tmp_pat
     assert report.rounds[0].embeddings > report.rounds[0].count
 
 
+def test_plain_runtime_has_one_caller_and_no_ratios_of_latencies_among_many(
+    engines: Path, lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets = (f"here=inproc:{engines}/tiny", f"plain=ort:{engines}/tiny")
+    loads = ("--concurrency", "1,4", "--duration", "1", "--count", "5", "--warm-up", "0", "--rounds", "1")
+    report = bench("compare", *targets, "-w", lines, *loads, out=tmp_path / "r.json")
+    assert {(ratio.load.concurrency, ratio.figure) for ratio in report.ratios} == {
+        *((1, figure) for figure in ("throughput", "p50", "p99")),
+        (4, "throughput"),
+    }
+    assert "no ratios of latencies where plain had a load of its own" in capsys.readouterr().out
+
+
 def kill(worker: Worker) -> None:
     """Kill the process and wait for its end, leaving it to be reaped by whoever started it."""
     os.kill(worker.pid, signal.SIGKILL)
@@ -134,13 +147,16 @@ def test_dead_worker_is_told_and_reaped(engines: Path) -> None:
 
 def test_end_of_a_dead_workers_crew_hides_no_error(engines: Path) -> None:
     specs = [parse(f"{name}=inproc:{engines}/tiny") for name in ("dead", "alive")]
-    with (
-        pytest.raises(BackendError, match="dead: the process that carried the load died"),
-        Crew(specs, opening=lambda _: None) as crew,
-    ):
-        workers = list(crew.workers.values())
-        kill(workers[0])
-        workers[0].give(Give("w", ("a",), (1,), "words"))
+    workers: list[Worker] = []
+
+    def lose_one() -> None:
+        with Crew(specs, opening=lambda _: None) as crew:
+            workers.extend(crew.workers.values())
+            kill(workers[0])
+            workers[0].give(Give("w", ("a",), (1,), "words"))
+
+    with pytest.raises(BackendError, match="dead: the process that carried the load died"):
+        lose_one()
     assert not any(psutil.pid_exists(worker.pid) for worker in workers)
 
 

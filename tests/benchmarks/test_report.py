@@ -30,6 +30,19 @@ def test_what_a_machine_does_not_tell_is_said() -> None:
     assert "not available" in report.html(reports.report(rounds=1))
 
 
+def test_intervals_are_called_what_they_are() -> None:
+    assert "lowest–highest of 4 rounds" in report.html(reports.report(rounds=4))
+    assert "95 % intervals over 5 rounds" in report.html(reports.report(rounds=5))
+    assert "intervals" not in report.html(reports.report(rounds=1))
+
+
+def test_a_target_with_a_load_of_its_own_is_told_beside_the_ratios() -> None:
+    made = reports.report(rounds=1)
+    rounds = tuple(msgspec.structs.replace(each, own_load=each.target == "in process") for each in made.rounds)
+    page = report.html(msgspec.structs.replace(made, rounds=rounds, ratios=stats.ratios(rounds, ["peer"])))
+    assert "No latencies where in process had a load of its own" in page
+
+
 def test_names_are_text_and_never_markup() -> None:
     made = reports.report(rounds=1)
     page = report.html(msgspec.structs.replace(made, title="<script>alert(1)</script>"))

@@ -22,10 +22,24 @@ def test_percentiles_are_numpys(values: list[float]) -> None:
 
 
 def test_interval_is_students() -> None:
-    found = stats.estimate([1.0, 2.0, 3.0])
-    assert found.value == pytest.approx(2.0)
-    assert found.low == pytest.approx(2.0 - 4.303 / np.sqrt(3))
-    assert found.high == pytest.approx(2.0 + 4.303 / np.sqrt(3))
+    found = stats.estimate([11.0, 12.0, 13.0, 14.0, 15.0])
+    assert found.value == pytest.approx(13.0)
+    assert found.low == pytest.approx(13.0 - 2.776 * np.sqrt(2.5 / 5))
+    assert found.high == pytest.approx(13.0 + 2.776 * np.sqrt(2.5 / 5))
+
+
+@given(st.lists(seconds, min_size=2, max_size=stats.FEW - 1))
+def test_few_rounds_have_their_range_and_no_interval(values: list[float]) -> None:
+    for found in (stats.estimate(values), stats.geometric(values)):
+        assert (found.low, found.high) == (pytest.approx(min(values)), pytest.approx(max(values)))
+    assert stats.spread(len(values)) == f"lowest–highest of {len(values)} rounds"
+
+
+@given(st.lists(seconds, min_size=2, max_size=40))
+def test_no_figure_reaches_below_zero(values: list[float]) -> None:
+    for found in (stats.estimate(values), stats.geometric(values)):
+        assert found.low is not None
+        assert 0 <= found.low <= found.value * (1 + 1e-9)
 
 
 def test_interval_covers_the_truth_about_95_times_in_100() -> None:
@@ -56,6 +70,13 @@ def test_ratios_pair_rounds_by_number() -> None:
     assert throughput.value.value == pytest.approx(np.sqrt(6))
     assert (p50.figure, sorted(p50.rounds)) == ("p50", pytest.approx([2.0, 3.0]))
     assert (throughput.target, throughput.base, p99.figure) == ("b", "a", "p99")
+
+
+def test_latencies_under_a_load_of_its_own_are_compared_with_nobodys() -> None:
+    rounds = [round_of("a", 1, 0.1), round_of("b", 1, 0.1), round_of("ort", 1, 0.01, own_load=True)]
+    found = [(ratio.target, ratio.figure) for ratio in stats.ratios(rounds, ["a"])]
+    assert found == [("b", "throughput"), ("b", "p50"), ("b", "p99"), ("ort", "throughput")]
+    assert [ratio.figure for ratio in stats.ratios(rounds, ["ort"])] == ["throughput"] * 2
 
 
 def test_of_several_bases_the_better_counts_figure_by_figure() -> None:

@@ -137,7 +137,7 @@ def _ratio(plot: Plot, x: Scale, ratio: Ratio, y: float, colour: str) -> None:
     value, tip = ratio.value, f"{ratio.target} over {ratio.base}\n{ratio.figure}: {ratio.value.value:.2f}×"
     if value.low is not None and value.high is not None:
         plot.add("line", x1=x(value.low), x2=x(value.high), y1=y, y2=y, cls=f"whisker {colour}")
-        tip += f"\n95 % interval {units.interval(value, lambda v: f'{v:.2f}×')}"
+        tip += f"\n{units.interval(value, lambda v: f'{v:.2f}×')}"
     plot.dot(x(value.value), y, colour, tip, r=5.5)
     plot.text(x.end + 12, y + 4, f"{value.value:.2f}×", "figure")
 

@@ -11,12 +11,17 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from embedge_bench import stats
 from embedge_bench.report import charts, still, units
 from embedge_bench.results import Load, Report, Round, Row
 
 __all__ = ["html", "write"]
 
 _PALETTE = 8
+_LEARNED = (
+    "As it was learned. Figures never fall as rows or length grow, so there are plateaus; "
+    "rungs that were not measured follow in proportion."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ def html(report: Report) -> str:
         units=units,
         style=Markup((files / "page.css").read_text("utf-8")),
         script=Markup((files / "page.js").read_text("utf-8")),
+        reach=_reach(report.rows) if report.rows else "",
         comparisons=list(_comparisons(report, colours)),
         sections=[_section(report, name, colours) for name in report.workloads],
         costs=list(_costs(report)),
@@ -79,7 +85,7 @@ def _section(report: Report, name: str, colours: charts.Colours) -> Section:
 def _curves(rows: Sequence[Row], colours: charts.Colours) -> Iterator[Figure]:
     if any(row.latency for row in rows):
         for figure in ("p50", "p99"):
-            note = "Right and low is better. Each point is a load with its 95 % interval; open loops are hollow."
+            note = f"Right and low is better. Each point is a load; bars: {_reach(rows)}; open loops are hollow."
             title = f"Latency ({figure}) against throughput"
             yield _figure("curve", title, charts.curve(rows, figure, colours), note)
 
@@ -115,13 +121,14 @@ def _comparisons(report: Report, colours: charts.Colours) -> Iterator[Figure]:
         found.sort(key=lambda ratio: (_order(ratio.load), list(colours).index(ratio.target)))
         if found:
             title = f"{name.capitalize()}: ratios to {found[0].base}"
-            note = "A faint dot is a round; the large one is their geometric mean, with its 95 % interval."
+            reach = stats.spread(max(len(ratio.rounds) for ratio in found))
+            note = f"A faint dot is a round, the large one their geometric mean; bars: {reach}. {_own(report)}"
             yield _figure("ratios", title, charts.ratios(found, colours), note, wide=True)
 
 
 def _costs(report: Report) -> Iterator[Figure]:
     for name, cells in report.costs.items():
-        yield _figure("cost", f"Cost table of {name}", still.heat(cells), "As the server had learned it.", wide=True)
+        yield _figure("cost", f"Cost table of {name}", still.heat(cells), _LEARNED, wide=True)
 
 
 def _by_load(rounds: Iterable[Round]) -> Iterator[tuple[Load, list[Round]]]:
@@ -136,6 +143,17 @@ def _order(load: Load) -> tuple[str, float, int, str]:
 
 def _figure(kind: str, title: str, svg: str, note: str = "", *, wide: bool = False) -> Figure:
     return Figure(kind, title, Markup(svg), note.strip(), wide)
+
+
+def _reach(rows: Sequence[Row]) -> str:
+    """Return what the intervals of the rows are."""
+    return stats.spread(max(row.rounds for row in rows))
+
+
+def _own(report: Report) -> str:
+    """Return why some ratios are missing."""
+    names = ", ".join(report.own_loads)
+    return f"No latencies where {names} had a load of its own; see its note below." if names else ""
 
 
 def _silent(names: Sequence[str]) -> str:

@@ -73,10 +73,10 @@ def megabytes(count: float | None) -> str:
 
 
 def interval(estimate: Estimate, form: Callable[[float], str]) -> str:
-    """Return the 95 % interval of an estimate that is over zero; empty where one round says nothing about spread."""
+    """Return from where to where an estimate reaches; empty where one round says nothing about that."""
     if estimate.low is None or estimate.high is None:
         return ""
-    return f"{form(max(0.0, estimate.low))} – {form(estimate.high)}"
+    return f"{form(estimate.low)} – {form(estimate.high)}"
 
 
 def _unit(seconds: float) -> tuple[float, str]:
