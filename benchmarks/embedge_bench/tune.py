@@ -9,23 +9,50 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from embedge.errors import NotFound
 from embedge_bench.settings import Settings
 
-__all__ = ["choose", "render", "slots", "tune"]
+if TYPE_CHECKING:
+    from embedge_bench.results import Report
+
+__all__ = ["Choice", "choose", "expected", "render", "slots", "tune"]
 
 Config = Mapping[str, int]
 
 # Speeds that differ by less than this are the same: rounds on a quiet machine repeat to about 2 %.
 _SAME = 0.98
 _TOKEN_BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
+_WARM_UP = 0.5
 _MAX_BATCHES = (8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was taken of a setting's candidates. speed: its embeddings a second in its middle round.
+
+    alike: the candidates as fast as the fastest, the one that was taken first. among: how many candidates there were.
+    """
+
+    taken: Config
+    speed: float
+    alike: tuple[Config, ...]
+    among: int
+
+    @property
+    def reason(self) -> str:
+        """What was chosen and why, on a line."""
+        text = f"{_name(self.taken)}, {self.speed:,.1f} embeddings/s; "
+        if len(self.alike) == 1:
+            return text + (f"the fastest of {self.among}" if self.among > 1 else "there was no other candidate")
+        alike = f"{len(self.alike)} of {self.among} are within noise ({1 - _SAME:.0%}) of the fastest"
+        return f"{text}{alike} ({' '.join(map(_name, self.alike))}), so the smallest was taken"
 
 
 def tune(
@@ -51,17 +78,30 @@ def tune(
         "duration": duration,
         "count": None,
         "rounds": rounds,
-        "warm_up": 0.5,
+        "warm_up": _WARM_UP,
         "texts": 512,
         "json_field": json_field,
         "seed": seed,
         "reference": None,
     }
-    config: Config = {}
-    for knob in (slots(_cores()), _values("token_budget", _TOKEN_BUDGETS), _values("max_batch", _MAX_BATCHES)):
-        config = {**config, **choose(knob, _speeds(bundle, config, knob, options))}
-    out.write_text(render(config, bundle=bundle.name, workload=Path(workload).name), encoding="utf-8")
+    knobs = [slots(_cores()), _values("token_budget", _TOKEN_BUDGETS), _values("max_batch", _MAX_BATCHES)]
+    typer.echo(expected(sum(map(len, knobs)), rounds, duration + _WARM_UP))
+    choices: list[Choice] = []
+    for knob in knobs:
+        report = _measured(bundle, [choice.taken for choice in choices], knob, options)
+        speeds = [[r.throughput for r in report.rounds if r.target == _name(candidate)] for candidate in knob]
+        choices.append(choose(knob, speeds))
+        typer.echo(f"chosen: {choices[-1].reason}\n")
+    out.write_text(render(choices, report, bundle.name), encoding="utf-8")
     typer.echo(f"written: {out}; use it with: embedge serve --config {out}")
+
+
+def expected(candidates: int, rounds: int, seconds: float) -> str:
+    """Return how long it will take: `rounds` of so many seconds for each candidate."""
+    total = candidates * rounds * seconds
+    text = f"{total / 60:.0f} min" if total >= 90 else f"{total:.0f} s"
+    work = f"{candidates} candidates, {rounds} rounds of {seconds:g} s with their warm-up"
+    return f"this takes about {text}, and the time to open the bundle for each candidate ({work})"
 
 
 def slots(cores: int) -> list[Config]:
@@ -69,23 +109,30 @@ def slots(cores: int) -> list[Config]:
     return [{"lanes": lanes, "threads": cores // lanes} for lanes in range(1, cores + 1) if cores % lanes == 0]
 
 
-def choose(candidates: Sequence[Config], speeds: Sequence[Sequence[float]]) -> Config:
-    """Return the first candidate that is as fast as the fastest; candidates come smallest first.
+def choose(candidates: Sequence[Config], speeds: Sequence[Sequence[float]]) -> Choice:
+    """Choose the first candidate that is as fast as the fastest; candidates come smallest first.
 
     speeds: of each candidate in each round. They are compared within the round, and the middle round counts, so that
     a slow minute of the machine speaks against nobody.
     """
     best = [max(each) for each in zip(*speeds, strict=True)]
     scores = [median(speed / most for speed, most in zip(each, best, strict=True)) for each in speeds]
-    return next(c for c, score in zip(candidates, scores, strict=True) if score >= max(scores) * _SAME)
+    alike = [place for place, score in enumerate(scores) if score >= max(scores) * _SAME]
+    return Choice(candidates[alike[0]], median(speeds[alike[0]]), tuple(candidates[p] for p in alike), len(candidates))
 
 
-def render(config: Config, *, bundle: str, workload: str) -> str:
-    """Return the TOML text: fields of the runtime's configuration."""
-    lines = [f"{key} = {value}" for key, value in config.items()]
-    return "\n".join(
-        [f"# Measured by 'embedge tune' for {bundle!r} with workload {workload!r}.", "[runtime]", *lines, ""]
-    )
+def render(choices: Sequence[Choice], report: Report, bundle: str) -> str:
+    """Return the TOML text: fields of the runtime's configuration, and what they were measured on and with."""
+    machine = report.environment
+    loads = ", ".join(dict.fromkeys(f"{each.workload!r} with {each.load.label}" for each in report.rows))
+    about = [
+        f"Measured by 'embedge tune' on {report.created[:10]} for {bundle!r}.",
+        f"machine: {machine.cpu}, {machine.cores} cores",
+        f"workload: {loads}",
+        *(choice.reason for choice in choices),
+    ]
+    lines = [f"{key} = {value}" for choice in choices for key, value in choice.taken.items()]
+    return "\n".join([*(f"# {line}" for line in about), "[runtime]", *lines, ""])
 
 
 def _values(name: str, values: Sequence[int]) -> list[Config]:
@@ -96,23 +143,30 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _speeds(bundle: Path, config: Config, knob: Sequence[Config], options: dict[str, Any]) -> list[list[float]]:
-    """Measure the knob's positions side by side, show the table, and return each one's embeddings a second by round."""
+def _measured(bundle: Path, taken: Sequence[Config], knob: Sequence[Config], options: dict[str, Any]) -> Report:
+    """Measure the knob's positions side by side, with what was taken before, and show the table."""
     from rich.console import Console
 
     from embedge_bench.bench import bench
-    from embedge_bench.view import View, row_table
+    from embedge_bench.tables import row_table
+    from embedge_bench.view import View
 
-    specs = [_spec(bundle, {**config, **choice}, choice) for choice in knob]
+    config = {key: value for each in taken for key, value in each.items()}
+    specs = [_spec(bundle, {**config, **candidate}, _name(candidate)) for candidate in knob]
     plan = Settings.of(specs, options).plan()
     with View(plan, Console(stderr=True)) as view:
         report = bench(plan, view, title=f"tune {bundle.name}", command="embedge tune")
-    Console().print(row_table(report.rows, report.workloads))
-    return [[each.throughput for each in report.rounds if each.target == spec.name] for spec in plan.specs]
+    console = Console()
+    console.print(row_table(report.rows, report.workloads, console.width), crop=False)
+    return report
 
 
-def _spec(bundle: Path, config: Config, choice: Config) -> str:
+def _name(config: Config) -> str:
+    """Return a candidate's name, as in `lanes:1,threads:2`; a target can be called so."""
+    return ",".join(f"{key}:{value}" for key, value in config.items())
+
+
+def _spec(bundle: Path, config: Config, name: str) -> str:
     """Return the target of a configuration, named after what is varied."""
-    name = ",".join(f"{key}:{value}" for key, value in choice.items())
     options = "&".join(f"{key}={value}" for key, value in config.items())
     return f"{name}=inproc:{bundle}?{options}"

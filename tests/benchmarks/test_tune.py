@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -9,19 +10,34 @@ import pytest
 
 from embedge import RuntimeConfig, cli
 from embedge_bench import tune
+from embedge_bench.environment import environment
 
 
 def test_smallest_of_the_equally_fast_is_chosen() -> None:
     candidates = [{"token_budget": budget} for budget in (256, 512, 1024)]
-    assert tune.choose(candidates, [[90.0], [99.0], [100.0]]) == {"token_budget": 512}
-    assert tune.choose(candidates, [[100.0], [50.0], [50.0]]) == {"token_budget": 256}
-    assert tune.choose(candidates, [[1.0], [2.0], [3.0]]) == {"token_budget": 1024}
+    assert tune.choose(candidates, [[90.0], [99.0], [100.0]]).taken == {"token_budget": 512}
+    assert tune.choose(candidates, [[100.0], [50.0], [50.0]]).taken == {"token_budget": 256}
+    assert tune.choose(candidates, [[1.0], [2.0], [3.0]]).taken == {"token_budget": 1024}
 
 
 def test_slow_minute_of_the_machine_speaks_against_nobody() -> None:
     candidates = [{"lanes": 1}, {"lanes": 2}]
-    assert tune.choose(candidates, [[100.0, 10.0, 100.0], [80.0, 8.0, 80.0]]) == {"lanes": 1}
-    assert tune.choose(candidates, [[80.0, 80.0, 80.0], [100.0, 5.0, 100.0]]) == {"lanes": 2}
+    assert tune.choose(candidates, [[100.0, 10.0, 100.0], [80.0, 8.0, 80.0]]).taken == {"lanes": 1}
+    assert tune.choose(candidates, [[80.0, 80.0, 80.0], [100.0, 5.0, 100.0]]).taken == {"lanes": 2}
+
+
+def test_choice_says_what_was_taken_and_why() -> None:
+    budgets = [{"token_budget": budget} for budget in (256, 512, 1024)]
+    alike = tune.choose(budgets, [[90.0], [99.0], [100.0]]).reason
+    assert alike.startswith("token_budget:512, 99.0 embeddings/s; 2 of 3 are within noise (2%) of the fastest")
+    assert alike.endswith("(token_budget:512 token_budget:1024), so the smallest was taken")
+    assert tune.choose(budgets, [[1.0], [2.0], [3.0]]).reason == "token_budget:1024, 3.0 embeddings/s; the fastest of 3"
+    assert tune.choose(budgets[:1], [[5.0]]).reason.endswith("there was no other candidate")
+
+
+def test_expected_time_counts_every_round() -> None:
+    assert "about 5 min," in tune.expected(12, 10, 2.5)
+    assert "about 10 s," in tune.expected(2, 2, 2.5)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +48,7 @@ def test_slots_use_every_core_once(cores: int, expected: list[tuple[int, int]]) 
 
 
 def test_tune_writes_a_file_that_the_runtime_reads(
-    engines: Path, lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engines: Path, lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tune, "_TOKEN_BUDGETS", (64, 128))
     monkeypatch.setattr(tune, "_MAX_BATCHES", (4, 8))
@@ -46,3 +62,11 @@ def test_tune_writes_a_file_that_the_runtime_reads(
     assert (found.lanes, found.threads) == (1, 1)
     assert found.token_budget in (64, 128)
     assert found.max_batch in (4, 8)
+    said, comment = capsys.readouterr().out, out.read_text("utf-8").partition("[runtime]")[0]
+    machine = environment()
+    assert said.startswith("this takes about 4 s,")
+    assert f"chosen: token_budget:{found.token_budget}, " in said
+    assert f"{machine.cpu}, {machine.cores} cores" in comment
+    assert "workload: 'lines.txt' with 4 clients" in comment
+    assert f"# max_batch:{found.max_batch}, " in comment
+    assert re.search(r"on \d{4}-\d\d-\d\d for 'tiny'", comment)
