@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,15 +23,15 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
-from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput
+from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput, Unavailable
 from embedge.request import Item, Options, Reply, Request, ask
 from embedge.split import join, split
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
 from embedge.wire import MAX_MESSAGE_BYTES
-from embedge.wire.convert import deadline_in, reply_from_proto, request_to_proto
+from embedge.wire.convert import deadline_in, name_of, reply_from_proto, request_to_proto
 from embedge.wire.status import error_of
-from embedge.wire.stream import Answer, Feed, answer, measured
+from embedge.wire.stream import Answer, Feed, measured
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -76,11 +77,14 @@ class _Base:
         timeout: float | None = None,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
-        self.address = address
+        self.address = name_of("the address", address)
         self.timeout = timeout
         self.max_message_bytes = max_message_bytes
-        self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
-        self._channel = self._connect(_credentials(tls, cert))
+        self._metadata = _metadata(token)
+        self._closed = False
+        credentials = _credentials(tls, cert)
+        self._tls = credentials is not None
+        self._channel = self._connect(credentials)
         self._stub = _stub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
@@ -101,7 +105,11 @@ class _Base:
     def _run(self, model: str, request: Request) -> Steps[Reply]:
         deadline = deadline_in(self.timeout) if request.deadline is None else request.deadline
         parts = split(request, max_items=_PART_ITEMS, max_chars=min(_PART_CHARS, self.max_message_bytes // 4))
-        messages = [measured(request_to_proto(model, part), self.max_message_bytes) for part in parts]
+        firsts = accumulate((len(part.items) for part in parts[:-1]), initial=0)
+        messages = [
+            measured(request_to_proto(model, part, first=first), self.max_message_bytes)
+            for first, part in zip(firsts, parts, strict=True)
+        ]
         return join([reply_from_proto(message) for message in (yield _Calls("Embed", messages, deadline))])
 
     def _models(self) -> Steps[list[pb.ModelSummary]]:
@@ -110,18 +118,20 @@ class _Base:
 
     def _model(self, name: str) -> Steps[pb.ModelInfo]:
         replies: list[pb.ModelInfo] = yield _Calls(
-            "GetModel", [pb.GetModelRequest(name=name)], deadline_in(self.timeout)
+            "GetModel", [pb.GetModelRequest(name=name_of("model", name))], deadline_in(self.timeout)
         )
         return replies[0]
 
     def _stats(self, name: str) -> Steps[pb.ModelStats]:
         replies: list[pb.ModelStats] = yield _Calls(
-            "GetStats", [pb.GetStatsRequest(name=name)], deadline_in(self.timeout)
+            "GetStats", [pb.GetStatsRequest(name=name_of("model", name))], deadline_in(self.timeout)
         )
         return replies[0]
 
     def _options(self, deadline: float | None) -> dict[str, Any]:
         """Return the arguments of a call that say who makes it and how long it may take."""
+        if self._closed:
+            raise Unavailable("the client is closed; make a new one")
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             raise DeadlineExceeded("the deadline had passed before the call was made; allow more time")
@@ -129,11 +139,13 @@ class _Base:
 
     def _watch(self, model: str, timeout: float | None) -> Any:
         """Return the stream of what the server's health says; it waits for a server to come up."""
-        request = health_pb2.HealthCheckRequest(service=model)
+        request = health_pb2.HealthCheckRequest(service=name_of("model", model))
         return self._health.Watch(request, wait_for_ready=True, **self._options(deadline_in(timeout)))
 
     def _error(self, error: grpc.RpcError) -> EmbedgeError:
-        return error_of(error, address=self.address)
+        if self._closed:
+            return Unavailable("the client was closed during the call")
+        return error_of(error, address=self.address, tls=self._tls)
 
 
 class Client(_Base):
@@ -170,7 +182,7 @@ class Client(_Base):
         call = self._stub.EmbedStream(feed.messages(requests), **self._options(deadline_in(timeout)))
         try:
             for message in call:
-                yield answer(message)
+                yield feed.answer(message)
         except grpc.RpcError as error:
             raise self._error(error) from error
         finally:
@@ -188,6 +200,7 @@ class Client(_Base):
 
     def close(self) -> None:
         """Close the connection; calls under way are cancelled."""
+        self._closed = True
         self._channel.close()
 
     def __enter__(self) -> Client:
@@ -258,7 +271,7 @@ class AsyncClient(_Base):
         call = self._stub.EmbedStream(messages, **self._options(deadline_in(timeout)))
         try:
             async for message in call:
-                yield answer(message)
+                yield feed.answer(message)
         except grpc.RpcError as error:
             raise self._error(error) from error
         finally:
@@ -276,6 +289,7 @@ class AsyncClient(_Base):
 
     async def close(self) -> None:
         """Close the connection; calls under way are cancelled."""
+        self._closed = True
         await self._channel.close()
 
     async def __aenter__(self) -> AsyncClient:
@@ -315,6 +329,22 @@ def _stub(channel: Any) -> Any:
     return make(channel)
 
 
+def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:
+    """Return what is sent with every call. Raises InvalidInput, without the token in its message."""
+    if not token:
+        return ()
+    if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
+        raise InvalidInput("the token must be printable ASCII text, without line breaks; read from a file, strip() it")
+    return (("authorization", f"Bearer {token}"),)
+
+
+def _pem(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path}: the PEM file cannot be read: {error.strerror}") from error
+
+
 def _credentials(
     tls: bool | str | Path | None, cert: tuple[str | Path, str | Path] | None
 ) -> grpc.ChannelCredentials | None:
@@ -322,6 +352,6 @@ def _credentials(
         if cert is not None:
             raise InvalidInput("a client certificate needs TLS: give tls=True, or the path of the authorities to trust")
         return None
-    roots = None if tls is True else Path(tls).read_bytes()
-    own, key = (Path(path).read_bytes() for path in cert) if cert else (None, None)
+    roots = None if tls is True else _pem(tls)
+    own, key = (_pem(path) for path in cert) if cert else (None, None)
     return grpc.ssl_channel_credentials(roots, key, own)

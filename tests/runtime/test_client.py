@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedge import AsyncClient, Client, DeadlineExceeded, Embedder, InvalidInput, NotFound, Request
+from embedge import AsyncClient, Client, DeadlineExceeded, Embedder, InvalidInput, NotFound, Request, Unavailable
 from embedge.split import join, split
 from tests.servers import played_model, serving
 
@@ -197,8 +198,85 @@ def test_many_threads_share_one_client(client: Client, tiny: Embedder) -> None:
             np.testing.assert_array_equal(vectors, expected)
 
 
-def test_a_closed_client_says_that_it_is_closed(address: str) -> None:
-    client = Client(address)
+async def test_a_closed_client_says_that_it_is_closed(address: str) -> None:
+    client, twin = Client(address), AsyncClient(address)
     client.close()
-    with pytest.raises(ValueError, match="closed"):
+    await twin.close()
+    with pytest.raises(Unavailable, match="the client is closed"):
         client.models()
+    with pytest.raises(Unavailable, match="the client is closed"):
+        next(client.stream("tiny", []))
+    with pytest.raises(Unavailable, match="the client is closed"):
+        client.wait_ready()
+    with pytest.raises(Unavailable, match="the client is closed"):
+        await twin.embed("tiny", TEXTS)
+
+
+@pytest.mark.parametrize("item", [5, None, {"text": None}, {"text": 5}, {5: "a cat"}, {"\udc80": "a cat"}])
+@pytest.mark.parametrize("place", [1, 1300])
+def test_an_item_of_a_wrong_kind_is_named_by_its_place(client: Client, item: object, place: int) -> None:
+    items = [*["a cat"] * place, item, "a dog"]
+    with pytest.raises(InvalidInput, match=f"^item {place}: ") as raised:
+        client.run("tiny", Request(items=items))
+    assert raised.value.index == place
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"dim": 8.5}, r"dim 8\.5 is no whole number"),
+        ({"dim": True}, "dim True is no whole number"),
+        ({"dim": 2**40}, "dim 1099511627776 is not possible"),
+        ({"dtype": []}, r"dtype \[\] is unknown; choose one of float32"),
+        ({"priority": "high"}, "priority 'high' is unknown; choose one of interactive, bulk"),
+        ({"prompt": 5}, "prompt"),
+        ({"tower": 5}, "tower"),
+        ({"prompt": "\udc80"}, r"prompt '\\udc80' holds lone surrogates"),
+        ({"tower": "\udc80"}, r"tower '\\udc80' holds lone surrogates"),
+        ({"output": "\udc80"}, r"output '\\udc80' holds lone surrogates"),
+        ({"model": "\udc80"}, r"model '\\udc80' holds lone surrogates"),
+        ({"model": 5}, "model must be a text, not int"),
+        ({"model": None}, "model must be a text, not NoneType"),
+        ({"timeout": math.nan}, "nan is no number of seconds"),
+        ({"timeout": "1"}, "'1' is no number of seconds"),
+    ],
+)
+def test_an_option_of_a_wrong_kind_is_named(client: Client, options: dict[str, object], says: str) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        client.embed(**{"model": "tiny", "items": TEXTS, **options})
+
+
+def test_the_name_of_a_model_is_text_everywhere(client: Client) -> None:
+    for call in (client.model, client.stats, lambda name: client.wait_ready(model=name)):
+        with pytest.raises(InvalidInput, match="model must be a text, not int"):
+            call(5)
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e10, 1e300, 360 * 86400])
+def test_a_timeout_without_end_is_none(address: str, timeout: float) -> None:
+    with Client(address, timeout=timeout) as client:
+        assert client.embed("tiny", TEXTS, timeout=timeout).shape == (3, 16)
+        assert client.embed("tiny", TEXTS).shape == (3, 16)
+        client.wait_ready(timeout)
+        [(_, reply)] = client.stream("tiny", [Request(items=TEXTS)], timeout=timeout)
+        assert reply.vectors.shape == (3, 16)
+
+
+@pytest.mark.parametrize("timeout", [math.nan, "1", True])
+def test_a_timeout_that_is_no_time_is_refused(address: str, timeout: object) -> None:
+    with Client(address, timeout=timeout) as client:
+        for call in (client.models, lambda: client.wait_ready(timeout), lambda: client.embed("tiny", TEXTS)):
+            with pytest.raises(InvalidInput, match="is no number of seconds"):
+                call()
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "secret\n", "geheim-ü", "a\x00b", 5, b"secret"])
+def test_a_token_that_no_header_can_hold_is_refused_and_not_repeated(token: object) -> None:
+    with pytest.raises(InvalidInput, match="the token must be printable ASCII") as raised:
+        Client("127.0.0.1:1", token=token)
+    assert str(token) not in str(raised.value)
+
+
+def test_an_address_must_be_text() -> None:
+    with pytest.raises(InvalidInput, match="the address must be a text, not int"):
+        Client(50051)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -11,12 +13,13 @@ from numpy.typing import NDArray
 
 from embedge.errors import EmbedgeError, InvalidInput, from_status
 from embedge.outputs import DType, Vectors
-from embedge.request import Item, Reply, Request, Timings
+from embedge.request import Item, Priority, Reply, Request, Timings
 from embedge.v1 import embedge_pb2 as pb
 
 __all__ = [
     "deadline_in",
     "fill_reply",
+    "name_of",
     "pack_array",
     "reply_from_proto",
     "request_from_proto",
@@ -34,15 +37,40 @@ _TO_ENUM = {
 }
 _FROM_ENUM = {number: name.removeprefix("DTYPE_").lower() for name, number in pb.DType.items() if number}
 _FROM_ENUM[pb.DTYPE_UNSPECIFIED] = "float32"
+_PRIORITIES = {
+    pb.PRIORITY_UNSPECIFIED: "interactive",
+    pb.PRIORITY_INTERACTIVE: "interactive",
+    pb.PRIORITY_BULK: "bulk",
+}
+# Times further off than this are none: gRPC's own clock cannot hold all that a float can.
+_YEAR = 365 * 86400.0
 
 
 def deadline_in(seconds: float | None) -> float | None:
-    """Return the `time.monotonic` moment that lies `seconds` from now; None stays None."""
-    return None if seconds is None else time.monotonic() + seconds
+    """Return the `time.monotonic` moment `seconds` from now; None, for ever, for None and for more than a year.
+
+    Raises InvalidInput.
+    """
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or math.isnan(seconds):
+        raise InvalidInput(f"timeout {seconds!r} is no number of seconds")
+    return None if seconds > _YEAR else time.monotonic() + seconds
+
+
+def name_of(what: str, value: object) -> str:
+    """Return the value, which is text that a message can hold. Raises InvalidInput."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what} must be a text, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{what} {value!r} holds lone surrogates and is not valid Unicode") from error
+    return value
 
 
 def request_from_proto(message: pb.EmbedRequest, *, deadline: float | None) -> Request:
-    """Return the plain request. Raises InvalidInput if it holds both `items` and `texts`."""
+    """Return the plain request. Raises InvalidInput, e.g. if it holds both `items` and `texts`."""
     if message.texts and message.items:
         raise InvalidInput("the request holds both 'items' and 'texts'; send one of them")
     return Request(
@@ -55,30 +83,31 @@ def request_from_proto(message: pb.EmbedRequest, *, deadline: float | None) -> R
         prompt=message.prompt if message.HasField("prompt") else None,
         truncate=message.truncate,
         deadline=deadline,
-        priority="bulk" if message.priority == pb.PRIORITY_BULK else "interactive",
+        priority=cast("Priority", _PRIORITIES.get(message.priority, f"number {message.priority}")),
     )
 
 
-def request_to_proto(model: str, request: Request) -> pb.EmbedRequest:
-    """Return the message for a request; its deadline travels with the call. Raises InvalidInput."""
-    if request.dtype not in _TO_ENUM:
+def request_to_proto(model: str, request: Request, *, first: int = 0) -> pb.EmbedRequest:
+    """Return the message for a request; its deadline travels with the call. Raises InvalidInput.
+
+    first: place of its first item, where the request is a part of a larger one.
+    """
+    if request.dtype not in tuple(_TO_ENUM):  # which any object can be looked for in
         raise InvalidInput(f"dtype {request.dtype!r} is unknown; choose one of {', '.join(_TO_ENUM)}")
-    if isinstance(request.items, (str, bytes)):
-        raise InvalidInput("items is one text; put it into a list")
     message = pb.EmbedRequest(
-        model=model,
-        tower=request.tower or "",
-        outputs=request.outputs,
-        dim=request.dim,
+        model=name_of("model", model),
+        tower=name_of("tower", request.tower or ""),
+        outputs=[name_of("output", name) for name in request.outputs],
+        dim=_dim(request.dim),
         dtype=_TO_ENUM[request.dtype],
-        prompt=request.prompt,
-        truncate=request.truncate,
+        prompt=None if request.prompt is None else name_of("prompt", request.prompt),
+        truncate=bool(request.truncate),
         priority=pb.PRIORITY_BULK if request.priority == "bulk" else pb.PRIORITY_INTERACTIVE,
     )
     if all(isinstance(item, str) for item in request.items):
-        message.texts.extend(_bytes(item, index) for index, item in enumerate(request.items))
+        message.texts.extend(_bytes(item, index) for index, item in enumerate(request.items, first))
     else:
-        for index, item in enumerate(request.items):
+        for index, item in enumerate(request.items, first):
             _fill_item(message.items.add(), item, index)
     return message
 
@@ -155,6 +184,21 @@ def _content(part: pb.Part) -> Any:
     return getattr(part, kind) if kind else None
 
 
+def _dim(dim: object) -> int | None:
+    """Return the dim as the message can hold it; which sizes there are, the server knows."""
+    if dim is None:
+        return None
+    try:
+        size = operator.index(cast("int", dim))
+    except TypeError:
+        size = None
+    if size is None or isinstance(dim, bool):
+        raise InvalidInput(f"dim {dim!r} is no whole number")
+    if abs(size) >= 1 << 31:
+        raise InvalidInput(f"dim {dim} is not possible: no output has so many numbers")
+    return size
+
+
 def _bytes(text: object, index: int) -> bytes:
     if not isinstance(text, str):
         raise InvalidInput(f"item {index}: a text is needed, not {type(text).__name__}", index=index)
@@ -165,4 +209,8 @@ def _bytes(text: object, index: int) -> bytes:
 def _fill_item(message: pb.Item, item: Item, index: int) -> None:
     parts = item if isinstance(item, Mapping) else {"text": item}
     for name, content in parts.items():
-        message.parts[name].text = _bytes(content, index)
+        try:
+            part = message.parts[name_of("the name of a part", name)]
+        except InvalidInput as error:
+            raise InvalidInput(f"item {index}: {error}", index=index) from error
+        part.text = _bytes(content, index)

@@ -43,22 +43,31 @@ def trailing_metadata(error: EmbedgeError) -> tuple[tuple[str, bytes], ...]:
     return tuple(rpc_status.to_status(status).trailing_metadata)
 
 
-def error_of(call: grpc.RpcError, *, address: str) -> EmbedgeError:
-    """Return the error that a failed call stands for (the client's side)."""
+def error_of(call: grpc.RpcError, *, address: str, tls: bool = True) -> EmbedgeError:
+    """Return the error that a failed call stands for (the client's side). tls: whether the client speaks TLS."""
     status, text = call.code(), call.details() or ""
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:
         return InvalidInput(
             f"a message is over the size limit: {text}; send fewer items a call, or raise the limit "
             "(max_message_bytes of the client, --max-message-bytes of the server)"
         )
-    if status is grpc.StatusCode.UNAVAILABLE and not call.trailing_metadata() and "onnect" in text:
-        text = f"cannot reach a server at {address}: {text}; check the address, and that 'embedge serve' runs there"
+    if status is grpc.StatusCode.UNAVAILABLE and not call.trailing_metadata():
+        text = _unreached(text, address, tls)
     if status is grpc.StatusCode.CANCELLED:  # not by us: then we would not be here
         return Unavailable(f"the server at {address} ended the call; it may be shutting down, try again")
     error = from_status(status.name, text or f"the call ended with status {status.name}")
     if isinstance(error, Overloaded):
         error.retry_after = _retry_after(call, error.retry_after)
     return error
+
+
+def _unreached(text: str, address: str, tls: bool) -> str:
+    """Return gRPC's words for a connection that failed with what to do about it; other words as they are."""
+    if "Socket closed" in text and not tls:  # so it is closed by a server that was not greeted as TLS wants it
+        return f"the server at {address} closed the connection: {text}; it may have ended, or it wants TLS (tls=…)"
+    if "onnect" not in text and "Socket closed" not in text:
+        return text
+    return f"cannot reach a server at {address}: {text}; check the address, and that 'embedge serve' runs there"
 
 
 def _retry_after(call: grpc.RpcError, default: float) -> float:

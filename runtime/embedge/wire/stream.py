@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
-from embedge.errors import EmbedgeError, InvalidInput, Overloaded, from_status
+from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput, Overloaded, from_status
 from embedge.request import Reply, Request
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.convert import reply_from_proto, request_to_proto
 
-__all__ = ["Answer", "Feed", "answer", "measured"]
+__all__ = ["Answer", "Feed", "measured"]
 
 Answer = tuple[int, "Reply | EmbedgeError"]
 
+# What the field of a message can hold: 49 days.
+_MAX_MS = (1 << 32) - 1
+
 
 class Feed:
-    """The messages of a stream. What the caller's requests raise ends the stream, and is raised by `check`.
+    """The messages of a stream, and its answers. What the requests raise ends the stream, and is raised by `check`.
 
     gRPC takes the messages in a thread of its own and would hide the error behind a status.
     """
@@ -25,6 +28,8 @@ class Feed:
         self._model = model
         self._max_message_bytes = max_message_bytes
         self._error: Exception | None = None
+        # Numbers of requests that came too late. Added to before they are sent, and read when they are answered.
+        self._late: set[int] = set()
 
     def messages(self, requests: Iterable[Request]) -> Iterator[pb.EmbedStreamRequest]:
         """Yield the message of each request."""
@@ -44,19 +49,29 @@ class Feed:
         except Exception as error:
             self._error = error
 
+    def answer(self, message: pb.EmbedStreamReply) -> Answer:
+        """Return the number of the request, and its reply or error; one that came too late has no reply."""
+        if message.id in self._late:
+            self._late.discard(message.id)
+            return message.id, DeadlineExceeded("the deadline had passed before the request was sent; allow more time")
+        return _answer(message)
+
     def check(self) -> None:
         """Raise what the requests raised."""
         if self._error is not None:
             raise self._error
 
     def _message(self, number: int, request: Request) -> pb.EmbedStreamRequest:
-        left = None if request.deadline is None else max(1, round((request.deadline - time.monotonic()) * 1e3))
+        left = None if request.deadline is None else round((request.deadline - time.monotonic()) * 1e3)
+        if left is not None:
+            if left <= 0:
+                self._late.add(number)
+            left = min(max(1, left), _MAX_MS)
         body = measured(request_to_proto(self._model, request), self._max_message_bytes)
         return pb.EmbedStreamRequest(id=number, request=body, timeout_ms=left)
 
 
-def answer(message: pb.EmbedStreamReply) -> Answer:
-    """Return the number of the request, and its reply or error."""
+def _answer(message: pb.EmbedStreamReply) -> Answer:
     if message.WhichOneof("result") == "reply":
         return message.id, reply_from_proto(message.reply)
     error = from_status(message.error.status, message.error.message)

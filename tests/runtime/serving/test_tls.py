@@ -53,6 +53,22 @@ async def test_a_server_that_asks_for_a_certificate_admits_only_its_bearers(engi
                 await client.embed("tiny", ["a"], timeout=30)
 
 
+def test_a_pem_file_that_is_not_there_is_named(tmp_path: Path, keys: Keys) -> None:
+    gone = tmp_path / "gone.pem"
+    for options in ({"tls": gone}, {"tls": str(gone)}, {"tls": True, "cert": (keys.cert, gone)}, {"tls": tmp_path}):
+        with pytest.raises(InvalidInput, match=r"the PEM file cannot be read") as raised:
+            AsyncClient("127.0.0.1:1", **options)
+        assert str(tmp_path) in str(raised.value)
+
+
+async def test_a_client_without_tls_is_told_that_the_server_wants_it(engines: Path, keys: Keys) -> None:
+    async with serving(played_model(engines), tls_cert=keys.cert, tls_key=keys.key) as server:
+        async with AsyncClient(server.address) as client:
+            with pytest.raises(Unavailable, match=r"or it wants TLS \(tls=…\)") as raised:
+                await client.embed("tiny", ["a"], timeout=30)
+        assert server.address in str(raised.value)
+
+
 def test_a_client_certificate_without_tls_is_a_mistake(keys: Keys) -> None:
     with pytest.raises(InvalidInput, match="needs TLS"):
         AsyncClient("127.0.0.1:1", cert=(keys.cert, keys.key))
