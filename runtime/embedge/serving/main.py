@@ -96,15 +96,19 @@ async def _serve(config: ServeConfig) -> None:
 
 
 def _stop_event() -> asyncio.Event:
-    """Return the event that the first SIGTERM or SIGINT sets."""
+    """Return the event that the first SIGTERM or SIGINT sets; the next of either ends the process."""
     loop, event = asyncio.get_running_loop(), asyncio.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
 
-    def tell(number: signal.Signals) -> None:
+    def tell() -> None:
         event.set()
-        loop.remove_signal_handler(number)
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            # Python's own SIGINT would raise KeyboardInterrupt, and then wait for the threads that drain.
+            signal.signal(number, signal.SIG_DFL)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, tell, number)
+    for number in numbers:
+        loop.add_signal_handler(number, tell)
     return event
 
 
