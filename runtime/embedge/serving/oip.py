@@ -7,6 +7,7 @@ dtype, prompt, truncate, priority. The protocol has no error for one item, so a 
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, get_args
@@ -145,6 +146,9 @@ def _items(message: oip.ModelInferRequest) -> Sequence[Mapping[str, str]]:
         raise InvalidInput("the request has no inputs; send a BYTES tensor for each part, e.g. 'text'")
     if raw and len(raw) != len(message.inputs):
         raise InvalidInput(f"{len(message.inputs)} inputs, but {len(raw)} raw_input_contents; send one for each")
+    [(name, times)] = Counter(tensor.name for tensor in message.inputs).most_common(1)
+    if times > 1:
+        raise InvalidInput(f"input {name!r} is there {times} times; send one tensor for each part")
     columns = {tensor.name: _texts(tensor, raw[i] if raw else None) for i, tensor in enumerate(message.inputs)}
     if len({len(column) for column in columns.values()}) > 1:
         raise InvalidInput("the inputs differ in their number of elements; element i of each makes item i")
@@ -154,6 +158,8 @@ def _items(message: oip.ModelInferRequest) -> Sequence[Mapping[str, str]]:
 def _texts(tensor: oip.ModelInferRequest.InferInputTensor, raw: bytes | None) -> list[str]:
     if tensor.datatype != "BYTES":
         raise InvalidInput(f"input {tensor.name!r} has datatype {tensor.datatype}; texts are BYTES")
+    if raw is not None and tensor.contents.ByteSize():
+        raise InvalidInput(f"input {tensor.name!r} has typed contents and raw_input_contents; send one of them")
     elements = list(tensor.contents.bytes_contents if raw is None else _split(tensor.name, raw))
     shape = list(tensor.shape)
     if shape not in ([len(elements)], [len(elements), 1]):

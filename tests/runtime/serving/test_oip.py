@@ -72,6 +72,12 @@ def typed_request(*texts: bytes, **fields: object) -> theirs.ModelInferRequest:
     return request
 
 
+def packed(request: theirs.ModelInferRequest, data: bytes) -> None:
+    """Put `data` in the place of the first input's typed contents."""
+    request.inputs[0].ClearField("contents")
+    request.raw_input_contents.append(data)
+
+
 def call(oip: triton.InferenceServerClient, request: theirs.ModelInferRequest) -> theirs.ModelInferResponse:
     return oip._client_stub.ModelInfer(request)
 
@@ -115,8 +121,13 @@ def test_a_bad_item_fails_its_request(oip: triton.InferenceServerClient) -> None
         (lambda r: r.inputs.pop(), "no inputs"),
         (lambda r: setattr(r.inputs[0], "datatype", "FP32"), "texts are BYTES"),
         (lambda r: r.inputs[0].shape.append(2), r"shape \[1, 2\], but 1 elements"),
-        (lambda r: r.raw_input_contents.append(b"\x09\x00\x00\x00ab"), "end inside an element"),
-        (lambda r: r.raw_input_contents.append(b"\x09\x00"), "end inside an element"),
+        (lambda r: packed(r, b"\x09\x00\x00\x00ab"), "end inside an element"),
+        (lambda r: packed(r, b"\x09\x00"), "end inside an element"),
+        (
+            lambda r: r.raw_input_contents.append(b"\x01\x00\x00\x00a"),
+            "typed contents and raw_input_contents; send one",
+        ),
+        (lambda r: r.inputs.append(r.inputs[0]), "input 'text' is there 2 times"),
         (lambda r: r.raw_input_contents.extend([b"", b""]), "1 inputs, but 2 raw_input_contents"),
         (lambda r: setattr(r.inputs[0], "name", "words"), "part 'words' is unknown"),
         (lambda r: r.inputs.add(name="b", datatype="BYTES", shape=[0]), "differ in their number"),

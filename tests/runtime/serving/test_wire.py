@@ -170,10 +170,23 @@ def test_bad_requests_get_an_error_that_helps(
         client.embed(**call)
 
 
-@pytest.mark.parametrize("dtype", [pb.DTYPE_INT64, 77])
-def test_a_dtype_that_vectors_cannot_have_is_refused_at_the_server(address: str, dtype: int) -> None:
-    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError, match="is unknown; choose") as raised:
-        EmbedgeStub(channel).Embed(pb.EmbedRequest(model="tiny", texts=[b"a"], dtype=dtype))
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ({"dtype": pb.DTYPE_INT32}, "dtype 'int32' is unknown; choose"),
+        ({"dtype": pb.DTYPE_INT64}, "dtype 'int64' is unknown; choose"),
+        ({"dtype": pb.DTYPE_UINT8}, "dtype 'uint8' is unknown; choose"),
+        ({"dtype": pb.DTYPE_FLOAT64}, "dtype 'float64' is unknown; choose"),
+        ({"dtype": pb.DTYPE_BOOL}, "dtype 'bool' is unknown; choose"),
+        ({"dtype": 77}, "dtype 'number 77' is unknown; choose"),
+        ({"priority": 7}, "priority 'number 7' is unknown; choose one of interactive, bulk"),
+    ],
+)
+def test_a_number_that_means_nothing_here_is_refused_at_the_server(
+    address: str, option: dict[str, int], says: str
+) -> None:
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError, match=says) as raised:
+        EmbedgeStub(channel).Embed(pb.EmbedRequest(model="tiny", texts=[b"a"], **option))
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
