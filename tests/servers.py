@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -41,9 +41,9 @@ class Process:
 
 
 @contextmanager
-def served(repository: Path, *options: str) -> Iterator[Process]:
+def served(repository: Path, *options: str, serve: Sequence[str] = SERVE) -> Iterator[Process]:
     """Start `embedge serve` on a free port, wait for its ready line, and end it afterwards."""
-    command = [*SERVE, str(repository), "--port", "0", *options]
+    command = [*serve, str(repository), "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as popen:
         assert popen.stdout is not None
         line = popen.stdout.readline()
@@ -101,6 +101,8 @@ class PlayedModel:
         self.drains.append(timeout)
         return self.drained.result(timeout)
 
+    def close(self, timeout: float | None = None) -> None: ...
+
     async def call(self) -> tuple[Request, Future[Reply]]:
         """Return the next request and the future that answers it."""
         return await asyncio.wait_for(self.calls.get(), 30)
@@ -133,8 +135,6 @@ class Played:
 
     def __iter__(self) -> Iterator[PlayedModel]:
         return iter(self._models.values())
-
-    def close(self) -> None: ...
 
 
 def played_model(engines: Path, **moves: Any) -> PlayedModel:

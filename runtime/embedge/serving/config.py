@@ -27,7 +27,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tls_client_ca: PEM file of the authority whose certificates clients must show.
     max_message_bytes: largest message in either direction.
     stream_in_flight: requests of one stream that may be unanswered before the server reads no further.
-    drain_seconds: time that admitted work gets after SIGTERM.
+    drain_seconds: time that admitted work gets after SIGTERM, at most a day.
     ready_file: written with the bound address once all models are warm.
     """
 
@@ -41,7 +41,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tls_client_ca: Path | None = None
     max_message_bytes: Annotated[int, msgspec.Meta(ge=1024)] = MAX_MESSAGE_BYTES
     stream_in_flight: Annotated[int, msgspec.Meta(ge=1)] = 64
-    drain_seconds: Annotated[float, msgspec.Meta(ge=0)] = 30.0
+    drain_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 30.0
     ready_file: Path | None = None
     runtime: RuntimeConfig = RuntimeConfig()
 

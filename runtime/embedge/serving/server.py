@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -28,6 +29,8 @@ log = logging.getLogger("embedge.serving")
 
 # After all work is done: time for replies to leave. Idle streams are ended after it.
 _FLUSH_SECONDS = 1.0
+# After that: time for lanes to end, where draining left none. A lane that hangs must not keep the process.
+_CLOSE_SECONDS = 1.0
 
 
 class Server:
@@ -63,13 +66,14 @@ class Server:
         await self._health.watch(self.models.all())
 
     async def stop(self) -> None:
-        """Say NOT_SERVING, finish what was admitted, answer it, and free everything."""
+        """Say NOT_SERVING, finish what was admitted, answer it, and free everything but lanes that hang."""
         await self._health.drain()
+        end = time.monotonic() + self.config.drain_seconds
         models = self.models.all() if self.models.repository else []
         await asyncio.gather(*(self._drain(model) for model in models))
         await self._grpc.stop(_FLUSH_SECONDS)
-        if self.models.repository:
-            await asyncio.to_thread(self.models.repository.close)
+        left = max(_CLOSE_SECONDS, end - time.monotonic())
+        await asyncio.gather(*(asyncio.to_thread(model.close, left) for model in models))
 
     async def _drain(self, model: Embedder) -> None:
         if not await asyncio.to_thread(model.drain, self.config.drain_seconds):

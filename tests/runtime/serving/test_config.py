@@ -27,6 +27,8 @@ def test_without_a_file_the_defaults_hold() -> None:
     [
         ("prt = 1", "prt"),
         ("port = 70000", "port"),
+        ("drain_seconds = inf", "drain_seconds"),
+        ("drain_seconds = nan", "drain_seconds"),
         ("[runtime]\nlane = 1", "lane"),
         ("runtime = 3", "runtime"),
         ("port = ", "not valid TOML"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -116,6 +118,26 @@ def test_the_token_may_come_from_the_environment(engines: Path, monkeypatch: pyt
     monkeypatch.setitem(os.environ, "EMBEDGE_TOKEN", "secret")
     with served(engines, "--model", "tiny") as process, Client(process.address, token="secret") as client:
         assert client.embed("tiny", ["a cat"]).shape == (1, 16)
+
+
+def test_a_lane_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
+    settings = tmp_path / "serve.toml"
+    settings.write_text("[runtime]\nlanes = 1\nwarm_up_seconds = 0\n")
+    options = ("--config", str(settings), "--backend", "hanging", "--drain-seconds", "0")
+    serve = (sys.executable, "-W", "error", str(Path(__file__).with_name("hanging.py")), "serve")
+    with (
+        served(tiny_repository(tmp_path / "engines"), *options, serve=serve) as process,
+        Client(process.address) as client,
+        ThreadPoolExecutor(1) as caller,
+    ):
+        call = caller.submit(client.embed, "tiny", [words(20)])
+        assert process.popen.stdout.readline() == "hanging\n"
+        code, log = process.stop()
+        with pytest.raises(Unavailable):
+            call.result(30)
+    assert code == 0, log
+    assert "tiny: a lane hangs and is left behind" in log
+    assert "Traceback" not in log
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
