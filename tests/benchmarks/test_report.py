@@ -85,6 +85,11 @@ def test_a_cosine_is_never_rounded_up(value: float, text: str) -> None:
     assert units.cosine(value) == text
 
 
+@pytest.mark.parametrize(("name", "text"), [("embedge", "embedge"), ("inproc:minilm?lanes=2", "inp…lanes=2")])
+def test_long_names_keep_their_ends(name: str, text: str) -> None:
+    assert units.short(name, 11) == text
+
+
 def test_interval_of_one_round_is_not_made_up() -> None:
     assert units.interval(Estimate(value=3.0), units.digits) == ""
 

@@ -103,7 +103,7 @@ def ratios(found: Sequence[Ratio], colours: Colours) -> str:
             plot.add("line", x1=0, x2=WIDE, y1=_row_at(number) - 12, y2=_row_at(number) - 12, cls="grid")
         if not number or load != rows[number - 1][0]:
             plot.text(0, _row_at(number) + 4, load.label, "tick")
-        plot.text(110, _row_at(number) + 4, target, f"name {colours[target]}")
+        plot.text(110, _row_at(number) + 4, units.short(target, 15), f"name {colours[target]}")
     width = (WIDE - 230) / len(figures)
     for number, figure in enumerate(figures):
         column = [ratio for ratio in found if ratio.figure == figure]
@@ -160,7 +160,7 @@ def _label_ends(plot: Plot, ends: Mapping[str, Point], colours: Colours, x: floa
     """Write each line's name at the right edge, at the height of its end as far as there is room."""
     places = spread([place for _, place in ends.values()], 16, y.end, y.start)
     for target, place in zip(ends, places, strict=True):
-        plot.text(x, place + 4, target, f"name {colours[target]}")
+        plot.text(x, place + 4, units.short(target, 11), f"name {colours[target]}")
 
 
 def _grid() -> list[float]:

@@ -21,7 +21,7 @@ def padding(rows: Sequence[Row], colours: Colours) -> str:
     plot.axis_x(x, height - 44, 2, lambda share: f"{100 * share:g} %", "real tokens of those computed")
     for number, row in enumerate(rows):
         y, share = 4 + 24 * number, row.padding_efficiency or 0.0
-        plot.text(0, y + 14, row.target, f"name {colours[row.target]}")
+        plot.text(0, y + 14, units.short(row.target, 15), f"name {colours[row.target]}")
         plot.text(x.start - 10, y + 14, row.load.label, "tick", "end")
         tip = f"{row.target}, {row.load.label}\n{units.percent(share)} of the computed tokens were real"
         plot.box(x.start, y, x(share) - x.start, 18, f"bar mark {colours[row.target]}", tip, rx="2")

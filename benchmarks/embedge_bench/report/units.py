@@ -15,6 +15,7 @@ __all__ = [
     "megabytes",
     "milliseconds",
     "percent",
+    "short",
     "tick",
     "time",
     "time_tick",
@@ -70,6 +71,11 @@ def percent(share: float | None) -> str:
 def megabytes(count: float | None) -> str:
     """Return bytes in megabytes."""
     return MISSING if count is None else f"{count / 1e6:,.0f} MB"
+
+
+def short(name: str, most: int) -> str:
+    """Return a name with its middle left out where it has more than `most` characters; names differ at their ends."""
+    return name if len(name) <= most else f"{name[: most // 3]}…{name[most // 3 + 1 - most :]}"
 
 
 def interval(estimate: Estimate, form: Callable[[float], str]) -> str:
