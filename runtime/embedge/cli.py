@@ -70,8 +70,10 @@ def _run(args: list[str]) -> int:
     except BrokenPipeError:
         _end_output()  # the reader has gone; there is nobody to tell
         return 1
-    except (EmbedgeError, typer.TyperException) as error:
+    except EmbedgeError as error:
         return _fault(str(error))
+    except typer.TyperException as error:
+        return _fault(error.format_message())  # unlike str(), it names the option
     except OSError as error:
         if error.filename is None and error.errno not in FAULTS:
             raise

@@ -328,7 +328,7 @@ def test_resume_refuses_another_input(tmp_path: Path, exact: list[Exact], capsys
         (["-o", "out.npy", "--dtype", "float7"], "float7"),
         (["-o", "out.npy", "--tower", "nope"], "nope"),
         (["-o", "missing/out.npy"], "missing"),
-        (["-o", "out.npy", "--chunk", "1000000000"], "1000000000"),
+        (["-o", "out.npy", "--chunk", "1000000000"], "'--chunk'"),
     ],
 )
 def test_user_errors_are_one_line(
