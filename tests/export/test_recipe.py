@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from embedge.errors import EmbedgeError
 from embedge_export import recipe
-from embedge_export.errors import ExportError
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,6 +59,7 @@ def test_a_source_alone_names_its_model() -> None:
         (GOOD + "opset = 17\n", "18"),
         (GOOD + "opset = 21\n", "20"),
         (GOOD + "max_length = 0\n", "max_length"),
+        (GOOD + "corpus = 3\n", "corpus"),
         (GOOD + 'precision = "float8"\n', "precision|float8"),
         (GOOD + "[gate]\ncosine = 0.9\n", "cosine"),
         ('name = "../m"\nsource = "x"\n', "'../m' is not possible"),
@@ -67,7 +68,7 @@ def test_a_source_alone_names_its_model() -> None:
     ],
 )
 def test_a_wrong_recipe_is_refused(text: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=says) as error:
+    with pytest.raises(EmbedgeError, match=says) as error:
         load(tmp_path, text)
     assert "recipe.toml" in str(error.value)
 
