@@ -36,9 +36,20 @@ def target_of(out: Path, recipe: Recipe) -> Path:
 
 
 def check_free(target: Path, *, force: bool) -> None:
-    """Raise ExportError if there is a bundle at `target` already and it is not to be replaced."""
+    """Raise ExportError if nothing can be written at `target`, or a bundle there is not to be replaced."""
+    for place in (target.parent, target.parent.parent):  # we build in the repository, and rename into the model
+        _check_writable(place)
     if target.exists() and not force:
         raise ExportError(f"{target}: there is a bundle already; choose another version, or replace it with --force")
+
+
+def _check_writable(directory: Path) -> None:
+    """Raise ExportError unless files can be made in `directory`, or it can itself be made."""
+    nearest = next(path for path in (directory, *directory.parents) if path.exists())
+    if not nearest.is_dir():
+        raise ExportError(f"{nearest}: not a directory; choose another place with --out")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ExportError(f"{nearest}: not writable; change that, or choose another place with --out")
 
 
 @contextmanager

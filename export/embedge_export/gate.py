@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from embedge.bundle import Bundle
-from embedge.manifest import Certificate
+from embedge.manifest import Certificate, Figure
 from embedge.verify import Golden, measure
 from embedge_export import corpus
+from embedge_export.bundle import TOKENIZER
 from embedge_export.errors import ExportError, GateMiss
 from embedge_export.recipe import Recipe
 from embedge_export.sources.base import Encoder
+from embedge_export.sources.tokenizer import known_share
 
 __all__ = ["ask_original", "pass_gate", "thin"]
 
@@ -40,7 +43,11 @@ def thin(pairs: Golden, count: int) -> Golden:
 
 def pass_gate(staged: Path, pairs: Golden, recipe: Recipe, *, corpus_name: str) -> Certificate:
     """Return the certificate of the bundle in `staged`. Raises GateMiss if a figure misses its limit."""
-    certificate = measure(Bundle.load(staged), pairs, recipe.gate.limits(), corpus=corpus_name)
+    measured = measure(Bundle.load(staged), pairs, recipe.gate.limits(), corpus=corpus_name)
+    # Parity cannot see a wrong vocabulary: both sides would read the same unknown tokens.
+    share = known_share((staged / TOKENIZER).read_text(encoding="utf-8"), pairs.texts)
+    known = Figure(value=share, limit=recipe.gate.known_tokens, better="higher")
+    certificate = msgspec.structs.replace(measured, figures={**measured.figures, "known_tokens": known})
     if not certificate.passed:
         raise GateMiss(certificate)
     return certificate

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from embedge import toml
 from embedge_export.errors import ExportError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["POOLING", "Gate", "PoolingMode", "Recipe", "load"]
 
@@ -28,6 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of the certificate's figures. `*_max_abs` are upper limits, all others lower ones.
 
+    known_tokens is the share of the corpus's tokens that the tokenizer knows; texts of foreign scripts may need less.
     items: most passages of the corpus that are compared; a larger corpus is thinned evenly.
     golden: how many of them travel in the bundle as golden pairs.
     """
@@ -44,6 +40,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     padding_max_abs: float = 1e-4
     order_cosine: float = 0.99999
     order_max_abs: float = 1e-4
+    known_tokens: float = 0.8
     items: _Positive = 320
     golden: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 96
 
@@ -95,11 +92,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def load(path: Path | None, **overrides: Any) -> Recipe:
-    """Read a recipe; `overrides` that are not None take the place of its values. Raises ExportError."""
+    """Read a recipe; `overrides` that are not None take the place of its values.
+
+    Raises InvalidInput for a file that is no TOML, ExportError for one that is no recipe.
+    """
     values: dict[str, Any] = {}
     if path is not None:
-        values = _read(path)
-        if values.get("corpus"):
+        values = toml.read(path)
+        if isinstance(values.get("corpus"), str):
             values["corpus"] = str(path.parent / values["corpus"])
     values |= {key: value for key, value in overrides.items() if value is not None}
     where = str(path) if path else "the command line"
@@ -109,15 +109,6 @@ def load(path: Path | None, **overrides: Any) -> Recipe:
         return msgspec.convert(values, Recipe)
     except msgspec.ValidationError as error:
         raise ExportError(f"{where}: not a valid recipe: {error}") from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ExportError(f"{path}: the recipe cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ExportError(f"{path}: the recipe is not valid TOML: {error}") from error
 
 
 def _name_of(source: str) -> str:

@@ -135,6 +135,24 @@ def test_an_existing_version_is_refused_before_any_work(engines: Path, plain_mod
         build(Recipe(name="plain", source="never looked at"), engines)
 
 
+@pytest.mark.parametrize("place", ["engines", "engines/m", "engines/deep/er"])
+def test_a_file_in_the_way_is_found_before_any_work(place: str, tmp_path: Path) -> None:
+    way = tmp_path / "engines" / "m" if place == "engines/m" else tmp_path / "engines"
+    way.parent.mkdir(exist_ok=True)
+    way.touch()
+    out = tmp_path / ("engines" if place == "engines/m" else place)
+    with pytest.raises(ExportError, match=f"{way}: not a directory; choose another place"):
+        build(Recipe(name="m", source="never looked at"), out)
+
+
+def test_a_place_that_cannot_be_written_is_found_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles.os, "access", lambda path, mode: path != tmp_path)  # a superuser may write anywhere
+    with pytest.raises(ExportError, match=f"{tmp_path}: not writable"):
+        build(Recipe(name="m", source="never looked at"), tmp_path / "engines")
+
+
 def test_force_replaces_in_one_step(bundle: Path, tmp_path: Path) -> None:
     target = tmp_path / "engines" / "m" / "1"
     shutil.copytree(bundle, target)

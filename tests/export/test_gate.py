@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from embedge import Bundle
 from embedge.cli import main
 from embedge_export import corpus, gate
 from embedge_export.build import build
@@ -59,6 +61,24 @@ def test_a_miss_names_the_figure_and_the_worst_input(plain_model: Path, tmp_path
     assert figure.value < 0.9
     assert figure.worst.startswith("#")
     assert not (tmp_path / "engines").exists()
+
+
+def test_a_tokenizer_that_does_not_know_the_corpus_is_stopped(plain_model: Path, tmp_path: Path, quick: Gate) -> None:
+    model = shutil.copytree(plain_model, tmp_path / "model")
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {t if t.startswith("[") else f"zz{n}zz": n for t, n in vocabulary.items()}
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(GateMiss, match="known_tokens") as miss:
+        build(Recipe(name="m", source=str(model), gate=quick), tmp_path / "engines")
+    assert miss.value.certificate.figures["known_tokens"].value == 0
+    assert miss.value.certificate.figures["cosine_min"].passed
+
+
+def test_the_certificate_says_how_much_text_is_known(bundle: Path) -> None:
+    certificate = Bundle.load(bundle).manifest.certificate
+    assert certificate is not None
+    assert 0.9 < certificate.figures["known_tokens"].value < 1
 
 
 def test_json_report(

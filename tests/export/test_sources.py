@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 import pytest
 from onnx import TensorProto
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedge_export import graph, sources
 from embedge_export.errors import ExportError
@@ -84,6 +85,54 @@ def test_prompts_that_pooling_leaves_out_are_refused(model: Path) -> None:
 def test_a_plain_encoder_needs_pooling(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="set pooling to one of cls"):
         load(encoder(tmp_path))
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["sentence-transformers", "transformers"])
+def test_a_source_without_a_vocabulary_is_refused(plain: bool, model: Path) -> None:
+    if plain:
+        (model / "modules.json").unlink()
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(ExportError, match="holds no tokenizer"):
+        load(model, pooling="mean")
+
+
+def test_a_vocabulary_far_smaller_than_the_model_is_refused(model: Path) -> None:
+    file = model / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {token: place for token, place in vocabulary.items() if place < 30}
+    file.write_text(json.dumps(tokenizer))
+    with pytest.raises(ExportError, match="the tokenizer knows 30 tokens, the model"):
+        load(model)
+
+
+def test_a_limit_without_room_for_text_is_refused(model: Path, bundle: Path, tmp_path: Path) -> None:
+    says = "max_length 2 leaves no room for text.* set max_length to 3 or more"
+    with pytest.raises(ExportError, match=says):
+        load(model, max_length=2)
+    with pytest.raises(ExportError, match=says):
+        load(token_vectors(tmp_path / "m.onnx", bundle / "tokenizer.json"), pooling="mean", max_length=2)
+    assert load(model, max_length=3).max_length == 3
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["sentence-transformers", "transformers"])
+def test_junk_in_place_of_pickled_weights(plain: bool, model: Path) -> None:
+    if plain:
+        (model / "modules.json").unlink()
+    (model / "model.safetensors").unlink()
+    (model / "pytorch_model.bin").write_bytes(b"junk" * 100)
+    with pytest.raises(ExportError, match=r"cannot load it: \w+: .*are the pickled weights whole"):
+        load(model, pooling="mean", allow_pickle=True)
+
+
+def test_the_share_of_known_tokens() -> None:
+    vocabulary = {"[UNK]": 0, "cat": 1, "dog": 2}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert tokenizers.known_share(tokenizer.to_str(), ["cat dog", "cat bird"]) == 0.75
+    assert tokenizers.known_share(tokenizer.to_str(), [""]) == 0
+    tokenizer.model = models.Unigram([("<unk>", 0.0), ("cat", -1.0)], unk_id=0)
+    assert tokenizers.known_share(tokenizer.to_str(), ["cat bird"]) == 0.5
 
 
 def test_slow_tokenizers_are_refused(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
     tokenizer = _tokenizer(file)
     if recipe.max_length is None:
         raise ExportError(f"{file}: an ONNX file does not say how long texts may be; set max_length in the recipe")
+    tokenizers.check(tokenizer, file, max_length=recipe.max_length)
     import onnx
 
     graph.check(file)

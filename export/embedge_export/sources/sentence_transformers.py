@@ -30,11 +30,14 @@ def fits(path: Path) -> bool:
 
 def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
     """Load the directory. Raises ExportError for modules, pooling or weights that cannot be exported."""
-    _check_modules(path, allow_pickle=allow_pickle)
-    model = _open(path, recipe)
+    pickled = _check_modules(path, allow_pickle=allow_pickle)
+    model = _open(path, recipe, pickled=pickled)
     transformer = model[0]
     _check_transformer(transformer, path)
     tokenizer = tokenizers.from_transformers(model.tokenizer, path)
+    max_length = _limit(model, path)
+    table = getattr(transformer.auto_model.config, "vocab_size", 0)
+    tokenizers.check(tokenizer, path, max_length=max_length, table=table)
     normalized, normalize = _normalization(model, recipe, path)
     dim = model.get_embedding_dimension()
     inputs, fused = _fuse(model, recipe, tokenizer, normalize=normalize)
@@ -60,7 +63,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
         write_graph=writer(fused, transformer.auto_model, inputs),
         encode=encode,
         tokenizer=tokenizer,
-        max_length=_limit(model, path),
+        max_length=max_length,
         pad_id=model.tokenizer.pad_token_id or 0,
         inputs=inputs,
         prompts=prompts,
@@ -73,9 +76,10 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
     )
 
 
-def _check_modules(path: Path, *, allow_pickle: bool) -> None:
-    """Refuse what embedge does not know before any of it is imported."""
+def _check_modules(path: Path, *, allow_pickle: bool) -> bool:
+    """Refuse what embedge does not know before any of it is imported; return whether weights are pickled."""
     modules = json.loads((path / "modules.json").read_text(encoding="utf-8"))
+    pickled = False
     for module in modules:
         kind = str(module["type"])
         name = kind.rsplit(".", 1)[-1]
@@ -85,12 +89,14 @@ def _check_modules(path: Path, *, allow_pickle: bool) -> None:
             )
         directory = path / module["path"]
         if name in ("Transformer", "Dense", "LayerNorm"):
-            weights.refuse_pickle(directory, allow=allow_pickle)
+            pickled |= weights.refuse_pickle(directory, allow=allow_pickle)
     if not modules or str(modules[0]["type"]).rsplit(".", 1)[-1] != "Transformer":
         raise ExportError(f"{path / 'modules.json'}: the first module must be a Transformer")
+    tokenizers.need_vocabulary(path / modules[0]["path"])
+    return pickled
 
 
-def _open(path: Path, recipe: Recipe) -> Any:
+def _open(path: Path, recipe: Recipe, *, pickled: bool) -> Any:
     with quiet():
         import torch
         from sentence_transformers import SentenceTransformer
@@ -98,7 +104,7 @@ def _open(path: Path, recipe: Recipe) -> Any:
         try:
             model = SentenceTransformer(str(path), device="cpu", model_kwargs={"dtype": torch.float32})
         except Exception as error:  # transformers raises whatever its parts raise
-            raise ExportError(f"{path}: sentence-transformers cannot load it: {error}") from error
+            raise ExportError(weights.unreadable(path, "sentence-transformers", error, pickled=pickled)) from error
     if recipe.max_length is not None:
         model.max_seq_length = recipe.max_length
     return model.eval()

@@ -31,9 +31,11 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
             f"{path}: a plain encoder does not say how it pools; set pooling to one of {', '.join(POOLING)}"
         )
     pickled = weights.refuse_pickle(path, allow=allow_pickle)
-    model, source_tokenizer = _open(path, use_safetensors=not pickled)
+    tokenizers.need_vocabulary(path)
+    model, source_tokenizer = _open(path, pickled=pickled)
     tokenizer = tokenizers.from_transformers(source_tokenizer, path)
     max_length = recipe.max_length or _limit(model, source_tokenizer, path)
+    tokenizers.check(tokenizer, path, max_length=max_length, table=getattr(model.config, "vocab_size", 0))
     prefix = recipe.prompts.get(recipe.default_prompt, "") if recipe.default_prompt else ""
     normalized = bool(recipe.normalize)
     inputs, fused = _fuse(model, recipe, tokenizer)
@@ -64,7 +66,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
     )
 
 
-def _open(path: Path, *, use_safetensors: bool) -> tuple[Any, Any]:
+def _open(path: Path, *, pickled: bool) -> tuple[Any, Any]:
     with quiet():
         import torch
         from transformers import AutoModel, AutoTokenizer
@@ -72,10 +74,10 @@ def _open(path: Path, *, use_safetensors: bool) -> tuple[Any, Any]:
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
             model = AutoModel.from_pretrained(
-                str(path), dtype=torch.float32, use_safetensors=use_safetensors, trust_remote_code=False
+                str(path), dtype=torch.float32, use_safetensors=not pickled, trust_remote_code=False
             )
         except Exception as error:  # transformers raises whatever its parts raise
-            raise ExportError(f"{path}: transformers cannot load it: {error}") from error
+            raise ExportError(weights.unreadable(path, "transformers", error, pickled=pickled)) from error
     if getattr(model.config, "is_encoder_decoder", False):
         raise ExportError(f"{path}: an encoder-decoder model; export its encoder alone, saved as a model of its own")
     return model.eval(), tokenizer

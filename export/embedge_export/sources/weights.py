@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embedge.bundle import sha256
 from embedge_export.errors import ExportError
 
-__all__ = ["config_facts", "file_hashes", "refuse_pickle", "tensor_hash"]
+__all__ = ["config_facts", "file_hashes", "refuse_pickle", "tensor_hash", "unreadable"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # What a config file says about how it was saved, not about what the model computes.
@@ -32,6 +32,12 @@ def refuse_pickle(directory: Path, *, allow: bool) -> bool:
             "safetensors, or, if you trust them, pass --allow-pickle"
         )
     return bool(pickles)
+
+
+def unreadable(path: Path, reader: str, error: Exception, *, pickled: bool) -> str:
+    """Return what to say of a source that its own library cannot load. Some of their errors are a bare number."""
+    advice = "; are the pickled weights whole, and written by torch?" if pickled else ""
+    return f"{path}: {reader} cannot load it: {type(error).__name__}: {error}{advice}"
 
 
 def tensor_hash(tensors: Mapping[str, NDArray[np.generic]]) -> str:
