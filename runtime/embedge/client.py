@@ -23,12 +23,13 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
-from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput, Unavailable
+from embedge.errors import DeadlineExceeded, EmbedgeError, Unavailable
 from embedge.request import Item, Options, Reply, Request, ask
 from embedge.split import join, split
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
 from embedge.wire import MAX_MESSAGE_BYTES
+from embedge.wire.access import bearer, trust
 from embedge.wire.convert import deadline_in, name_of, reply_from_proto, request_to_proto
 from embedge.wire.status import error_of
 from embedge.wire.stream import Answer, Feed, measured
@@ -80,9 +81,9 @@ class _Base:
         self.address = name_of("the address", address)
         self.timeout = timeout
         self.max_message_bytes = max_message_bytes
-        self._metadata = _metadata(token)
+        self._metadata = bearer(token)
         self._closed = False
-        credentials = _credentials(tls, cert)
+        credentials = trust(tls, cert)
         self._tls = credentials is not None
         self._channel = self._connect(credentials)
         self._stub = _stub(self._channel)
@@ -327,31 +328,3 @@ class AsyncClient(_Base):
 def _stub(channel: Any) -> Any:
     make: Any = EmbedgeStub  # generated, without types
     return make(channel)
-
-
-def _metadata(token: str | None) -> tuple[tuple[str, str], ...]:
-    """Return what is sent with every call. Raises InvalidInput, without the token in its message."""
-    if not token:
-        return ()
-    if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
-        raise InvalidInput("the token must be printable ASCII text, without line breaks; read from a file, strip() it")
-    return (("authorization", f"Bearer {token}"),)
-
-
-def _pem(path: str | Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"{path}: the PEM file cannot be read: {error.strerror}") from error
-
-
-def _credentials(
-    tls: bool | str | Path | None, cert: tuple[str | Path, str | Path] | None
-) -> grpc.ChannelCredentials | None:
-    if tls is None or tls is False:
-        if cert is not None:
-            raise InvalidInput("a client certificate needs TLS: give tls=True, or the path of the authorities to trust")
-        return None
-    roots = None if tls is True else _pem(tls)
-    own, key = (_pem(path) for path in cert) if cert else (None, None)
-    return grpc.ssl_channel_credentials(roots, key, own)
