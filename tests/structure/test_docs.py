@@ -32,6 +32,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(linked), f"{page}: {target} has no such heading"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tests_that_a_page_names_are_there(page: Path) -> None:
+    named = set(re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8")))
+    tests = "".join(path.read_text(encoding="utf-8") for path in files() if path.name.startswith("test_"))
+    assert named <= set(re.findall(r"^(?:async )?def (test_\w+)", tests, re.MULTILINE))
+
+
 def test_no_file_names_a_machine() -> None:
     found = []
     for path in files():
