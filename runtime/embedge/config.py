@@ -34,7 +34,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_batch: _Positive = 64
     max_queue_items: _Positive = 32768
     max_queue_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0
-    max_text_bytes: _Positive = 4 << 20
+    max_text_bytes: _Positive = 2 << 20
     max_wait_us: Annotated[int, msgspec.Meta(ge=0)] = 0
     prepare_threads: _Positive = 2
     warm_up_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
