@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from embedge.batch import Row
 from embedge.errors import BackendError, EmbedgeError
@@ -15,31 +16,48 @@ from embedge.fairqueue import Entry
 from embedge.inputs.items import ItemInput
 from embedge.request import Item
 from embedge.scheduler import Scheduler
+from embedge.split import chars, cuts
 from embedge.task import Task
 
 __all__ = ["Preparer"]
 
 log = logging.getLogger("embedge.preparer")
 
-# Items prepared between two looks at the queue: large calls enter it piece by piece, so small ones are not held up.
-_CHUNK = 256
+# Prepared between two looks at the line and at the clock: large calls go piece by piece, so small ones are not held up.
+_ITEMS = 256
+_CHARS = 256 << 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Job:
-    """Up to `_CHUNK` items of a task, from `start` on."""
+    """A piece of a task, items `start` to `end`; `rest` has the pieces after it."""
 
     task: Task
     start: int
+    end: int
+    rest: Iterator[tuple[int, int]]
 
-    @property
+    @cached_property
     def items(self) -> Sequence[Item]:
-        return self.task.request.items[self.start : self.start + _CHUNK]
+        return self.task.request.items[self.start : self.end]
+
+    @cached_property
+    def chars(self) -> int:
+        return sum(map(chars, self.items))
 
     @property
     def manner(self) -> tuple[str, str | None, bool]:
         """What must be alike for jobs to be prepared together."""
         return self.task.tower, self.task.request.prompt, self.task.request.truncate
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody still waits. Who is too late is told by the scheduler."""
+        return not self.task.future.done() and time.monotonic() < self.task.deadline
+
+
+def _pieces(task: Task) -> Iterator[tuple[int, int]]:
+    return cuts(task.request.items, _ITEMS, _CHARS)
 
 
 class Preparer:
@@ -48,7 +66,9 @@ class Preparer:
     def __init__(self, inputs: dict[str, ItemInput], scheduler: Scheduler, *, threads: int) -> None:
         self._inputs = inputs
         self._scheduler = scheduler
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._line: deque[_Job] = deque()
+        self._closed = False
+        self._more = threading.Condition()  # guards the two fields above; never held while anything is prepared
         self._threads = [
             threading.Thread(target=self._main, name=f"embedge-prepare-{number}", daemon=True)
             for number in range(threads)
@@ -58,49 +78,62 @@ class Preparer:
 
     def now(self, task: Task) -> None:
         """Prepare and push all items of the task in this thread."""
-        for start in range(0, len(task.request.items), _CHUNK):
-            if not task.future.done():  # it may have failed or expired meanwhile
-                self._prepare([_Job(task, start)])
+        rest = _pieces(task)
+        for start, end in rest:
+            job = _Job(task, start, end, rest)
+            if not job.wanted:  # it may have failed or expired meanwhile
+                return
+            self._prepare([job])
 
     def later(self, task: Task) -> None:
-        """Prepare the task in the threads, chunk after chunk, each from the end of the line: calls take turns."""
-        self._jobs.put(_Job(task, 0))
+        """Prepare the task in the threads, piece after piece, each from the end of the line: calls take turns."""
+        self._queue(task, _pieces(task))
 
     def close(self) -> None:
         """End the threads; what was not prepared yet is not, and the scheduler tells the waiters."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        with self._more:
+            self._closed = True
+            self._more.notify_all()
         for thread in self._threads:
             thread.join()
 
-    def _main(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            jobs = [each for each in self._with_company(job) if not each.task.future.done()]
-            if not jobs:
-                continue
-            try:
-                self._prepare(jobs)
-            except Exception as error:  # this thread must outlive anything, or later calls hang
-                for each in jobs:
-                    self._fail(each.task, error)
-            for each in jobs:
-                start = each.start + _CHUNK
-                if start < len(each.task.request.items):
-                    self._jobs.put(_Job(each.task, start))
+    def _queue(self, task: Task, rest: Iterator[tuple[int, int]]) -> None:
+        """Put the next piece of the task, if there is one, at the end of the line."""
+        piece = next(rest, None)
+        if piece is not None:
+            with self._more:
+                self._line.append(_Job(task, *piece, rest))
+                self._more.notify()
 
-    def _with_company(self, job: _Job) -> list[_Job]:
-        """Return the job with those that wait and can be prepared with it: one tokenizer call, one push, for all."""
-        jobs, count = [job], len(job.items)
-        while count < _CHUNK and not self._jobs.empty():
+    def _main(self) -> None:
+        while company := self._take():
+            jobs = [job for job in company if job.wanted]
             try:
-                other = self._jobs.get_nowait()
-            except queue.Empty:  # another thread was faster
-                break
-            if other is None or other.manner != job.manner:
-                self._jobs.put(other)
-                break
-            jobs.append(other)
-            count += len(other.items)
+                if jobs:
+                    self._prepare(jobs)
+                for job in jobs:
+                    self._queue(job.task, job.rest)
+            except Exception as error:  # this thread must outlive anything, or later calls hang
+                for job in jobs:
+                    self._fail(job.task, error)
+
+    def _take(self) -> list[_Job]:
+        """Wait for the first job in line; return it and those behind it that fit: one tokenizer call for all.
+
+        Nothing, once closed.
+        """
+        with self._more:
+            self._more.wait_for(lambda: self._line or self._closed)
+            if self._closed:
+                return []
+            jobs = [self._line.popleft()]
+            items, size = len(jobs[0].items), jobs[0].chars
+            while self._line and self._line[0].manner == jobs[0].manner:
+                items += len(self._line[0].items)
+                size += self._line[0].chars
+                if items > _ITEMS or size > _CHARS:
+                    break
+                jobs.append(self._line.popleft())
         return jobs
 
     def _prepare(self, jobs: Sequence[_Job]) -> None:

@@ -12,7 +12,7 @@ from embedge.errors import EmbedgeError
 from embedge.outputs import Vectors
 from embedge.request import Item, Reply, Request, Timings
 
-__all__ = ["join", "split"]
+__all__ = ["chars", "cuts", "join", "split"]
 
 _ANY = sys.maxsize
 
@@ -22,7 +22,7 @@ def split(request: Request, *, max_items: int, max_chars: int | None = None) -> 
     items = request.items
     if isinstance(items, (str, bytes, Mapping)) or not items:
         return [request]  # what is wrong with it is said where it is checked
-    return [replace(request, items=items[start:end]) for start, end in _cuts(items, max_items, max_chars or _ANY)]
+    return [replace(request, items=items[start:end]) for start, end in cuts(items, max_items, max_chars or _ANY)]
 
 
 def join(replies: Sequence[Reply]) -> Reply:
@@ -47,18 +47,20 @@ def join(replies: Sequence[Reply]) -> Reply:
     )
 
 
-def _cuts(items: Sequence[Item], max_items: int, max_chars: int) -> Iterator[tuple[int, int]]:
-    start = chars = 0
+def cuts(items: Sequence[Item], max_items: int, max_chars: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of parts of at most `max_items` items and `max_chars` characters; a longer item goes alone."""
+    start = total = 0
     for index, item in enumerate(items):
-        size = 0 if max_chars == _ANY else _chars(item)
-        if index > start and (index - start == max_items or chars + size > max_chars):
+        size = 0 if max_chars == _ANY else chars(item)
+        if index > start and (index - start == max_items or total + size > max_chars):
             yield start, index
-            start, chars = index, 0
-        chars += size
+            start, total = index, 0
+        total += size
     yield start, len(items)
 
 
-def _chars(item: object) -> int:
+def chars(item: object) -> int:
+    """Return how many characters an item has in all its parts."""
     values = item.values() if isinstance(item, Mapping) else (item,)
     return sum(len(value) for value in values if isinstance(value, str))
 
