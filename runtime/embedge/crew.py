@@ -25,6 +25,8 @@ __all__ = ["Crew"]
 
 log = logging.getLogger("embedge.crew")
 
+# Rungs below the smallest bucket: a table that is flat there would call padding free, and titles are that short.
+_SHORT_LENGTHS = (4, 8)
 # What the choice of lanes is measured on: a batch of short rows and a lone long one, as shares of the ladder.
 _SHORT_ROWS = 8
 
@@ -55,7 +57,8 @@ class Crew:
         self._users: dict[Program, int] = {}
         graphs = sorted(graph.sha256 for graph in bundle.manifest.graphs.values())
         self._key = cache.key(device(), cores(), config.lanes, config.threads, backend.name, backend.version(), *graphs)
-        self.cost = CostTable(bundle.manifest.buckets.batches, bundle.manifest.buckets.lengths)
+        buckets = bundle.manifest.buckets
+        self.cost = CostTable(buckets.batches, [*_SHORT_LENGTHS, *buckets.lengths])
         stored = cache.load("cost", self._key, _Measured)
         if stored is not None and (stored.rows, stored.lengths) == (self.cost.rows, self.cost.lengths):
             self.cost.restore(stored.seconds)
@@ -193,7 +196,7 @@ class Crew:
         program = self._open(slots)
         opened.append(program)
         tower = next(iter(self._probes))
-        lengths = self.cost.lengths
+        lengths = self._bundle.manifest.buckets.lengths
         batches = [self._batch(tower, _SHORT_ROWS, lengths[0]), self._batch(tower, 1, lengths[len(lengths) // 2])]
 
         def run() -> int:
