@@ -6,7 +6,8 @@ error that says what to do, because a key that is silently skipped would be a ve
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -33,6 +34,15 @@ __all__ = [
     "decode",
     "encode",
 ]
+
+
+# Far above any real model, and below what a damaged number could make the runtime allocate.
+_Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
+_Tokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+_PadId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+_Rows = Annotated[int, msgspec.Meta(ge=1, le=1 << 12)]
+_SOME = msgspec.Meta(min_length=1)
+_FEW = msgspec.Meta(min_length=1, max_length=64)
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,7 +75,7 @@ class Space(_Strict, frozen=True, kw_only=True):
     """
 
     id: str
-    dim: int
+    dim: _Size
     metric: Literal["cosine", "dot", "euclidean", "hamming"] = "cosine"
     lineage: tuple[str, ...] = ()
 
@@ -79,8 +89,8 @@ class TextPrepare(_Strict, frozen=True, kw_only=True, tag="text", tag_field="mod
     """
 
     tokenizer: str
-    max_length: int
-    pad_id: int = 0
+    max_length: _Tokens
+    pad_id: _PadId = 0
     padding_side: Literal["right", "left"] = "right"
     inputs: dict[Literal["ids", "mask", "types"], str]
     prompts: dict[str, str] = {}
@@ -105,9 +115,9 @@ class Output(_Strict, frozen=True, kw_only=True):
     tensor: str
     kind: Literal["dense"] = "dense"
     space: str
-    dim: int
+    dim: _Size
     normalized: bool
-    dims: tuple[int, ...] = ()
+    dims: tuple[_Size, ...] = ()
 
 
 class Tower(_Strict, frozen=True, kw_only=True):
@@ -116,16 +126,16 @@ class Tower(_Strict, frozen=True, kw_only=True):
     A step reads its inputs by name from the prepared arrays and the outputs of the steps before it.
     """
 
-    parts: dict[str, Part]
-    steps: tuple[str, ...]
-    outputs: dict[str, Output]
+    parts: Annotated[dict[str, Part], _SOME]
+    steps: Annotated[tuple[str, ...], _SOME]
+    outputs: Annotated[dict[str, Output], _SOME]
 
 
 class Buckets(_Strict, frozen=True, kw_only=True):
     """Sizes that warm-up measures and that an engine builder makes profiles for."""
 
-    lengths: tuple[int, ...]
-    batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    lengths: Annotated[tuple[_Tokens, ...], _FEW]
+    batches: Annotated[tuple[_Rows, ...], _FEW] = (1, 2, 4, 8, 16, 32)
 
 
 class Provenance(_Strict, frozen=True, kw_only=True):
@@ -197,7 +207,9 @@ def decode(data: bytes, *, where: str) -> Manifest:
                 "upgrade embedge or export the bundle again"
             )
         manifest = msgspec.convert(head, Manifest)
-    except msgspec.DecodeError as error:
+    except RecursionError as error:
+        raise BundleError(f"{where}: not a valid manifest: nested too deeply; export the bundle again") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleError(f"{where}: not a valid manifest: {error}; export the bundle again") from error
     _check_references(manifest, where)
     return manifest
@@ -210,22 +222,56 @@ def encode(manifest: Manifest) -> bytes:
 
 def _check_references(manifest: Manifest, where: str) -> None:
     """Refuse a manifest whose parts name what it does not hold."""
+    try:
+        if not manifest.towers:
+            raise BundleError("the manifest has no towers")
+        _need(manifest.golden, manifest.files, "golden")
+        for name, tower in manifest.towers.items():
+            for part_name, part in tower.parts.items():
+                _check_prepare(part.prepare, manifest, f"part {name}.{part_name}")
+            _check_steps(tower, manifest, f"tower {name!r}")
+            for output_name, output in tower.outputs.items():
+                _check_output(output, manifest, f"output {name}.{output_name}")
+    except BundleError as error:
+        raise BundleError(f"{where}: {error.message}; export the bundle again") from None
 
-    def need(name: str, known: Any, what: str) -> None:
-        if name not in known:
-            have = ", ".join(sorted(known)) or "nothing"
-            raise BundleError(f"{where}: {what} names {name!r}, but the manifest holds {have}; export the bundle again")
 
-    if not manifest.towers:
-        raise BundleError(f"{where}: the manifest has no towers; export the bundle again")
-    need(manifest.golden, manifest.files, "golden")
-    for tower_name, tower in manifest.towers.items():
-        tensors: set[str] = set()
-        for step in tower.steps:
-            need(step, manifest.graphs, f"tower {tower_name!r}")
-            tensors |= {spec.name for spec in manifest.graphs[step].outputs}
-        for part_name, part in tower.parts.items():
-            need(part.prepare.tokenizer, manifest.files, f"part {tower_name}.{part_name}")
-        for output_name, output in tower.outputs.items():
-            need(output.space, manifest.spaces, f"output {tower_name}.{output_name}")
-            need(output.tensor, tensors, f"output {tower_name}.{output_name}")
+def _need(name: str, known: Collection[str], what: str) -> None:
+    if name not in known:
+        have = ", ".join(sorted(known)) or "nothing"
+        raise BundleError(f"{what} names {name!r}, but the manifest holds {have}")
+
+
+def _check_prepare(prepare: TextPrepare, manifest: Manifest, what: str) -> None:
+    _need(prepare.tokenizer, manifest.files, what)
+    if "ids" not in prepare.inputs:
+        raise BundleError(f"{what} maps no graph input to 'ids'")
+    if prepare.default_prompt:
+        _need(prepare.default_prompt, prepare.prompts, f"default_prompt of {what}")
+    if max(manifest.buckets.lengths) > prepare.max_length:
+        raise BundleError(
+            f"buckets go up to length {max(manifest.buckets.lengths):,}, {what} to {prepare.max_length:,}"
+        )
+
+
+def _check_steps(tower: Tower, manifest: Manifest, what: str) -> None:
+    """Refuse steps that read what nothing makes, prepared arrays that no step reads, outputs that no step makes."""
+    prepared = {name for part in tower.parts.values() for name in part.prepare.inputs.values()}
+    read: set[str] = set()
+    made: set[str] = set()
+    for step in tower.steps:
+        _need(step, manifest.graphs, what)
+        for spec in manifest.graphs[step].inputs:
+            _need(spec.name, prepared | made, f"an input of step {step!r} of {what}")
+            read.add(spec.name)
+        made |= {spec.name for spec in manifest.graphs[step].outputs}
+    for name in sorted(prepared):
+        _need(name, read, f"a prepared input of {what}")
+    for output_name, output in tower.outputs.items():
+        _need(output.tensor, made, f"output {output_name!r} of {what}")
+
+
+def _check_output(output: Output, manifest: Manifest, what: str) -> None:
+    _need(output.space, manifest.spaces, what)
+    if too_large := [dim for dim in output.dims if dim > output.dim]:
+        raise BundleError(f"{what} lists the size {too_large[0]:,}, but its vectors have {output.dim:,}")

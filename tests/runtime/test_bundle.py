@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +30,8 @@ def model(root: Path, *versions: str) -> Path:
         (["1.2.9", "1.10.0", "1.9.9"], "1.10.0"),
         (["2024-01-02", "2023-12-31"], "2024-01-02"),
         (["only"], "only"),
+        (["²", "1"], "1"),
+        (["1", "1²"], "1²"),
     ],
 )
 def test_a_model_directory_means_its_newest_version(tmp_path: Path, versions: list[str], newest: str) -> None:
@@ -64,3 +70,152 @@ def test_a_bundle_loads_from_its_model_directory(tmp_path: Path) -> None:
 
     assert bundle.manifest.version == "2"
     assert bundle.graph("encoder").read_bytes()
+
+
+# Manifests and files that are not what they should be.
+
+
+def changed(path: Path, change: Callable[[Any], object]) -> Path:
+    """Make a bundle and change the JSON of its manifest."""
+    file = tiny_bundle(path) / "manifest.json"
+    manifest = json.loads(file.read_bytes())
+    change(manifest)
+    file.write_text(json.dumps(manifest))
+    return path
+
+
+def prepare(manifest: Any) -> Any:
+    return manifest["towers"]["text"]["parts"]["text"]["prepare"]
+
+
+def dense(manifest: Any) -> Any:
+    return manifest["towers"]["text"]["outputs"]["dense"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: prepare(m).update(max_length=0), "max_length"),
+        (lambda m: prepare(m).update(max_length=-1), "max_length"),
+        (lambda m: prepare(m).update(max_length=10**12), "max_length"),
+        (lambda m: prepare(m).update(pad_id=-1), "pad_id"),
+        (lambda m: prepare(m).update(inputs={"mask": "attention_mask"}), "no graph input to 'ids'"),
+        (lambda m: prepare(m)["inputs"].update(types="kinds"), "names 'kinds'"),
+        (lambda m: prepare(m).update(inputs={"ids": "input_ids"}), "names 'attention_mask'"),
+        (lambda m: prepare(m).update(default_prompt="poem"), "names 'poem'.*passage, query"),
+        (lambda m: prepare(m).update(tokenizer="none.json"), "names 'none.json'"),
+        (lambda m: dense(m).update(dim=0), "dim"),
+        (lambda m: dense(m).update(dims=[8, 17]), "size 17, but its vectors have 16"),
+        (lambda m: dense(m).update(dims=[0]), "dims"),
+        (lambda m: dense(m).update(tensor="sparse"), "names 'sparse'"),
+        (lambda m: dense(m).update(space="other"), "names 'other'"),
+        (lambda m: m["spaces"]["tiny-16-0"].update(dim=-5), "dim"),
+        (lambda m: m["towers"]["text"].update(steps=[]), "steps"),
+        (lambda m: m["towers"]["text"].update(steps=["decoder"]), "names 'decoder'"),
+        (lambda m: m["towers"]["text"].update(outputs={}), "outputs"),
+        (lambda m: m["towers"]["text"].update(parts={}), "parts"),
+        (lambda m: m.update(towers={}), "no towers"),
+        (lambda m: m["buckets"].update(lengths=[]), "lengths"),
+        (lambda m: m["buckets"].update(lengths=[0]), "lengths"),
+        (lambda m: m["buckets"].update(lengths=[1e9]), "lengths"),
+        (lambda m: m["buckets"].update(lengths=[10**9]), "lengths"),
+        (lambda m: m["buckets"].update(lengths=[33]), "buckets go up to length 33"),
+        (lambda m: m["buckets"].update(batches=[10**6]), "batches"),
+    ],
+)
+def test_a_manifest_that_cannot_be_true_is_refused(
+    tmp_path: Path, change: Callable[[Any], object], message: str
+) -> None:
+    path = changed(tmp_path / "b", change)
+
+    with pytest.raises(BundleError, match=f"(?s){message}.*export the bundle again") as refused:
+        Bundle.load(path)
+    assert str(path / "manifest.json") in str(refused.value)
+
+
+def test_a_step_may_read_what_an_earlier_one_made(tmp_path: Path) -> None:
+    def two_steps(manifest: Any) -> None:
+        (graph,) = manifest["graphs"].values()
+        middle = {"name": "dense", "dtype": "float32", "shape": ["batch", 16]}
+        manifest["graphs"]["head"] = graph | {"inputs": [middle], "outputs": [middle | {"name": "head"}]}
+        manifest["towers"]["text"]["steps"] = ["encoder", "head"]
+
+    def other_order(manifest: Any) -> None:
+        two_steps(manifest)
+        manifest["towers"]["text"]["steps"] = ["head", "encoder"]
+
+    assert Bundle.load(changed(tmp_path / "b", two_steps)).manifest.towers["text"].steps == ("encoder", "head")
+    with pytest.raises(BundleError, match="step 'head' of tower 'text' names 'dense'"):
+        Bundle.load(changed(tmp_path / "c", other_order))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[1]", b'{"format": 1, "name": "\xff"}', b"[" * 200_000, b'{"format":' * 200_000, b"\xff\xfe{"]
+)
+def test_a_manifest_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(data)
+
+    with pytest.raises(BundleError, match=r"manifest\.json: .*export the bundle again"):
+        Bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a\0b", r"a\\x00b: cannot be read"),
+        ("x" * 5000, "xxx…: cannot be read"),
+        ("circle", "circle: "),
+        ("../outside", "outside the bundle"),
+        ("/etc/passwd", "outside the bundle"),
+        ("nowhere", "missing"),
+        (".", "missing"),
+        ("", "missing"),
+    ],
+    ids=range(8),
+)
+def test_a_file_that_cannot_be_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    path = changed(tmp_path / "b", lambda manifest: manifest["files"].update({name: "0" * 64}))
+    (path / "circle").symlink_to("circle")
+
+    with pytest.raises(BundleError, match=message) as refused:
+        Bundle.load(path)
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_manifest_that_links_in_a_circle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").symlink_to("manifest.json")
+
+    with pytest.raises(BundleError, match="export"):
+        Bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 5000], ids=["nul", "long"])
+def test_a_path_that_cannot_be_is_refused(path: str) -> None:
+    with pytest.raises(BundleError):
+        Bundle.load(path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "tokenizer.json"])
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    path = tiny_bundle(tmp_path / "b")
+    real = Path.open
+
+    def guarded(self: Path, *args: Any, **options: Any) -> Any:  # a real mode would not stop a test that root runs
+        if self.name == name:
+            raise PermissionError(13, os.strerror(13), str(self))
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    with pytest.raises(BundleError, match=f"{name}: cannot be read: Permission denied; allow this user"):
+        Bundle.load(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_directory_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+    path = tiny_bundle(tmp_path / "b")
+    path.chmod(0)
+    try:
+        with pytest.raises(BundleError):
+            Bundle.load(path)
+    finally:
+        path.chmod(0o700)
