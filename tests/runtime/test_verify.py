@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
 import msgspec
@@ -77,6 +79,47 @@ def test_unreadable_golden_pairs_are_refused(data: bytes, tmp_path: Path) -> Non
     path = proven(tiny_bundle(tmp_path / "b"))
     (path / "golden.npz").write_bytes(data)
     with pytest.raises(BundleError, match="export the bundle again"):
+        Golden.read(Bundle.load(path, verify=False))
+
+
+def archive(texts: object, vectors: object) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, texts=np.frombuffer(json.dumps(texts).encode(), np.uint8), vectors=np.asarray(vectors))
+    return buffer.getvalue()
+
+
+def lone_array() -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ones((2, 16), np.float32))
+    return buffer.getvalue()
+
+
+_TRUE = np.ones((2, 16), np.float32)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        archive(["a", "b"], np.ones(2, np.float32)),
+        archive(["a", "b"], np.ones((2, 4, 4), np.float32)),
+        archive(["a", "b"], [["1"], ["2"]]),
+        archive(["a", "b"], np.ones((2, 16), np.int64)),
+        archive(["a", "b"], np.float32(1)),
+        archive(7, _TRUE),
+        archive("ab", _TRUE),
+        archive({"a": 1, "b": 2}, _TRUE),
+        archive(["a", 7], _TRUE),
+        archive(["a"], _TRUE),
+        archive([], np.ones((0, 16), np.float32)),
+        lone_array(),
+        archive(["a", "b"], _TRUE)[:-40],
+    ],
+    ids=range(13),
+)
+def test_golden_pairs_of_another_form_are_refused(data: bytes, tmp_path: Path) -> None:
+    path = proven(tiny_bundle(tmp_path / "b"), Golden(["a cat"], np.ones((1, 16), np.float32)))
+    (path / "golden.npz").write_bytes(data)
+    with pytest.raises(BundleError, match=r"golden\.npz: .*export the bundle again"):
         Golden.read(Bundle.load(path, verify=False))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,22 @@ from embedge.bundle import Bundle
 from embedge.errors import BundleError
 
 __all__ = ["Golden"]
+
+# What NumPy, zipfile and json raise for a damaged file: MemoryError for a size that cannot be, TypeError and
+# AttributeError for an array that is no archive.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    MemoryError,
+    TypeError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +53,14 @@ class Golden:
         file = bundle.file(bundle.manifest.golden)
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                texts: list[str] = json.loads(arrays["texts"].tobytes())
-                vectors: NDArray[np.float32] = arrays["vectors"]
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+                texts = json.loads(arrays["texts"].tobytes())
+                vectors = arrays["vectors"]
+        except _UNREADABLE as error:
             raise BundleError(f"{file}: the golden pairs cannot be read: {error}; export the bundle again") from error
-        if len(texts) != len(vectors) or not texts:
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+            raise BundleError(f"{file}: the golden texts are no list of texts; export the bundle again")
+        if vectors.ndim != 2 or vectors.dtype.kind != "f":
+            raise BundleError(f"{file}: the golden vectors are no table of numbers; export the bundle again")
+        if len(texts) != len(vectors):
             raise BundleError(f"{file}: {len(texts)} texts but {len(vectors)} vectors; export the bundle again")
-        return cls(texts, vectors)
+        return cls(texts, vectors.astype(np.float32, copy=False))
