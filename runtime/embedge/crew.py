@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
-from embedge import cache
 from embedge.backends import Backend
 from embedge.batch import Batch, Row, layout, pad
 from embedge.bundle import Bundle
@@ -19,7 +17,8 @@ from embedge.config import RuntimeConfig
 from embedge.cost import CostTable
 from embedge.errors import BackendError, BundleError, EmbedgeError
 from embedge.lane import Lane, Outcome, Program
-from embedge.slots import Slots, candidates, choose, cores, device
+from embedge.measured import Measured
+from embedge.slots import Slots, candidates, choose, cores
 
 __all__ = ["Crew"]
 
@@ -29,15 +28,6 @@ log = logging.getLogger("embedge.crew")
 _SHORT_LENGTHS = (4, 8)
 # What the choice of lanes is measured on: a batch of short rows and a lone long one, as shares of the ladder.
 _SHORT_ROWS = 8
-
-
-class _Measured(msgspec.Struct, frozen=True):
-    """What one start learned and the next may use."""
-
-    slots: Slots
-    rows: list[int]
-    lengths: list[int]
-    seconds: list[list[float]]
 
 
 class Crew:
@@ -55,11 +45,10 @@ class Crew:
         self._sharing = threading.Lock()  # held by a lane's thread while it opens or closes its program
         self._shared: Program | None = None
         self._users: dict[Program, int] = {}
-        graphs = sorted(graph.sha256 for graph in bundle.manifest.graphs.values())
-        self._key = cache.key(device(), cores(), config.lanes, config.threads, backend.name, backend.version(), *graphs)
+        self._key = Measured.key(bundle, backend, config)
         buckets = bundle.manifest.buckets
         self.cost = CostTable(buckets.batches, [*_SHORT_LENGTHS, *buckets.lengths])
-        stored = cache.load("cost", self._key, _Measured)
+        stored = Measured.recall(self._key)
         if stored is not None and (stored.rows, stored.lengths) == (self.cost.rows, self.cost.lengths):
             self.cost.restore(stored.seconds)
         self.slots = self._slots(stored)
@@ -172,7 +161,7 @@ class Crew:
             return
         self.cost.measure(run, budget=self._config.warm_up_seconds, tokens=self._config.token_budget)
 
-    def _slots(self, stored: _Measured | None) -> Slots:
+    def _slots(self, stored: Measured | None) -> Slots:
         """Return how the cores are cut: as the settings say, as stored, or as measured now."""
         lanes, threads = self._config.lanes, self._config.threads
         if lanes or threads or not self._config.warm_up_seconds:
@@ -207,4 +196,4 @@ class Crew:
         return run
 
     def _store(self) -> None:
-        cache.save("cost", self._key, _Measured(self.slots, self.cost.rows, self.cost.lengths, self.cost.grid))
+        Measured(self.slots, self.cost.rows, self.cost.lengths, self.cost.grid).keep(self._key)

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 import embedge
-from embedge import cli
+from embedge import Embedder, RuntimeConfig, cli
 from embedge.commands import inspect
 from embedge.errors import BundleError
 from tests.tiny import tiny_bundle
@@ -128,6 +128,17 @@ def test_inspect_shows_a_space_id_once_and_whole(
     (copy / "manifest.json").write_text(manifest.replace("tiny-16-0", space))
     assert cli._run(["inspect", str(copy)]) == 0
     assert capsys.readouterr().out.count(space) == 1
+
+
+def test_inspect_shows_the_lanes_that_a_start_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tiny_bundle(tmp_path / "tiny", seed=77)
+    cli._run(["inspect", str(path)])
+    assert "measured at the first start" in capsys.readouterr().out
+    with Embedder.open(path, config=RuntimeConfig(warm_up_seconds=0.05)) as embedder:
+        chosen = embedder.slots
+    cli._run(["inspect", "--json", str(path)])
+    lanes = json.loads(capsys.readouterr().out)["lanes"]
+    assert (lanes["lanes"], lanes["threads"], lanes["reason"]) == (chosen.lanes, chosen.threads, chosen.reason)
 
 
 def test_inspect_takes_a_model_directory(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ LAYERS = (
     "outputs config bundle cost slots",
     "request batch cuda",
     "inputs backends fairqueue",
-    "lane scheduler",
+    "lane scheduler measured",
     "task crew split",
     "preparer completer",
     "embedder",

@@ -15,6 +15,7 @@ from embedge.commands.tables import certificate_table, console
 if TYPE_CHECKING:
     from embedge.bundle import Bundle
     from embedge.manifest import Manifest, Tower
+    from embedge.slots import Slots
 
 __all__ = ["inspect"]
 
@@ -27,12 +28,12 @@ def inspect(
     from embedge.bundle import Bundle
 
     loaded = Bundle.load(bundle)
-    name, reason = _backend()
+    name, reason, lanes = _backend(loaded)
     if as_json:
-        _print_json(loaded, name, reason)
+        _print_json(loaded, name, reason, lanes)
         return
     manifest = loaded.manifest
-    console.print(_overview(loaded, name, reason))
+    console.print(_overview(loaded, name, reason, lanes))
     for tower_name, tower in manifest.towers.items():
         console.print(_tower(tower_name, tower))
     console.print(_spaces(manifest))
@@ -43,31 +44,38 @@ def inspect(
         console.print(certificate_table(manifest.certificate))
 
 
-def _backend() -> tuple[str | None, str]:
-    """Return the backend that would be chosen here and why; None and why not where there is none."""
+def _backend(bundle: Bundle) -> tuple[str | None, str, Slots | None]:
+    """Return the backend that would be chosen here and why, and how an earlier start cut the cores into lanes.
+
+    None and why not where there is no backend; no lanes where none were measured yet.
+    """
     from embedge import backends
+    from embedge.config import RuntimeConfig
     from embedge.errors import Unavailable
+    from embedge.measured import Measured
 
     try:
         backend, reason = backends.choose()
     except Unavailable as error:
-        return None, error.message
-    return f"{backend.name} {backend.version()}", reason
+        return None, error.message, None
+    measured = Measured.recall(Measured.key(bundle, backend, RuntimeConfig()))
+    return f"{backend.name} {backend.version()}", reason, measured.slots if measured else None
 
 
-def _print_json(bundle: Bundle, backend: str | None, reason: str) -> None:
+def _print_json(bundle: Bundle, backend: str | None, reason: str, lanes: Slots | None) -> None:
     import msgspec
 
     report: dict[str, Any] = {
         "path": str(bundle.path),
         "backend": backend,
         "backend_reason": reason,
+        "lanes": lanes,
         "manifest": bundle.manifest,
     }
     typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
 
 
-def _overview(bundle: Bundle, backend: str | None, reason: str) -> Table:
+def _overview(bundle: Bundle, backend: str | None, reason: str, lanes: Slots | None) -> Table:
     manifest = bundle.manifest
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
@@ -80,6 +88,9 @@ def _overview(bundle: Bundle, backend: str | None, reason: str) -> Table:
         "created": source.created,
         "tools": ", ".join(f"{tool} {version}" for tool, version in source.tools.items()),
         "backend": f"{backend or 'none'} ({reason})",
+        "lanes": f"{lanes.lanes} of {lanes.threads} threads: {lanes.reason}"
+        if lanes
+        else "measured at the first start",
         "buckets": f"lengths {_list(manifest.buckets.lengths)}; batches {_list(manifest.buckets.batches)}",
     }
     for heading, text in rows.items():
