@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+from embedge.slots import cores
 from embedge_bench import energy
 from embedge_bench.results import Environment
 
@@ -34,7 +34,7 @@ def environment() -> Environment:
     counter = energy.find()
     return Environment(
         cpu=_cpu(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores(),
         memory=int(psutil.virtual_memory().total),
         system=_system(),
         python=platform.python_version(),

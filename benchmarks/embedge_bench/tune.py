@@ -7,7 +7,6 @@ each round. Among those as fast as the fastest the smallest wins: it has the low
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedge.errors import NotFound
+from embedge.slots import cores
 from embedge_bench.settings import Settings
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def tune(
         "seed": seed,
         "reference": None,
     }
-    knobs = [slots(_cores()), _values("token_budget", _TOKEN_BUDGETS), _values("max_batch", _MAX_BATCHES)]
+    knobs = [slots(cores()), _values("token_budget", _TOKEN_BUDGETS), _values("max_batch", _MAX_BATCHES)]
     typer.echo(expected(sum(map(len, knobs)), rounds, duration + _WARM_UP))
     choices: list[Choice] = []
     for knob in knobs:
@@ -137,10 +137,6 @@ def render(choices: Sequence[Choice], report: Report, bundle: str) -> str:
 
 def _values(name: str, values: Sequence[int]) -> list[Config]:
     return [{name: value} for value in values]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _measured(bundle: Path, taken: Sequence[Config], knob: Sequence[Config], options: dict[str, Any]) -> Report:

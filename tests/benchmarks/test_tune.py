@@ -52,7 +52,7 @@ def test_tune_writes_a_file_that_the_runtime_reads(
 ) -> None:
     monkeypatch.setattr(tune, "_TOKEN_BUDGETS", (64, 128))
     monkeypatch.setattr(tune, "_MAX_BATCHES", (4, 8))
-    monkeypatch.setattr(tune, "_cores", lambda: 1)
+    monkeypatch.setattr(tune, "cores", lambda: 1)
     out = tmp_path / "tuned.toml"
     if not any(command.name == "tune" for command in cli.app.registered_commands):
         cli.app.command("tune")(tune.tune)
