@@ -95,7 +95,8 @@ class Preparer:
             self._closed = True
             self._more.notify_all()
         for thread in self._threads:
-            thread.join()
+            if thread is not threading.current_thread():  # as where a bad item's own callback closes the embedder
+                thread.join()
 
     def _queue(self, task: Task, rest: Iterator[tuple[int, int]]) -> None:
         """Put the next piece of the task, if there is one, at the end of the line."""

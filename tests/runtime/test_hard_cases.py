@@ -64,7 +64,8 @@ def test_a_list_that_its_caller_changes_is_embedded_as_it_was(tiny: Embedder) ->
     assert future.result(LONG).vectors.shape == (600, 16)
 
 
-def test_closing_in_a_replys_own_callback_ends_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("item", ["a cat", ""])  # the last word comes from the completer, or from a prepare thread
+def test_closing_in_a_replys_own_callback_ends_well(tmp_path: Path, item: str) -> None:
     embedder = Embedder.open(tiny_bundle(tmp_path / "tiny"), config=QUICK)
     closed = threading.Event()
 
@@ -72,7 +73,7 @@ def test_closing_in_a_replys_own_callback_ends_well(tmp_path: Path) -> None:
         embedder.close()
         closed.set()
 
-    embedder.submit(Request(items=["a cat"])).add_done_callback(close)
+    embedder.submit(Request(items=[item])).add_done_callback(close)
     assert closed.wait(LONG)
     embedder.close()
 
