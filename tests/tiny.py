@@ -17,6 +17,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from embedge import manifest as m
 from embedge.bundle import sha256
+from embedge.kinds import DenseOutput
+from embedge.prepare import TextPrepare
 
 __all__ = ["PROMPTS", "WORDS", "tiny_bundle", "tiny_repository", "words"]
 
@@ -61,7 +63,7 @@ def tiny_bundle(
     onnx.save(_graph(dim, normalized, seed), str(path / "model.onnx"))
     golden = {"text": ["a cat sleeps"], "tower": towers[0]}
     (path / "golden.json").write_text(json.dumps(golden))
-    prepare = m.TextPrepare(
+    prepare = TextPrepare(
         tokenizer="tokenizer.json",
         max_length=max_length,
         inputs={"ids": "input_ids", "mask": "attention_mask"},
@@ -70,8 +72,11 @@ def tiny_bundle(
         padding_side=padding_side,
     )
     space = f"tiny-{dim}-{seed}"
-    output = m.Output(tensor="dense", space=space, dim=dim, normalized=normalized, dims=dims)
-    tower = m.Tower(parts={"text": m.Part(prepare=prepare)}, steps=("encoder",), outputs={"dense": output})
+    output = DenseOutput(tensor="dense", space=space, dim=dim, normalized=normalized, dims=dims)
+    buckets = m.Buckets(lengths=(8, max_length), batches=(1, 4))
+    tower = m.Tower(
+        parts={"text": m.Part(prepare=prepare)}, steps=("encoder",), outputs={"dense": output}, buckets=buckets
+    )
     bundle = m.Manifest(
         format=m.FORMAT,
         name=name,
@@ -81,7 +86,6 @@ def tiny_bundle(
         graphs={"encoder": _described(path / "model.onnx", dim)},
         towers=dict.fromkeys(towers, tower),
         files={file: sha256(path / file) for file in ("tokenizer.json", "golden.json")},
-        buckets=m.Buckets(lengths=(8, max_length), batches=(1, 4)),
         golden="golden.json",
     )
     (path / m.FILE_NAME).write_bytes(m.encode(bundle))

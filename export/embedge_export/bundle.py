@@ -15,7 +15,9 @@ from pathlib import Path
 
 from embedge import manifest as manifests
 from embedge.bundle import sha256
-from embedge.manifest import Buckets, Graph, Manifest, Output, Part, Provenance, Space, TextPrepare, Tower
+from embedge.kinds import DenseOutput
+from embedge.manifest import Buckets, Graph, Manifest, Part, Provenance, Space, Tower
+from embedge.prepare import TextPrepare
 from embedge_export.errors import ExportError
 from embedge_export.recipe import Recipe
 from embedge_export.sources.base import Encoder
@@ -82,7 +84,7 @@ def describe(staged: Path, encoder: Encoder, recipe: Recipe, graph: Graph, prove
         default_prompt=encoder.default_prompt,
     )
     (tensor,) = graph.outputs
-    output = Output(
+    output = DenseOutput(
         tensor=tensor.name, space=space, dim=encoder.dim, normalized=encoder.normalized, dims=tuple(sorted(recipe.dims))
     )
     files = sorted(file for file in staged.iterdir() if file.name not in (GRAPH, manifests.FILE_NAME))
@@ -93,9 +95,15 @@ def describe(staged: Path, encoder: Encoder, recipe: Recipe, graph: Graph, prove
         provenance=provenance,
         spaces={space: Space(id=space, dim=encoder.dim)},
         graphs={"encoder": graph},
-        towers={"text": Tower(parts={"text": Part(prepare=prepare)}, steps=("encoder",), outputs={"dense": output})},
+        towers={
+            "text": Tower(
+                parts={"text": Part(prepare=prepare)},
+                steps=("encoder",),
+                outputs={"dense": output},
+                buckets=Buckets(lengths=_lengths(encoder.max_length)),
+            )
+        },
         files={file.name: sha256(file) for file in files},
-        buckets=Buckets(lengths=_lengths(encoder.max_length)),
         golden=GOLDEN,
     )
 

@@ -46,7 +46,7 @@ class Crew:
         self._shared: Program | None = None
         self._users: dict[Program, int] = {}
         self._key = Measured.key(bundle, backend, config)
-        buckets = bundle.manifest.buckets
+        buckets = next(iter(bundle.manifest.towers.values())).buckets
         self.cost = CostTable(buckets.batches, [*_SHORT_LENGTHS, *buckets.lengths])
         stored = Measured.recall(self._key)
         if stored is not None and (stored.rows, stored.lengths) == (self.cost.rows, self.cost.lengths):
@@ -185,7 +185,7 @@ class Crew:
         program = self._open(slots)
         opened.append(program)
         tower = next(iter(self._probes))
-        lengths = self._bundle.manifest.buckets.lengths
+        lengths = self._bundle.manifest.towers[tower].buckets.lengths
         batches = [self._batch(tower, _SHORT_ROWS, lengths[0]), self._batch(tower, 1, lengths[len(lengths) // 2])]
 
         def run() -> int:

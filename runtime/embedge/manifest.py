@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from embedge.errors import BundleError
+from embedge.kinds import CodesOutput, DenseOutput, MultiVectorOutput, Output, ScoresOutput, Vocabulary
+from embedge.prepare import ImagePrepare, Prepare, Resize, Strict, TextPrepare, Tokens, VideoPrepare
 
 FORMAT = 1
 FILE_NAME = "manifest.json"
@@ -23,13 +25,12 @@ __all__ = [
     "Certificate",
     "Figure",
     "Graph",
+    "LabelSet",
     "Manifest",
-    "Output",
     "Part",
     "Provenance",
     "Space",
     "TensorSpec",
-    "TextPrepare",
     "Tower",
     "decode",
     "encode",
@@ -37,19 +38,12 @@ __all__ = [
 
 
 # Far above any real model, and below what a damaged number could make the runtime allocate.
-_Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
-_Tokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
-_PadId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 _Rows = Annotated[int, msgspec.Meta(ge=1, le=1 << 12)]
 _SOME = msgspec.Meta(min_length=1)
 _FEW = msgspec.Meta(min_length=1, max_length=64)
 
 
-class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of every manifest record: immutable, unknown keys refused."""
-
-
-class TensorSpec(_Strict, frozen=True, kw_only=True):
+class TensorSpec(Strict, frozen=True, kw_only=True):
     """A graph input or output. `shape` mixes fixed sizes and symbols, e.g. `["batch", "length"]`."""
 
     name: str
@@ -57,7 +51,7 @@ class TensorSpec(_Strict, frozen=True, kw_only=True):
     shape: tuple[int | str, ...]
 
 
-class Graph(_Strict, frozen=True, kw_only=True):
+class Graph(Strict, frozen=True, kw_only=True):
     """One ONNX file. `sha256` is of the file; `precision` is how its weights and matmuls compute."""
 
     file: str
@@ -67,60 +61,37 @@ class Graph(_Strict, frozen=True, kw_only=True):
     outputs: tuple[TensorSpec, ...]
 
 
-class Space(_Strict, frozen=True, kw_only=True):
+class Space(Strict, frozen=True, kw_only=True):
     """An identified vector space: vectors of different ids must not be compared.
 
     The id is derived from what defines the space (weights, pooling, projection). `lineage` lists ids of
-    spaces that a projection of this one is compatible with.
+    spaces that a projection of this one is compatible with. A logit, as the model was trained with, is
+    scale * similarity + bias.
     """
 
     id: str
-    dim: _Size
-    metric: Literal["cosine", "dot", "euclidean", "hamming"] = "cosine"
+    dim: Vocabulary
+    metric: Literal["cosine", "dot", "euclidean", "hamming", "max_sim", "sparse_dot", "likelihood"] = "cosine"
     lineage: tuple[str, ...] = ()
+    scale: float = 1.0
+    bias: float = 0.0
 
 
-class TextPrepare(_Strict, frozen=True, kw_only=True, tag="text", tag_field="modality"):
-    """How a text becomes token ids.
-
-    `max_length` counts tokens with specials. `inputs` maps each role to the graph's input name; a role that
-    the graph does not take is absent. `prompts` are prefixes by name, put before the text as they are. `allow_empty`
-    lets empty and blank texts through; a vector of nothing means nothing, so by default they are refused.
-    """
-
-    tokenizer: str
-    max_length: _Tokens
-    pad_id: _PadId = 0
-    padding_side: Literal["right", "left"] = "right"
-    inputs: dict[Literal["ids", "mask", "types"], str]
-    prompts: dict[str, str] = {}
-    default_prompt: str | None = None
-    lowercase: bool = False
-    allow_empty: bool = False
-
-
-class Part(_Strict, frozen=True, kw_only=True):
+class Part(Strict, frozen=True, kw_only=True):
     """One named part of an item: how to prepare it, and whether an item may come without it."""
 
-    prepare: TextPrepare
+    prepare: Prepare
     optional: bool = False
 
 
-class Output(_Strict, frozen=True, kw_only=True):
-    """A named result of a tower, read from the graph output `tensor`.
+class Buckets(Strict, frozen=True, kw_only=True):
+    """Sizes that warm-up measures and that an engine builder makes profiles for. A row of no axis has length 1."""
 
-    `dims` lists the sizes the vector was trained to be cut to; empty means that any size up to `dim` is allowed.
-    """
-
-    tensor: str
-    kind: Literal["dense"] = "dense"
-    space: str
-    dim: _Size
-    normalized: bool
-    dims: tuple[_Size, ...] = ()
+    lengths: Annotated[tuple[Tokens, ...], _FEW]
+    batches: Annotated[tuple[_Rows, ...], _FEW] = (1, 2, 4, 8, 16, 32)
 
 
-class Tower(_Strict, frozen=True, kw_only=True):
+class Tower(Strict, frozen=True, kw_only=True):
     """A callable entry: named parts in, the graphs of `steps` in order, named outputs out.
 
     A step reads its inputs by name from the prepared arrays and the outputs of the steps before it.
@@ -129,16 +100,24 @@ class Tower(_Strict, frozen=True, kw_only=True):
     parts: Annotated[dict[str, Part], _SOME]
     steps: Annotated[tuple[str, ...], _SOME]
     outputs: Annotated[dict[str, Output], _SOME]
+    buckets: Buckets
 
 
-class Buckets(_Strict, frozen=True, kw_only=True):
-    """Sizes that warm-up measures and that an engine builder makes profiles for."""
+class LabelSet(Strict, frozen=True, kw_only=True):
+    """Labels for zero-shot classification, embedded by `tower`: each label in every template, where `{}` stands for it.
 
-    lengths: Annotated[tuple[_Tokens, ...], _FEW]
-    batches: Annotated[tuple[_Rows, ...], _FEW] = (1, 2, 4, 8, 16, 32)
+    A label's vector is the mean of its templates' vectors, of length 1 each, scaled to length 1 (Radford et al., 2021,
+    arXiv:2103.00020, section 3.1.4). Scores are the softmax, or the sigmoid, of the space's logits.
+    """
+
+    tower: str
+    output: str
+    labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=1 << 16)]
+    templates: Annotated[tuple[str, ...], _SOME] = ("{}",)
+    scores: Literal["softmax", "sigmoid"] = "softmax"
 
 
-class Provenance(_Strict, frozen=True, kw_only=True):
+class Provenance(Strict, frozen=True, kw_only=True):
     """Where the weights came from and what made the bundle."""
 
     source: str
@@ -149,7 +128,7 @@ class Provenance(_Strict, frozen=True, kw_only=True):
     created: str = ""
 
 
-class Figure(_Strict, frozen=True, kw_only=True):
+class Figure(Strict, frozen=True, kw_only=True):
     """One measured figure of the certificate beside its threshold. `worst` names the input that set it."""
 
     value: float
@@ -163,7 +142,7 @@ class Figure(_Strict, frozen=True, kw_only=True):
         return self.value >= self.limit if self.better == "higher" else self.value <= self.limit
 
 
-class Certificate(_Strict, frozen=True, kw_only=True):
+class Certificate(Strict, frozen=True, kw_only=True):
     """The recorded parity figures, with the device and versions they were taken on."""
 
     figures: dict[str, Figure]
@@ -180,7 +159,7 @@ class Certificate(_Strict, frozen=True, kw_only=True):
         return bool(self.figures) and all(figure.passed for figure in self.figures.values())
 
 
-class Manifest(_Strict, frozen=True, kw_only=True):
+class Manifest(Strict, frozen=True, kw_only=True):
     """All of a bundle. `files` maps every other file's relative path to its SHA-256."""
 
     format: int
@@ -191,7 +170,7 @@ class Manifest(_Strict, frozen=True, kw_only=True):
     graphs: dict[str, Graph]
     towers: dict[str, Tower]
     files: dict[str, str]
-    buckets: Buckets
+    label_sets: dict[str, LabelSet] = {}
     golden: str
     certificate: Certificate | None = None
 
@@ -228,10 +207,12 @@ def _check_references(manifest: Manifest, where: str) -> None:
         _need(manifest.golden, manifest.files, "golden")
         for name, tower in manifest.towers.items():
             for part_name, part in tower.parts.items():
-                _check_prepare(part.prepare, manifest, f"part {name}.{part_name}")
+                _check_part(part.prepare, tower, manifest, f"part {name}.{part_name}")
             _check_steps(tower, manifest, f"tower {name!r}")
             for output_name, output in tower.outputs.items():
                 _check_output(output, manifest, f"output {name}.{output_name}")
+        for name, labels in manifest.label_sets.items():
+            _check_labels(labels, manifest, f"label set {name!r}")
     except BundleError as error:
         raise BundleError(f"{where}: {error.message}; export the bundle again") from None
 
@@ -242,16 +223,31 @@ def _need(name: str, known: Collection[str], what: str) -> None:
         raise BundleError(f"{what} names {name!r}, but the manifest holds {have}")
 
 
-def _check_prepare(prepare: TextPrepare, manifest: Manifest, what: str) -> None:
-    _need(prepare.tokenizer, manifest.files, what)
-    if "ids" not in prepare.inputs:
-        raise BundleError(f"{what} maps no graph input to 'ids'")
-    if prepare.default_prompt:
-        _need(prepare.default_prompt, prepare.prompts, f"default_prompt of {what}")
-    if max(manifest.buckets.lengths) > prepare.max_length:
-        raise BundleError(
-            f"buckets go up to length {max(manifest.buckets.lengths):,}, {what} to {prepare.max_length:,}"
-        )
+def _check_part(prepare: Prepare, tower: Tower, manifest: Manifest, what: str) -> None:
+    """Refuse a prepare spec that contradicts itself or names what is not there."""
+    longest = max(tower.buckets.lengths)
+    if not set(prepare.carriers) & set(prepare.inputs):
+        raise BundleError(f"{what} maps no graph input to {' or '.join(map(repr, prepare.carriers))}")
+    if isinstance(prepare, TextPrepare):
+        _need(prepare.tokenizer, manifest.files, what)
+        if prepare.default_prompt:
+            _need(prepare.default_prompt, prepare.prompts, f"default_prompt of {what}")
+        if prepare.default_language is not None:
+            _need(prepare.default_language, prepare.languages, f"default_language of {what}")
+        if len(tower.parts) == 1 and longest > prepare.max_length:
+            raise BundleError(f"buckets go up to length {longest:,}, {what} to {prepare.max_length:,}")
+        if prepare.instruction is not None and "{instruction}" not in prepare.instruction:
+            raise BundleError(f"the instruction of {what} has no place for it: {{instruction}}")
+    elif isinstance(prepare, (ImagePrepare, VideoPrepare)):
+        image = prepare.image if isinstance(prepare, VideoPrepare) else prepare
+        if image.steps:
+            last = image.steps[-1]
+            if isinstance(last, Resize) and last.fit != "exact":
+                raise BundleError(
+                    f"the steps of {what} do not end at one size, as with a crop, a pad or an exact resize"
+                )
+            if (last.height, last.width) != (image.height, image.width):
+                raise BundleError(f"the steps of {what} end at {last.height} x {last.width}, not at its size")
 
 
 def _check_steps(tower: Tower, manifest: Manifest, what: str) -> None:
@@ -268,10 +264,26 @@ def _check_steps(tower: Tower, manifest: Manifest, what: str) -> None:
     for name in sorted(prepared):
         _need(name, read, f"a prepared input of {what}")
     for output_name, output in tower.outputs.items():
-        _need(output.tensor, made, f"output {output_name!r} of {what}")
+        for tensor in output.tensors:
+            _need(tensor, made, f"output {output_name!r} of {what}")
 
 
 def _check_output(output: Output, manifest: Manifest, what: str) -> None:
+    if isinstance(output, ScoresOutput):
+        return
     _need(output.space, manifest.spaces, what)
-    if too_large := [dim for dim in output.dims if dim > output.dim]:
+    dims = output.dims if isinstance(output, (DenseOutput, MultiVectorOutput)) else ()
+    if too_large := [dim for dim in dims if dim > output.dim]:
         raise BundleError(f"{what} lists the size {too_large[0]:,}, but its vectors have {output.dim:,}")
+    if isinstance(output, CodesOutput) and output.form == "bits" and output.dim % 8:
+        raise BundleError(f"{what} has {output.dim:,} bits, which do not fill whole bytes")
+
+
+def _check_labels(labels: LabelSet, manifest: Manifest, what: str) -> None:
+    _need(labels.tower, manifest.towers, what)
+    tower = manifest.towers[labels.tower]
+    _need(labels.output, tower.outputs, what)
+    if not isinstance(tower.outputs[labels.output], DenseOutput):
+        raise BundleError(f"{what} needs an output of one vector an item, which {labels.output!r} is not")
+    if bad := [template for template in labels.templates if "{}" not in template]:
+        raise BundleError(f"the template {bad[0]!r} of {what} has no place for the label: {{}}")

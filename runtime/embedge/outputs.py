@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.errors import InvalidInput
-from embedge.manifest import Output
+from embedge.kinds import DenseOutput
 
 __all__ = ["DTYPES", "DType", "Vectors", "check", "finish", "normalize"]
 
@@ -36,7 +36,7 @@ class Vectors:
     scales: NDArray[np.float32] | None = None
 
 
-def check(output: Output, dim: int | None, dtype: str, *, name: str) -> int:
+def check(output: DenseOutput, dim: int | None, dtype: str, *, name: str) -> int:
     """Return the size that vectors of this output will have. Raises InvalidInput."""
     if dtype not in DTYPES:
         raise InvalidInput(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
@@ -54,7 +54,7 @@ def check(output: Output, dim: int | None, dtype: str, *, name: str) -> int:
     return size
 
 
-def finish(raw: NDArray[np.float32], output: Output, *, dim: int, dtype: DType) -> Vectors:
+def finish(raw: NDArray[np.float32], output: DenseOutput, *, dim: int, dtype: DType) -> Vectors:
     """Turn raw graph output (n, output.dim) into the vectors asked for. `dim` and `dtype` passed `check`.
 
     Raises InvalidInput for numbers that the dtype cannot hold.

@@ -83,7 +83,7 @@ def test_a_fresh_bundle_holds_what_it_should(bundle: Path) -> None:
     assert {file.name for file in bundle.iterdir()} == {"manifest.json", *loaded.manifest.files, "model.onnx"}
     assert loaded.manifest.certificate is not None
     assert loaded.manifest.certificate.passed
-    assert loaded.manifest.buckets.lengths == (16, 32, 40)
+    assert loaded.manifest.towers["text"].buckets.lengths == (16, 32, 40)
     assert loaded.manifest.provenance.hashes["model.safetensors"]
     assert bundle.stat().st_mode & 0o777 == 0o755
 

@@ -115,12 +115,12 @@ def dense(manifest: Any) -> Any:
         (lambda m: m["towers"]["text"].update(outputs={}), "outputs"),
         (lambda m: m["towers"]["text"].update(parts={}), "parts"),
         (lambda m: m.update(towers={}), "no towers"),
-        (lambda m: m["buckets"].update(lengths=[]), "lengths"),
-        (lambda m: m["buckets"].update(lengths=[0]), "lengths"),
-        (lambda m: m["buckets"].update(lengths=[1e9]), "lengths"),
-        (lambda m: m["buckets"].update(lengths=[10**9]), "lengths"),
-        (lambda m: m["buckets"].update(lengths=[33]), "buckets go up to length 33"),
-        (lambda m: m["buckets"].update(batches=[10**6]), "batches"),
+        (lambda m: m["towers"]["text"]["buckets"].update(lengths=[]), "lengths"),
+        (lambda m: m["towers"]["text"]["buckets"].update(lengths=[0]), "lengths"),
+        (lambda m: m["towers"]["text"]["buckets"].update(lengths=[1e9]), "lengths"),
+        (lambda m: m["towers"]["text"]["buckets"].update(lengths=[10**9]), "lengths"),
+        (lambda m: m["towers"]["text"]["buckets"].update(lengths=[33]), "buckets go up to length 33"),
+        (lambda m: m["towers"]["text"]["buckets"].update(batches=[10**6]), "batches"),
     ],
 )
 def test_a_manifest_that_cannot_be_true_is_refused(

@@ -10,14 +10,14 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from embedge.errors import InvalidInput
-from embedge.manifest import Output
+from embedge.kinds import DenseOutput
 from embedge.outputs import DTYPES, check, finish, normalize
 
 DIM = 16
 
 
-def output(*, normalized: bool = True, dims: tuple[int, ...] = ()) -> Output:
-    return Output(tensor="dense", space="s", dim=DIM, normalized=normalized, dims=dims)
+def output(*, normalized: bool = True, dims: tuple[int, ...] = ()) -> DenseOutput:
+    return DenseOutput(tensor="dense", space="s", dim=DIM, normalized=normalized, dims=dims)
 
 
 Raw = NDArray[np.float32]

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from embedge.errors import InvalidInput
 from embedge.inputs.text import TextInput
-from embedge.manifest import TextPrepare
+from embedge.prepare import TextPrepare
 from tests.tiny import WORDS
 
 MEGABYTE = 1 << 20

@@ -9,7 +9,9 @@ from tests.structure.code import Module, modules
 # A module imports from layers above its own line here, and from its own package. The ground comes first.
 LAYERS = (
     "errors",
-    "manifest cache toml",
+    "prepare cache toml",
+    "kinds content",
+    "manifest",
     "outputs config bundle cost slots",
     "request batch cuda",
     "inputs backends fairqueue",

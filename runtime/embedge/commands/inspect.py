@@ -91,7 +91,6 @@ def _overview(bundle: Bundle, backend: str | None, reason: str, lanes: Slots | N
         "lanes": f"{lanes.lanes} of {lanes.threads} threads: {lanes.reason}"
         if lanes
         else "measured at the first start",
-        "buckets": f"lengths {_list(manifest.buckets.lengths)}; batches {_list(manifest.buckets.batches)}",
     }
     for heading, text in rows.items():
         if text:

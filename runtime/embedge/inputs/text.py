@@ -11,7 +11,7 @@ from tokenizers import Encoding, Tokenizer
 from tokenizers.models import Unigram
 
 from embedge.errors import BundleError, EmbedgeError, InvalidInput, NotFound
-from embedge.manifest import TextPrepare
+from embedge.prepare import TextPrepare
 
 __all__ = ["TextInput"]
 

@@ -1,0 +1,302 @@
+"""Prepare specs: how each kind of part becomes arrays. They travel in the manifest; `embedge.inputs` carries them out.
+
+Each spec's `inputs` maps roles to names of graph inputs; a role that the graph does not take is absent, but one of the
+`carriers`, which hold the part itself, must be there. `fills` says how the arrays of several items become one array of
+a batch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import msgspec
+
+__all__ = [
+    "AudioPrepare",
+    "CenterCrop",
+    "Column",
+    "FarthestPoints",
+    "Fill",
+    "ImagePrepare",
+    "ImageStep",
+    "Pad",
+    "Prepare",
+    "Resample",
+    "Resize",
+    "Strict",
+    "TablePrepare",
+    "TensorPrepare",
+    "TensorStep",
+    "TextPrepare",
+    "VectorPrepare",
+    "VideoPrepare",
+]
+
+# Far above any real model, and below what a damaged number could make the runtime allocate.
+Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
+Tokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+_PadId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+_Rate = Annotated[int, msgspec.Meta(ge=1000, le=384_000)]
+
+
+class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every manifest record: immutable, unknown keys refused."""
+
+
+class Fill(NamedTuple):
+    """How a graph input is filled from rows: stacked, or padded to the longest along the first axis (`ragged`).
+
+    pad: the value beside a row's end, before its begin where `left`. width: pad to this many, not to the longest.
+    mask_of: this input is made, not prepared: 1 where that other input has a row's own values, 0 where it is padded.
+    """
+
+    ragged: bool = False
+    pad: float = 0
+    left: bool = False
+    width: int | None = None
+    mask_of: str | None = None
+
+
+class TextPrepare(Strict, frozen=True, kw_only=True, tag="text", tag_field="modality"):
+    """How a text becomes token ids.
+
+    `max_length` counts tokens with specials. `prompts` are prefixes by name, put before the text as they are.
+    `allow_empty` lets empty and blank texts through; a vector of nothing means nothing, so by default they are refused.
+    fixed_length: always pad to `max_length`. pairs: a text may come with a second one. instruction: what is put before
+    a text that comes with an instruction of its own, in place of the prompt, e.g. `Instruct: {instruction}\\nQuery: `.
+    languages: the number that the graph takes for each language id; default_language: of a text that names none.
+    """
+
+    carriers: ClassVar[tuple[str, ...]] = ("ids",)
+
+    tokenizer: str
+    max_length: Tokens
+    pad_id: _PadId = 0
+    padding_side: Literal["right", "left"] = "right"
+    inputs: dict[Literal["ids", "mask", "types", "language"], str]
+    prompts: dict[str, str] = {}
+    default_prompt: str | None = None
+    lowercase: bool = False
+    allow_empty: bool = False
+    fixed_length: bool = False
+    pairs: bool = False
+    instruction: str | None = None
+    languages: dict[str, int] = {}
+    default_language: str | None = None
+
+    def fills(self) -> dict[str, Fill]:
+        """Return ids and types (length,), mask made from them, language ()."""
+        left, width = self.padding_side == "left", self.max_length if self.fixed_length else None
+        known = {
+            "ids": Fill(ragged=True, pad=self.pad_id, left=left, width=width),
+            "types": Fill(ragged=True, left=left, width=width),
+            "mask": Fill(ragged=True, left=left, width=width, mask_of=self.inputs.get("ids")),
+            "language": Fill(),
+        }
+        return {name: known[role] for role, name in self.inputs.items()}
+
+
+class Resize(Strict, frozen=True, kw_only=True, tag="resize", tag_field="step"):
+    """Scale an image, with antialiasing, as Pillow does it.
+
+    fit: `exact` to height x width; `shortest`: the shorter edge becomes `height` (and `width`, its equal), the ratio is
+    kept; `inside`: as large as fits into height x width, the ratio is kept.
+    """
+
+    fit: Literal["exact", "shortest", "inside"] = "exact"
+    height: Size
+    width: Size
+    resample: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bicubic"
+
+
+class CenterCrop(Strict, frozen=True, kw_only=True, tag="center_crop", tag_field="step"):
+    """Cut the middle out; an image that is smaller gets black borders first."""
+
+    height: Size
+    width: Size
+
+
+class Pad(Strict, frozen=True, kw_only=True, tag="pad", tag_field="step"):
+    """Put an image onto a canvas of height x width: in its middle, or at its top left."""
+
+    height: Size
+    width: Size
+    fill: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+    place: Literal["center", "top_left"] = "center"
+
+
+ImageStep = Resize | CenterCrop | Pad
+
+
+class ImagePrepare(Strict, frozen=True, kw_only=True, tag="image", tag_field="modality"):
+    """How an image becomes uint8 pixels (channels, height, width). Rescaling and normalisation are in the graph.
+
+    The steps run in order and end at height x width.
+    """
+
+    carriers: ClassVar[tuple[str, ...]] = ("pixels",)
+
+    inputs: dict[Literal["pixels"], str]
+    mode: Literal["RGB", "L"] = "RGB"
+    height: Size
+    width: Size
+    steps: tuple[ImageStep, ...]
+
+    def fills(self) -> dict[str, Fill]:
+        """Return pixels (channels, height, width)."""
+        return {name: Fill() for name in self.inputs.values()}
+
+
+class AudioPrepare(Strict, frozen=True, kw_only=True, tag="audio", tag_field="modality"):
+    """How a clip becomes mono float32 samples in [-1, 1] at `rate` Hz. Spectrograms are made in the graph.
+
+    max_seconds: longer clips are refused, or cut with `truncate`. min_seconds: shorter ones are filled up to it.
+    fixed: every clip is filled up to `max_seconds`; otherwise a batch is padded to its longest. fill: with zeros, with
+    the clip again and again (the last time cut), or with the clip as often as it fits whole and zeros after it.
+    hop_seconds: cut the clip into windows of `max_seconds` that begin this far apart: samples are (windows, samples),
+    at most `max_windows`. unit: samples that count as one of length in cost tables and budgets.
+    """
+
+    carriers: ClassVar[tuple[str, ...]] = ("samples",)
+
+    inputs: dict[Literal["samples", "mask", "length"], str]
+    rate: _Rate
+    max_seconds: _Seconds
+    min_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.0
+    fixed: bool = False
+    fill: Literal["zero", "repeat", "repeat_whole"] = "zero"
+    hop_seconds: _Seconds | None = None
+    max_windows: Size = 64
+    unit: Tokens = 320
+
+    def fills(self) -> dict[str, Fill]:
+        """Return samples (samples,) or (windows, samples), mask made from it, length (): samples before filling up."""
+        ragged = not self.fixed or self.hop_seconds is not None
+        known = {
+            "samples": Fill(ragged=ragged),
+            "mask": Fill(ragged=True, mask_of=self.inputs.get("samples")),
+            "length": Fill(),
+        }
+        return {name: known[role] for role, name in self.inputs.items()}
+
+
+class VideoPrepare(Strict, frozen=True, kw_only=True, tag="video", tag_field="modality"):
+    """How a video becomes uint8 frames (frames, channels, height, width), each prepared as an image.
+
+    sampling: `uniform`, over the whole video; `center`, `frames` frames `stride` apart around its middle; `fps`, at
+    `fps` frames a second from its begin, as many as there are up to `frames` (the first axis is then ragged).
+    A video of fewer frames repeats its last, but for `fps`. max_seconds: longer ones are refused, or cut with
+    `truncate`.
+    """
+
+    carriers: ClassVar[tuple[str, ...]] = ("frames",)
+
+    inputs: dict[Literal["frames", "mask"], str]
+    image: ImagePrepare
+    frames: Annotated[int, msgspec.Meta(ge=1, le=1024)]
+    sampling: Literal["uniform", "center", "fps"] = "uniform"
+    stride: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
+    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
+    max_seconds: _Seconds = 3600.0
+
+    def fills(self) -> dict[str, Fill]:
+        """Return frames (frames, channels, height, width), and mask made from it."""
+        ragged = self.sampling == "fps"
+        known = {"frames": Fill(ragged=ragged), "mask": Fill(ragged=True, mask_of=self.inputs.get("frames"))}
+        return {name: known[role] for role, name in self.inputs.items()}
+
+
+class FarthestPoints(Strict, frozen=True, kw_only=True, tag="farthest_points", tag_field="step"):
+    """Keep `count` rows that lie as far apart as possible by their first three numbers, beginning with the first row.
+
+    Fewer rows are repeated from the first on.
+    """
+
+    count: Size
+
+
+class Resample(Strict, frozen=True, kw_only=True, tag="resample", tag_field="step"):
+    """Interpolate linearly along the first axis to `count` rows, evenly spaced from the first to the last."""
+
+    count: Size
+
+
+TensorStep = FarthestPoints | Resample
+
+
+class TensorPrepare(Strict, frozen=True, kw_only=True, tag="tensor", tag_field="modality"):
+    """One typed array. Its first axis may be a symbol, which parts of one item share: (`time`, 7), (`points`, 3).
+
+    max_length: most rows along a symbolic axis. minimum, maximum: bounds of the numbers. missing: `refuse` NaN, or let
+    it through as 0 with 0 in the input of role `observed`. Infinite numbers are always refused. steps run in order.
+    unit: rows that count as one of length.
+    """
+
+    carriers: ClassVar[tuple[str, ...]] = ("values",)
+
+    inputs: dict[Literal["values", "mask", "observed"], str]
+    dtype: Literal["float32", "float64", "int32", "int64", "uint8", "bool"] = "float32"
+    shape: tuple[Size | str, ...]
+    max_length: Tokens = 1 << 16
+    minimum: float | None = None
+    maximum: float | None = None
+    missing: Literal["refuse", "mask"] = "refuse"
+    steps: tuple[TensorStep, ...] = ()
+    pad: float = 0.0
+    unit: Tokens = 1
+
+    def fills(self) -> dict[str, Fill]:
+        """Return values, observed of the same shape, and mask made along the first axis."""
+        ragged = bool(self.shape) and isinstance(self.shape[0], str) and not self.steps
+        known = {
+            "values": Fill(ragged=ragged, pad=self.pad),
+            "observed": Fill(ragged=ragged),
+            "mask": Fill(ragged=True, mask_of=self.inputs.get("values")),
+        }
+        return {name: known[role] for role, name in self.inputs.items()}
+
+
+class Column(Strict, frozen=True, kw_only=True):
+    """One column of a row: a number, or one of `categories`. missing: whether a cell may be left out."""
+
+    name: str
+    categories: tuple[str, ...] = ()
+    missing: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+class TablePrepare(Strict, frozen=True, kw_only=True, tag="table", tag_field="modality"):
+    """How a row of a table (a mapping of column to number or category) becomes arrays.
+
+    numbers: float32 (numeric columns,), 0 where missing. categories: int64 (columns with categories,), each cell the
+    place of its category, from 0; the number of categories where missing. observed: (columns,), 1 where one is there.
+    """
+
+    carriers: ClassVar[tuple[str, ...]] = ("numbers", "categories")
+
+    inputs: dict[Literal["numbers", "categories", "observed"], str]
+    columns: Annotated[tuple[Column, ...], msgspec.Meta(min_length=1, max_length=1 << 14)]
+
+    def fills(self) -> dict[str, Fill]:
+        """Return numbers, categories and observed, each of one axis."""
+        return {name: Fill() for name in self.inputs.values()}
+
+
+class VectorPrepare(Strict, frozen=True, kw_only=True, tag="vector", tag_field="modality"):
+    """A precomputed vector of `dim` numbers; of the space with this id, if one is named. normalize: to length 1."""
+
+    carriers: ClassVar[tuple[str, ...]] = ("values",)
+
+    inputs: dict[Literal["values"], str]
+    dim: Size
+    space: str | None = None
+    normalize: bool = False
+
+    def fills(self) -> dict[str, Fill]:
+        """Return values (dim,)."""
+        return {name: Fill() for name in self.inputs.values()}
+
+
+Prepare = TextPrepare | ImagePrepare | AudioPrepare | VideoPrepare | TensorPrepare | TablePrepare | VectorPrepare
