@@ -24,6 +24,11 @@ class EmbedgeStub(object):
                 request_serializer=embedge_dot_v1_dot_embedge__pb2.EmbedStreamRequest.SerializeToString,
                 response_deserializer=embedge_dot_v1_dot_embedge__pb2.EmbedStreamReply.FromString,
                 )
+        self.Classify = channel.unary_unary(
+                '/embedge.v1.Embedge/Classify',
+                request_serializer=embedge_dot_v1_dot_embedge__pb2.ClassifyRequest.SerializeToString,
+                response_deserializer=embedge_dot_v1_dot_embedge__pb2.ClassifyReply.FromString,
+                )
         self.ListModels = channel.unary_unary(
                 '/embedge.v1.Embedge/ListModels',
                 request_serializer=embedge_dot_v1_dot_embedge__pb2.ListModelsRequest.SerializeToString,
@@ -54,6 +59,13 @@ class EmbedgeServicer(object):
     def EmbedStream(self, request_iterator, context):
         """Embeds many requests over one stream. Replies carry the request's id and come as they are ready, in any
         order. A request that fails as a whole is answered with EmbedStreamReply.error; the stream goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Classify(self, request, context):
+        """Scores each item against labels, without training: see LabelSet of the bundle.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,6 +102,11 @@ def add_EmbedgeServicer_to_server(servicer, server):
                     servicer.EmbedStream,
                     request_deserializer=embedge_dot_v1_dot_embedge__pb2.EmbedStreamRequest.FromString,
                     response_serializer=embedge_dot_v1_dot_embedge__pb2.EmbedStreamReply.SerializeToString,
+            ),
+            'Classify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Classify,
+                    request_deserializer=embedge_dot_v1_dot_embedge__pb2.ClassifyRequest.FromString,
+                    response_serializer=embedge_dot_v1_dot_embedge__pb2.ClassifyReply.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -147,6 +164,23 @@ class Embedge(object):
         return grpc.experimental.stream_stream(request_iterator, target, '/embedge.v1.Embedge/EmbedStream',
             embedge_dot_v1_dot_embedge__pb2.EmbedStreamRequest.SerializeToString,
             embedge_dot_v1_dot_embedge__pb2.EmbedStreamReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Classify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/embedge.v1.Embedge/Classify',
+            embedge_dot_v1_dot_embedge__pb2.ClassifyRequest.SerializeToString,
+            embedge_dot_v1_dot_embedge__pb2.ClassifyReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
