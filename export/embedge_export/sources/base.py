@@ -1,8 +1,12 @@
-"""What every source gives: enough to write a graph, to prepare texts as the original does, and to ask the original."""
+"""What every source gives: towers with their graphs, the spaces of their vectors, and the original to hold them to.
+
+A source's `load(path, recipe)` returns a `Model`. Everything after it (graphs, manifest, golden pairs, gate) is the
+same for every source.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -10,9 +14,139 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.content import Content
+from embedge.kinds import Output, ScoresOutput
+from embedge.manifest import Buckets, LabelSet, Part
 from embedge_export.errors import ExportError
 
-__all__ = ["Encoder", "GraphWriter", "Original", "Role"]
+__all__ = [
+    "Encoder",
+    "GraphSource",
+    "GraphWriter",
+    "Input",
+    "Item",
+    "Model",
+    "Original",
+    "Role",
+    "Samples",
+    "SpaceSource",
+    "TowerSource",
+]
+
+Array = NDArray[np.generic]
+
+Item = Content | Mapping[str, Content]
+"""What one call of a tower is given: the content of its only part, or of each part by name."""
+
+Metric = Literal["cosine", "dot", "euclidean", "hamming", "max_sim", "sparse_dot", "likelihood"]
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """A graph input: its name, its shape of sizes and symbols (`batch` first), and an example of it to trace with.
+
+    The example has the input's dtype. No symbol is 1 or 0 long in it, and a symbol has one size in all inputs of a
+    graph: tracing takes a size of 1 for a constant. longest: the most that a symbol may be, where that is known.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    example: Array
+    longest: Mapping[str, int] = field(default_factory=dict)
+
+
+class GraphSource(Protocol):
+    """Something that becomes one ONNX file. Towers that name the same object share the file."""
+
+    def write(self, path: Path, inputs: Sequence[Input], *, opset: int) -> None:
+        """Write the graph; its inputs are exactly `inputs`. Raises ExportError."""
+        ...
+
+
+class Original(Protocol):
+    """The original's own code, one item at a time: its processor, its model, no batch, no padding, nothing of ours."""
+
+    def __call__(self, item: Any, /) -> Mapping[str, Array]:
+        """Return an array by output name; floats are float32.
+
+        dense (dim,); multi_vector (places, dim), only the places that are kept; sparse (dim,), the weight of every
+        entry; gaussian (2, dim), mean and log-variance; codes (dim,) or (places, dim), bits as 0 and 1; scores
+        (labels,). A text over the length limit is cut, as the original's processor cuts it.
+        """
+        ...
+
+
+Samples = Callable[[int], Sequence[Item]]
+"""Gives at most so many items, varied and the same every time, for the gate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceSource:
+    """A space of vectors. Its id is a hash of `definition` and `dim`.
+
+    definition: JSON values that say all that defines it (weights of every tower, pooling, projection, normalisation),
+    and nothing that does not: two builds of the same weights share the id. See `weights.definition`.
+    """
+
+    definition: Mapping[str, Any]
+    dim: int
+    metric: Metric = "cosine"
+    scale: float = 1.0
+    bias: float = 0.0
+    lineage: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerSource:
+    """One tower, ready to be exported.
+
+    parts: as in the manifest; files that they name are in `Model.files`. graph: takes the inputs that the parts make.
+    outputs: as in the manifest, but `space` holds a key of `Model.spaces`; the id takes its place.
+    examples: examples of graph inputs, by name, for tracing; others are made from the parts.
+    samples: items for the gate; None: the built-in ones of the parts' modalities.
+    buckets: None: from the parts' limits.
+    """
+
+    parts: Mapping[str, Part]
+    graph: GraphSource
+    outputs: Mapping[str, Output]
+    original: Original
+    examples: Mapping[str, Array] = field(default_factory=dict)
+    samples: Samples | None = None
+    buckets: Buckets | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A trained model, ready to be exported.
+
+    kind: which source read it. files: what travels beside the graphs, by name in the bundle, such as tokenizers.
+    hashes: SHA-256 of the source's files. tools: versions of what read them.
+    """
+
+    kind: str
+    towers: Mapping[str, TowerSource]
+    spaces: Mapping[str, SpaceSource] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    label_sets: Mapping[str, LabelSet] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse outputs of spaces that are not there, or that have another size."""
+        for name, tower in self.towers.items():
+            for key, output in tower.outputs.items():
+                if isinstance(output, ScoresOutput):
+                    continue
+                space = self.spaces.get(output.space)
+                if space is None:
+                    known = ", ".join(self.spaces) or "none"
+                    raise ExportError(f"output {name}.{key} names the space {output.space!r}; there are: {known}")
+                if space.dim != output.dim:
+                    raise ExportError(
+                        f"output {name}.{key} has {output.dim:,} numbers, its space {output.space!r} {space.dim:,}"
+                    )
+
 
 Role = Literal["ids", "mask", "types"]
 
@@ -28,7 +162,7 @@ class GraphWriter(Protocol):
         ...
 
 
-class Original(Protocol):
+class Encode(Protocol):
     """The original implementation: texts in, float32 (n, dim) out, cut at the length limit."""
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -47,7 +181,7 @@ class Encoder:
 
     kind: str
     write_graph: GraphWriter
-    encode: Original
+    encode: Encode
     tokenizer: str
     max_length: int
     pad_id: int
