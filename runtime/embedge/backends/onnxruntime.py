@@ -42,6 +42,8 @@ class Runner:
         options.log_severity_level = 3
         # Batches differ in shape from run to run, so a remembered memory plan never fits and only costs.
         options.enable_mem_pattern = False
+        # Its threads spin while a run lasts, and no longer: between runs the cores belong to whoever has work.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             session = ort.InferenceSession(
                 str(graph), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
