@@ -16,10 +16,12 @@ __all__ = ["CostTable"]
 # Before anything is measured: right within a small factor on common CPUs.
 _FIXED_SECONDS = 5e-4
 _TOKEN_SECONDS = 5e-5
-# A batch moves the table by this share (in the exponent) of what it saw, and counts for this factor at most: one
-# outlier moves a rung by 1.5 ** 0.2 = 8 % (12 at most, between rungs), while a lasting change by 4 is learned in about
-# 20 batches.
-_LEARNING_RATE = 0.2
+# What a batch teaches, as shares (in the exponent) of what it saw. Most of it moves the whole table: a machine that is
+# busy is slower at everything, and if only the rungs in use learned that, the others would look cheap and padding free.
+# A batch counts for this factor at most: an outlier moves a figure by 1.5 ** 0.2 = 8 % (9 at most, between rungs),
+# while a lasting change by 4 is learned in about 20 batches.
+_LEVEL_RATE = 0.16
+_SHAPE_RATE = 0.04
 _OUTLIER = 1.5
 # A stored table whose figures are off by more than this factor was measured in another reality.
 _MISFIT = 2.0
@@ -68,8 +70,9 @@ class CostTable:
             for (i, wide), (j, tall) in product(((low, 1 - part), (high, part)), ((left, 1 - along), (right, along))):
                 corners[i, j] = corners.get((i, j), 0.0) + wide * tall
             whole = sum(weight * weight for weight in corners.values())  # so that a place between rungs learns as fast
+            self._grid = [[figure * ratio**_LEVEL_RATE for figure in line] for line in self._grid]
             for (i, j), weight in corners.items():
-                self._grid[i][j] *= ratio ** (_LEARNING_RATE * weight / whole)
+                self._grid[i][j] *= ratio ** (_SHAPE_RATE * weight / whole)
             # What was just seen is right, so its neighbours give way to it, not it to them.
             self._grid = _rising(self._grid) if ratio > 1 else _falling(self._grid)
 
@@ -127,7 +130,7 @@ class CostTable:
                     [(a * b) ** 0.5 for a, b in zip(*lines, strict=True)]
                     for lines in zip(grid, self._grid, strict=True)
                 ]
-            self._grid = _rising(grid)
+            self._grid = _falling(grid)  # what disturbs a run only ever makes it slower
             self.measured, self._stored = True, False
 
     def _from_known(self, known: dict[tuple[int, int], float], i: int, j: int) -> float:
