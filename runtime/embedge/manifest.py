@@ -13,7 +13,18 @@ import msgspec
 
 from embedge.errors import BundleError
 from embedge.kinds import CodesOutput, DenseOutput, MultiVectorOutput, Output, ScoresOutput, Vocabulary
-from embedge.prepare import ImagePrepare, Prepare, Resize, Strict, TextPrepare, Tokens, VideoPrepare
+from embedge.prepare import (
+    FarthestPoints,
+    ImagePrepare,
+    Prepare,
+    Resize,
+    Strict,
+    TablePrepare,
+    TensorPrepare,
+    TextPrepare,
+    Tokens,
+    VideoPrepare,
+)
 
 FORMAT = 1
 FILE_NAME = "manifest.json"
@@ -248,6 +259,39 @@ def _check_part(prepare: Prepare, tower: Tower, manifest: Manifest, what: str) -
                 )
             if (last.height, last.width) != (image.height, image.width):
                 raise BundleError(f"the steps of {what} end at {last.height} x {last.width}, not at its size")
+    elif isinstance(prepare, TensorPrepare):
+        _check_tensor(prepare, what)
+    elif isinstance(prepare, TablePrepare):
+        _check_table(prepare, what)
+
+
+def _check_tensor(prepare: TensorPrepare, what: str) -> None:
+    if any(isinstance(size, str) for size in prepare.shape[1:]):
+        raise BundleError(f"the shape of {what} has a symbol that is not its first axis")
+    if prepare.minimum is not None and prepare.maximum is not None and prepare.minimum > prepare.maximum:
+        raise BundleError(f"{what} takes numbers from {prepare.minimum} to {prepare.maximum}, which are none")
+    if prepare.missing == "mask" and "observed" not in prepare.inputs:
+        raise BundleError(f"{what} lets numbers be missing, but maps no graph input to 'observed'")
+    for step in prepare.steps:
+        if not prepare.shape or not prepare.dtype.startswith("float") or "observed" in prepare.inputs:
+            raise BundleError(f"the steps of {what} need rows of floats, and no input 'observed'")
+        width = prepare.shape[1] if len(prepare.shape) == 2 else 0
+        if isinstance(step, FarthestPoints) and (isinstance(width, str) or width < 3):
+            raise BundleError(f"farthest_points of {what} needs the shape (points, 3 or more)")
+
+
+def _check_table(prepare: TablePrepare, what: str) -> None:
+    names = [column.name for column in prepare.columns]
+    if len(set(names)) < len(names):
+        raise BundleError(f"{what} has two columns of one name")
+    if twice := [column.name for column in prepare.columns if len(set(column.categories)) < len(column.categories)]:
+        raise BundleError(f"column {twice[0]!r} of {what} lists a category twice")
+    for role, there in (
+        ("numbers", any(not column.categories for column in prepare.columns)),
+        ("categories", any(column.categories for column in prepare.columns)),
+    ):
+        if there != (role in prepare.inputs):
+            raise BundleError(f"{what} must map a graph input to {role!r} if it has such columns, and only then")
 
 
 def _check_steps(tower: Tower, manifest: Manifest, what: str) -> None:
