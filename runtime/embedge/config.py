@@ -23,6 +23,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_queue_seconds: admission refuses a call when more predicted work than this would wait.
     max_text_bytes: longest text accepted at all, in UTF-8 bytes; the model's own limit in tokens comes after it.
     max_media_bytes: largest encoded image, clip or video, or array of pixels or samples, accepted at all.
+    max_image_pixels: largest image, and frame of a video, as it says before it is decoded.
     max_wait_us: how long a free lane may wait for company, in microseconds.
     prepare_threads: threads that turn raw parts into arrays.
     warm_up_seconds: time for measuring the cost table at start; 0: measure nothing, learn as batches run.
@@ -37,6 +38,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_queue_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     max_text_bytes: _Positive = 2 << 20
     max_media_bytes: _Positive = 64 << 20
+    max_image_pixels: _Positive = 64_000_000
     max_wait_us: Annotated[int, msgspec.Meta(ge=0)] = 0
     prepare_threads: _Positive = 2
     warm_up_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
