@@ -60,9 +60,10 @@ class Texts:
 
     def measured(self, bundle: Bundle) -> Texts:
         """Return the same with sizes in tokens of the bundle's model: cut to its limit, specials included."""
+        from embedge.config import RuntimeConfig
         from embedge.inputs.items import ItemInput
 
-        inputs = ItemInput(bundle, next(iter(bundle.manifest.towers)), max_text_bytes=1 << 30)
+        inputs = ItemInput(bundle, next(iter(bundle.manifest.towers)), RuntimeConfig(max_text_bytes=1 << 30))
         rows = inputs.prepare(self.texts, Request(items=(), truncate=True))
         sizes = [0 if isinstance(row, EmbedgeError) else inputs.length(row) for row in rows]
         return replace(self, sizes=tuple(sizes), unit="tokens")

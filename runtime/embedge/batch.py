@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.manifest import Manifest, Tower
+from embedge.prepare import Fill
 
-__all__ = ["Batch", "Layout", "Limits", "Row", "form_batch", "layout", "pad"]
+__all__ = ["Batch", "Layout", "Limits", "Row", "form_batch", "layout", "pad", "stretch"]
 
 Row = Mapping[str, NDArray[np.generic]]
-"""The prepared arrays of one item, by graph input, each (length,)."""
+"""The prepared arrays of one item, by graph input, without padding; inputs that are masks are not in it."""
 
 
 class Seconds(Protocol):
@@ -25,7 +27,10 @@ class Seconds(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Most rows in a batch, and most padded tokens (rows x longest row). One row alone may exceed the latter."""
+    """Most rows in a batch, and most padded tokens (rows x longest row). One row alone may exceed the latter.
+
+    A token stands for a unit of length of any modality.
+    """
 
     rows: int
     tokens: int
@@ -33,19 +38,23 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How rows become a tower's input arrays: dtype and padding value by name, and which input is the mask."""
+    """How rows become a tower's input arrays: dtype and fill of each."""
 
     dtypes: dict[str, str]
-    pads: dict[str, int]
-    mask: str | None
-    left: bool
+    fills: dict[str, Fill]
+
+    @property
+    def varies(self) -> bool:
+        """Whether rows differ in length."""
+        return any(fill.ragged and fill.width is None and fill.mask_of is None for fill in self.fills.values())
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
     """Rows that ride together through one lane. `ticket` is the scheduler's own; lanes pass it back untouched.
 
-    formed: when, on the scheduler's clock. predicted: what it will take, in seconds.
+    lengths: of each row in all its parts. formed: when, on the scheduler's clock. predicted: what it will take, in
+    seconds.
     """
 
     tower: str
@@ -113,25 +122,46 @@ def _nearest(lengths: Sequence[int], anchor: int, low: int, high: int, limits: L
 def layout(manifest: Manifest, tower: Tower) -> Layout:
     """Return how a tower's rows are laid out, from its prepare specs and its graphs' input dtypes."""
     dtypes = {spec.name: spec.dtype for step in tower.steps for spec in manifest.graphs[step].inputs}
-    (part,) = tower.parts.values()
-    inputs = part.prepare.inputs
-    pads = {inputs["ids"]: part.prepare.pad_id}
-    if "types" in inputs:
-        pads[inputs["types"]] = 0
-    return Layout(dtypes, pads, inputs.get("mask"), part.prepare.padding_side == "left")
+    fills = {name: fill for part in tower.parts.values() for name, fill in part.prepare.fills().items()}
+    return Layout({name: dtypes[name] for name in fills}, fills)
 
 
-def pad(rows: Sequence[Row], lengths: Sequence[int], form: Layout) -> dict[str, NDArray[np.generic]]:
-    """Return the input arrays, each (rows, longest), padded on the layout's side; the mask is 1 where a row is."""
-    width = max(lengths)
-    sizes = np.asarray(lengths)[:, None]
-    places = np.arange(width)
-    inside = places >= width - sizes if form.left else places < sizes
+def pad(rows: Sequence[Row], form: Layout) -> dict[str, NDArray[np.generic]]:
+    """Return the input arrays, each (rows, …): ragged ones padded, masks made, the others stacked."""
     arrays: dict[str, NDArray[np.generic]] = {}
-    for name, value in form.pads.items():
-        array = np.full((len(rows), width), value, dtype=form.dtypes[name])
-        array[inside] = np.concatenate([row[name] for row in rows])
-        arrays[name] = array
-    if form.mask is not None:
-        arrays[form.mask] = inside.astype(form.dtypes[form.mask])
+    for name, fill in form.fills.items():
+        if fill.mask_of is None:
+            arrays[name] = _fill([row[name] for row in rows], fill, form.dtypes[name])
+        else:
+            sizes = [len(row[fill.mask_of]) for row in rows]
+            arrays[name] = _inside(sizes, form.fills[fill.mask_of]).astype(form.dtypes[name])
     return arrays
+
+
+def stretch(row: Row, form: Layout, factor: float) -> Row:
+    """Return the row with its ragged arrays this many times as long, as far as their fills allow, by repetition."""
+    longer = dict(row)
+    for name, array in row.items():
+        fill = form.fills[name]
+        if fill.ragged:
+            count = min(round(len(array) * factor), fill.most or sys.maxsize)
+            longer[name] = np.resize(array, (count, *array.shape[1:]))
+    return longer
+
+
+def _fill(arrays: list[NDArray[np.generic]], fill: Fill, dtype: str) -> NDArray[np.generic]:
+    """Return one array of the rows' own. Which place is a row's own is a mask, so that no row is copied alone."""
+    if not fill.ragged:
+        return np.stack(arrays).astype(dtype, copy=False)
+    inside = _inside([len(array) for array in arrays], fill)
+    filled = np.full((*inside.shape, *arrays[0].shape[1:]), fill.pad, dtype)
+    filled[inside] = np.concatenate(arrays)
+    return filled
+
+
+def _inside(sizes: Sequence[int], fill: Fill) -> NDArray[np.bool_]:
+    """Return (rows, width) bool: where a row has values of its own. A batch of empty rows still has one place each."""
+    width = fill.width or max(1, *sizes)
+    places = np.arange(width)
+    column = np.asarray(sizes)[:, None]
+    return places >= width - column if fill.left else places < column

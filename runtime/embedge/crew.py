@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from embedge.backends import Backend
-from embedge.batch import Batch, Row, layout, pad
+from embedge.batch import Batch, layout, pad, stretch
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.cost import CostTable
@@ -33,8 +33,8 @@ _SHORT_ROWS = 8
 class Crew:
     """Opens, watches and closes the lanes of one model. Owned by its embedder."""
 
-    def __init__(self, bundle: Bundle, backend: Backend, config: RuntimeConfig, probes: Mapping[str, Row]) -> None:
-        """`probes`: a prepared item for each tower, from which test and warm-up batches are made."""
+    def __init__(self, bundle: Bundle, backend: Backend, config: RuntimeConfig, probes: Mapping[str, Batch]) -> None:
+        """`probes`: a batch of one small item for each tower, from which test and warm-up batches are made."""
         self._bundle = bundle
         self._backend = backend
         self._config = config
@@ -83,7 +83,7 @@ class Crew:
                 open_program=self._enter,
                 close_program=self._exit,
                 compute=self._compute,
-                probes=[self._batch(tower, 2, 8) for tower in self._probes],
+                probes=[self._batch(tower, 2, probe.width) for tower, probe in self._probes.items()],
                 warm_up=self._warm_up,
                 take=take,
                 deliver=deliver,
@@ -141,11 +141,12 @@ class Crew:
         return path
 
     def _compute(self, program: Program, batch: Batch) -> Mapping[str, np.ndarray]:
-        return program.run(batch.tower, pad(batch.rows, batch.lengths, self._layouts[batch.tower]))
+        return program.run(batch.tower, pad(batch.rows, self._layouts[batch.tower]))
 
     def _batch(self, tower: str, rows: int, length: int) -> Batch:
         """Return a batch of equal rows, made from the tower's probe; what is in a row does not change what it costs."""
-        row = {name: np.resize(array, length) for name, array in self._probes[tower].items()}
+        probe = self._probes[tower]
+        row = stretch(probe.rows[0], self._layouts[tower], length / probe.width)
         return Batch(tower, [row] * rows, [length] * rows)
 
     def _warm_up(self, compute: Callable[[Batch], object]) -> None:

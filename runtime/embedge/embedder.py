@@ -50,7 +50,7 @@ class Embedder:
         self.config = config or RuntimeConfig()
         self._backend, self.backend_reason = backends.choose(self.config.backend)
         self._inputs = {
-            name: ItemInput(bundle, name, max_text_bytes=self.config.max_text_bytes) for name in self.manifest.towers
+            name: ItemInput(bundle, name, self.config) for name in self.manifest.towers
         }
         self._crew = Crew(
             bundle, self._backend, self.config, {name: each.probe() for name, each in self._inputs.items()}
@@ -217,7 +217,7 @@ class Embedder:
         wanted = request.outputs or (next(iter(known)),)
         if unknown := [output for output in wanted if output not in known]:
             raise NotFound(f"output {unknown[0]!r} is unknown; tower {name!r} has: {', '.join(known)}")
-        return name, {o: outputs.check(known[o], request.dim, request.dtype, name=o) for o in wanted}
+        return name, {o: outputs.check(known[o], request.dim, request.dtype, request.pool, name=o) for o in wanted}
 
     def _abandon(self, task: Task) -> None:
         self._scheduler.drop(task, Unavailable("the caller left"))

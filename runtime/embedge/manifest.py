@@ -89,10 +89,18 @@ class Space(Strict, frozen=True, kw_only=True):
 
 
 class Part(Strict, frozen=True, kw_only=True):
-    """One named part of an item: how to prepare it, and whether an item may come without it."""
+    """One named part of an item: how to prepare it, and whether an item may come without it.
+
+    A part that is not there is all padding: ragged arrays have no values of their own, so their mask is 0; others are 0.
+    """
 
     prepare: Prepare
     optional: bool = False
+
+    @property
+    def modality(self) -> str:
+        """The prepare spec's tag: text, image, audio, video, tensor, table or vector."""
+        return str(self.prepare.__struct_config__.tag)
 
 
 class Buckets(Strict, frozen=True, kw_only=True):

@@ -48,6 +48,7 @@ class Fill(NamedTuple):
     """How a graph input is filled from rows: stacked, or padded to the longest along the first axis (`ragged`).
 
     pad: the value beside a row's end, before its begin where `left`. width: pad to this many, not to the longest.
+    most: places that a row has at most; None: as many as it likes.
     mask_of: this input is made, not prepared: 1 where that other input has a row's own values, 0 where it is padded.
     """
 
@@ -55,6 +56,7 @@ class Fill(NamedTuple):
     pad: float = 0
     left: bool = False
     width: int | None = None
+    most: int | None = None
     mask_of: str | None = None
 
 
@@ -89,8 +91,8 @@ class TextPrepare(Strict, frozen=True, kw_only=True, tag="text", tag_field="moda
         """Return ids and types (length,), mask made from them, language ()."""
         left, width = self.padding_side == "left", self.max_length if self.fixed_length else None
         known = {
-            "ids": Fill(ragged=True, pad=self.pad_id, left=left, width=width),
-            "types": Fill(ragged=True, left=left, width=width),
+            "ids": Fill(ragged=True, pad=self.pad_id, left=left, width=width, most=self.max_length),
+            "types": Fill(ragged=True, left=left, width=width, most=self.max_length),
             "mask": Fill(ragged=True, left=left, width=width, mask_of=self.inputs.get("ids")),
             "language": Fill(),
         }
@@ -172,9 +174,10 @@ class AudioPrepare(Strict, frozen=True, kw_only=True, tag="audio", tag_field="mo
 
     def fills(self) -> dict[str, Fill]:
         """Return samples (samples,) or (windows, samples), mask made from it, length (): samples before filling up."""
-        ragged = not self.fixed or self.hop_seconds is not None
+        windows = self.hop_seconds is not None
+        most = self.max_windows if windows else round(self.max_seconds * self.rate)
         known = {
-            "samples": Fill(ragged=ragged),
+            "samples": Fill(ragged=windows or not self.fixed, most=most),
             "mask": Fill(ragged=True, mask_of=self.inputs.get("samples")),
             "length": Fill(),
         }
@@ -203,7 +206,7 @@ class VideoPrepare(Strict, frozen=True, kw_only=True, tag="video", tag_field="mo
     def fills(self) -> dict[str, Fill]:
         """Return frames (frames, channels, height, width), and mask made from it."""
         ragged = self.sampling == "fps"
-        known = {"frames": Fill(ragged=ragged), "mask": Fill(ragged=True, mask_of=self.inputs.get("frames"))}
+        known = {"frames": Fill(ragged=ragged, most=self.frames), "mask": Fill(ragged=True, mask_of=self.inputs.get("frames"))}
         return {name: known[role] for role, name in self.inputs.items()}
 
 
@@ -250,8 +253,8 @@ class TensorPrepare(Strict, frozen=True, kw_only=True, tag="tensor", tag_field="
         """Return values, observed of the same shape, and mask made along the first axis."""
         ragged = bool(self.shape) and isinstance(self.shape[0], str) and not self.steps
         known = {
-            "values": Fill(ragged=ragged, pad=self.pad),
-            "observed": Fill(ragged=ragged),
+            "values": Fill(ragged=ragged, pad=self.pad, most=self.max_length),
+            "observed": Fill(ragged=ragged, most=self.max_length),
             "mask": Fill(ragged=True, mask_of=self.inputs.get("values")),
         }
         return {name: known[role] for role, name in self.inputs.items()}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedge.batch import Layout, Limits, form_batch, pad
+from embedge.batch import Layout, Limits, form_batch, pad, stretch
 from embedge.cost import CostTable
+from embedge.prepare import Fill
 
 INF = float("inf")
 ROWS, LENGTHS = (1, 2, 8, 64), (4, 16, 128)
@@ -162,59 +161,88 @@ def test_a_gpu_goes_on_to_large_batches_and_a_cpu_stops_at_long_texts() -> None:
     assert cpu == (79, 80)
 
 
-def rows_of(lengths: Sequence[int], dtype: str) -> list[dict[str, np.ndarray]]:
-    random = np.random.default_rng(1)
-    return [{name: random.integers(1, 100, size).astype(dtype) for name in ("ids", "types")} for size in lengths]
+def row_of(random: np.random.Generator, length: int, tail: tuple[int, ...]) -> dict[str, np.ndarray]:
+    return {
+        "ids": random.integers(1, 100, length),
+        "frames": random.integers(1, 100, (length + 1, *tail)).astype(np.float32),
+        "pixels": random.integers(0, 256, (3, *tail)).astype(np.uint8),
+        "language": np.array(random.integers(9)),
+    }
 
 
 @settings(max_examples=50)
 @given(
-    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=8),
+    lengths=st.lists(st.integers(0, 20), min_size=1, max_size=8),
+    tail=st.lists(st.integers(1, 3), max_size=2),
     left=st.booleans(),
+    fixed=st.booleans(),
     dtype=st.sampled_from(["int32", "int64"]),
     value=st.integers(-1, 300),
-    masked=st.booleans(),
 )
-def test_pad_is_what_a_plain_loop_gives(lengths: list[int], left: bool, dtype: str, value: int, masked: bool) -> None:
-    rows = rows_of(lengths, "int64")
-    form = Layout({"ids": dtype, "types": "int64", "mask": dtype}, {"ids": value, "types": 0}, "mask", left)
-    if not masked:
-        form = Layout(form.dtypes, form.pads, None, left)
+def test_every_row_is_found_back_and_the_rest_is_padding(
+    lengths: list[int], tail: list[int], left: bool, fixed: bool, dtype: str, value: int
+) -> None:
+    random = np.random.default_rng(1)
+    rows = [row_of(random, length, tuple(tail)) for length in lengths]
+    width = 23 if fixed else None
+    fills = {
+        "ids": Fill(ragged=True, pad=value, left=left, width=width),
+        "frames": Fill(ragged=True, pad=-2),
+        "pixels": Fill(),
+        "language": Fill(),
+        "mask": Fill(ragged=True, mask_of="ids"),
+        "frame_mask": Fill(ragged=True, mask_of="frames"),
+    }
+    dtypes = {"ids": dtype, "frames": "float32", "pixels": "uint8", "language": dtype, "mask": dtype}
+    form = Layout({**dtypes, "frame_mask": "bool"}, fills)
 
-    arrays = pad(rows, lengths, form)
+    arrays = pad(rows, form)
 
-    width = max(lengths)
-    assert set(arrays) == {"ids", "types"} | ({"mask"} if masked else set())
-    for name, array in arrays.items():
-        assert array.shape == (len(lengths), width)
-        assert array.dtype == form.dtypes[name]
-    for place, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-        inside = slice(width - length, width) if left else slice(0, length)
-        for name in ("ids", "types"):
-            expected = np.full(width, form.pads[name])
-            expected[inside] = row[name]
-            np.testing.assert_array_equal(arrays[name][place], expected)
-        if masked:
-            expected = np.zeros(width, int)
-            expected[inside] = 1
-            np.testing.assert_array_equal(arrays["mask"][place], expected)
+    assert {name: str(array.dtype) for name, array in arrays.items()} == form.dtypes
+    assert arrays["ids"].shape == (len(rows), width or max(1, *lengths))
+    assert arrays["frames"].shape == (len(rows), max(lengths) + 1, *tail)
+    for name, mask, fill in (("ids", "mask", value), ("frames", "frame_mask", -2)):
+        own = arrays[mask].astype(bool)
+        for place, row in enumerate(rows):
+            size = len(row[name])
+            begin = own.shape[1] - size if left and name == "ids" else 0
+            assert own[place].nonzero()[0].tolist() == list(range(begin, begin + size))
+            np.testing.assert_array_equal(arrays[name][place][own[place]], row[name])
+            assert (arrays[name][place][~own[place]] == fill).all()
+    for name in ("pixels", "language"):
+        np.testing.assert_array_equal(arrays[name], [row[name] for row in rows])
 
 
-def test_pad_leaves_a_row_that_is_as_long_as_the_batch_alone() -> None:
-    rows = rows_of([3], "int64")
+def test_the_mask_of_what_is_not_ragged_is_one_everywhere() -> None:
+    form = Layout(
+        {"values": "float32", "mask": "int64"}, {"values": Fill(), "mask": Fill(ragged=True, mask_of="values")}
+    )
 
-    arrays = pad(rows, [3], Layout({"ids": "int64", "mask": "int64"}, {"ids": 9}, "mask", False))
+    arrays = pad([{"values": np.zeros((4, 2), np.float32)}] * 3, form)
 
-    np.testing.assert_array_equal(arrays["ids"], [rows[0]["ids"]])
-    np.testing.assert_array_equal(arrays["mask"], [[1, 1, 1]])
+    np.testing.assert_array_equal(arrays["mask"], np.ones((3, 4)))
 
 
-@pytest.mark.parametrize("left", [False, True])
-def test_pad_does_not_write_into_the_rows(left: bool) -> None:
-    rows = rows_of([2, 5], "int64")
-    before = [row["ids"].copy() for row in rows]
+def test_pad_does_not_write_into_the_rows() -> None:
+    random = np.random.default_rng(1)
+    rows = [row_of(random, 5, (2,))]
+    fills = {"ids": Fill(ragged=True), "frames": Fill(ragged=True), "pixels": Fill(), "language": Fill()}
+    form = Layout({"ids": "int64", "frames": "float32", "pixels": "uint8", "language": "int64"}, fills)
+    before = {name: array.copy() for name, array in rows[0].items()}
 
-    pad(rows, [2, 5], Layout({"ids": "int64"}, {"ids": 0}, None, left))["ids"][:] = -1
+    for array in pad(rows, form).values():
+        array[...] = 0
 
-    for row, old in zip(rows, before, strict=True):
-        np.testing.assert_array_equal(row["ids"], old)
+    for name, array in rows[0].items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@given(length=st.integers(1, 40), longer=st.integers(1, 200), most=st.integers(1, 100))
+def test_a_stretched_row_repeats_itself_up_to_its_limit(length: int, longer: int, most: int) -> None:
+    row = row_of(np.random.default_rng(1), length, ())
+    fills = {"ids": Fill(ragged=True, most=most), "frames": Fill(), "pixels": Fill(), "language": Fill()}
+
+    long = stretch(row, Layout({}, fills), longer / length)
+
+    np.testing.assert_array_equal(long["ids"], np.resize(row["ids"], min(longer, most)))
+    assert all(long[name] is row[name] for name in ("frames", "pixels", "language"))

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from embedge.config import RuntimeConfig
 from embedge.errors import InvalidInput
 from embedge.inputs.text import TextInput
 from embedge.prepare import TextPrepare
+from embedge.request import Request
 from tests.tiny import WORDS
 
 MEGABYTE = 1 << 20
+CUT, WHOLE = Request(items=(), truncate=True), Request(items=())
 _ALPHABETS = ("ab c", "the cat sleeps, sings: and falls. ", "日本語 é🙂\u0301", "a", "a \n\t\u2003", "x-y_z'", "中")
 
 
@@ -76,7 +79,7 @@ def file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def prepared(file: Path, max_length: int = 16) -> TextInput:
     spec = TextPrepare(tokenizer=file.name, max_length=max_length, inputs={"ids": "ids", "types": "types"})
-    return TextInput(spec, file, max_bytes=2 * MEGABYTE)
+    return TextInput(spec, RuntimeConfig(max_text_bytes=2 * MEGABYTE), lambda name: file.with_name(name))
 
 
 class Recorder:
@@ -86,9 +89,9 @@ class Recorder:
         self.real, self.chars = text._tokenizer, 0
         text._tokenizer = self  # type: ignore[assignment]  # it stands in for the tokenizer
 
-    def encode_batch_fast(self, texts: Sequence[str]) -> Any:
+    def encode_batch_fast(self, texts: Sequence[str], **options: Any) -> Any:
         self.chars += sum(map(len, texts))
-        return self.real.encode_batch_fast(texts)
+        return self.real.encode_batch_fast(texts, **options)
 
 
 @pytest.mark.parametrize("max_length", [8, 16, 300])
@@ -99,7 +102,7 @@ def test_a_cut_text_has_the_tokens_of_the_whole_one(file: Path, max_length: int)
     draw = np.random.default_rng(max_length)
     texts = [_random(draw, int(size)) + "." for size in draw.integers(10, 20_000, 25)]
 
-    rows = text.prepare(texts, truncate=True)
+    rows = text.prepare(texts, CUT)
 
     for row, encoding in zip(rows, whole.encode_batch(texts), strict=True):
         assert isinstance(row, dict)
@@ -114,7 +117,7 @@ def test_a_text_is_refused_exactly_if_it_has_too_many_tokens(file: Path) -> None
     texts = [_random(draw, int(size)) + "." for size in draw.integers(10, 12_000, 25)]
     texts += [" " * spaces + "a cat" + "\n" * spaces for spaces in (10, 5_000, 50_000)]
 
-    rows = text.prepare(texts)
+    rows = text.prepare(texts, WHOLE)
 
     counts = [len(encoding.ids) for encoding in whole.encode_batch(texts)]
     for row, count in zip(rows, counts, strict=True):
@@ -130,7 +133,7 @@ def test_little_of_a_megabyte_is_tokenised(file: Path, truncate: bool) -> None:
     text = prepared(file)
     recorder = Recorder(text)
 
-    (row,) = text.prepare(["cat " * (MEGABYTE // 4)], truncate=truncate)
+    (row,) = text.prepare(["cat " * (MEGABYTE // 4)], Request(items=(), truncate=truncate))
 
     assert isinstance(row, dict) == truncate
     assert recorder.chars < 20_000

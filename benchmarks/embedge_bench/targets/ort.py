@@ -17,6 +17,7 @@ from embedge import outputs
 from embedge.backends import Arrays
 from embedge.batch import layout, pad
 from embedge.bundle import Bundle
+from embedge.config import RuntimeConfig
 from embedge.errors import BundleError, EmbedgeError, Unavailable
 from embedge.inputs.items import ItemInput
 from embedge.lane import Program
@@ -47,7 +48,7 @@ class OnnxRuntime(Target):
             raise BundleError(f"{bundle.path}: has no tower {name!r}; it has: {', '.join(manifest.towers)}")
         self.batch, self.sort, self.callers = options.batch, options.sort, 1
         self._spec, self._bundle, self._tower = spec, bundle, name
-        self._inputs = ItemInput(bundle, name, max_text_bytes=1 << 30)
+        self._inputs = ItemInput(bundle, name, RuntimeConfig(max_text_bytes=1 << 30))
         self._layout = layout(manifest, manifest.towers[name])
         self._output = next(iter(manifest.towers[name].outputs.values()))
         threads = options.threads or os.cpu_count() or 1
@@ -81,7 +82,7 @@ class OnnxRuntime(Target):
                 raise row
         lengths = [self._inputs.length(row) for row in good]
         with self._lock:
-            tensors = self._program.run(self._tower, pad(good, lengths, self._layout))
+            tensors = self._program.run(self._tower, pad(good, self._layout))
             self._count(len(good), len(good) * max(lengths))
         raw = tensors[self._output.tensor].astype("float32", copy=False)
         vectors = outputs.finish(raw, self._output, dim=self._output.dim, dtype="float32")

@@ -1,68 +1,124 @@
-"""Items to rows: which tower an item is for, and every part prepared by its modality's module."""
+"""Items to rows: every part of a tower prepared by its modality's module, and put together again."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from embedge.batch import Row
+import numpy as np
+
+from embedge.batch import Batch, Row
 from embedge.bundle import Bundle
+from embedge.config import RuntimeConfig
 from embedge.errors import BundleError, EmbedgeError, InvalidInput, NotFound
-from embedge.inputs.text import TextInput
-from embedge.manifest import Tower
-from embedge.request import Item, Request
+from embedge.inputs import open_part
+from embedge.inputs.match import assign
+from embedge.manifest import Part
+from embedge.prepare import TensorPrepare
+from embedge.request import Request
 
 __all__ = ["ItemInput"]
 
+# Items that are looked at to guess the length of all.
+_SAMPLE = 64
+
 
 class ItemInput:
-    """Prepares the items of one tower. Safe to call from several threads."""
+    """Prepares the items of one tower. Safe to call from several threads.
 
-    def __init__(self, bundle: Bundle, tower: str, *, max_text_bytes: int) -> None:
-        spec: Tower = bundle.manifest.towers[tower]
-        if len(spec.parts) != 1:
-            raise InvalidInput(f"tower {tower!r} takes {len(spec.parts)} parts; this embedge serves towers of one part")
-        ((self.part, part),) = spec.parts.items()
-        self.max_length = part.prepare.max_length
-        self._ids = part.prepare.inputs["ids"]
-        self._text = TextInput(part.prepare, bundle.file(part.prepare.tokenizer), max_bytes=max_text_bytes)
+    A part that an item comes without is empty: ragged arrays have length 0, so that their mask is 0; others are 0.
+    """
+
+    def __init__(self, bundle: Bundle, tower: str, config: RuntimeConfig) -> None:
+        """Raises BundleError, or Unavailable where a modality's library is missing."""
+        self._tower = tower
+        self._parts = bundle.manifest.towers[tower].parts
+        self._inputs = {name: open_part(part.prepare, config, bundle.file) for name, part in self._parts.items()}
+        self._shared = _shared_symbols(self._parts)
+        self._absent: dict[str, Row] = {}
+        self._probe = self._prepare_probe()
+        self._absent = {name: _absent(part, self._probe) for name, part in self._parts.items()}
 
     def check(self, request: Request) -> None:
         """Raise what is wrong with the request as a whole, before anything is prepared."""
-        self._text.prefix(request.prompt)
+        if request.prompt and all(part.modality != "text" for part in self._parts.values()):
+            raise NotFound(f"prompt {request.prompt!r} is unknown; tower {self._tower!r} takes no text")
+        for part in self._inputs.values():
+            part.check(request)
 
-    def prepare(self, items: Sequence[Item], request: Request) -> list[Row | EmbedgeError]:
+    def prepare(self, items: Sequence[Any], request: Request) -> list[Row | EmbedgeError]:
         """Return each item's arrays by graph input, or its error."""
-        prefix = self._text.prefix(request.prompt)
-        results: list[Row | EmbedgeError] = []
-        parts = [self._only_part(item) for item in items]
-        texts = [part for part in parts if not isinstance(part, EmbedgeError)]
-        rows = iter(self._text.prepare(texts, prefix=prefix, truncate=request.truncate))
-        for part in parts:
-            results.append(part if isinstance(part, EmbedgeError) else next(rows))
+        contents = [assign(item, self._parts) for item in items]
+        results: list[Row | EmbedgeError] = [each if isinstance(each, EmbedgeError) else {} for each in contents]
+        good = {index: each for index, each in enumerate(contents) if not isinstance(each, EmbedgeError)}
+        for name, part in self._inputs.items():
+            there = [index for index, content in good.items() if name in content]
+            for index in good.keys() - there:
+                results[index] = {**cast(Row, results[index]), **self._absent[name]}
+            for index, row in zip(there, part.prepare([good[i][name] for i in there], request), strict=True):
+                if isinstance(row, EmbedgeError):
+                    del good[index]
+                    results[index] = row if len(self._parts) == 1 else type(row)(f"part {name!r}: {row.message}")
+                else:
+                    results[index] = {**cast(Row, results[index]), **row}
+        if self._shared:
+            for index, content in good.items():
+                results[index] = self._agreed(cast(Row, results[index]), content)
         return results
 
-    def probe(self) -> Row:
-        """Return a prepared item, for self-tests and warm-up."""
-        (row,) = self._text.prepare(["probe"], truncate=True)
-        if isinstance(row, EmbedgeError):
-            raise BundleError(f"the tokenizer cannot prepare a plain word: {row}; export the bundle again")
-        return row
+    def probe(self) -> Batch:
+        """Return a prepared item with all its parts, for self-tests and warm-up."""
+        return Batch(self._tower, [self._probe], [self.length(self._probe)])
 
     def length(self, row: Row) -> int:
-        """Return how many tokens a row has, specials included."""
-        return len(row[self._ids])
+        """Return the length of a row in all its parts: tokens, specials included, or what its modality counts."""
+        return max(1, sum(part.size(row) for part in self._inputs.values()))
 
-    def estimate(self, items: Sequence[Item]) -> int:
-        """Return about how many tokens the items have, from the first few: four bytes a token, and two specials."""
-        sample = items[:64]
-        known = [len(item) if isinstance(item, str) else 4 * self.max_length for item in sample]
-        guess = sum(min(self.max_length, size // 4 + 2) for size in known)
+    def estimate(self, items: Sequence[Any]) -> int:
+        """Return about the sum of the items' lengths, from the first few."""
+        sample = [assign(item, self._parts) for item in items[:_SAMPLE]]
+        good = [each for each in sample if not isinstance(each, EmbedgeError)]
+        guess = sum(part.estimate([each[name] for each in good if name in each]) for name, part in self._inputs.items())
         return guess * len(items) // max(1, len(sample))
 
-    def _only_part(self, item: object) -> object:
-        if not isinstance(item, Mapping):
-            return item
-        unknown = [name for name in item if name != self.part]
-        if unknown:
-            return NotFound(f"part {unknown[0]!r} is unknown; this tower takes: {self.part}")
-        return item[self.part] if self.part in item else InvalidInput(f"part {self.part!r} is missing")
+    def weight(self, item: Any) -> int:
+        """Return how much work it is to prepare the item, in bytes or characters."""
+        content = assign(item, self._parts)
+        if isinstance(content, EmbedgeError):
+            return 0
+        return sum(self._inputs[name].weight(each) for name, each in content.items())
+
+    def _prepare_probe(self) -> Row:
+        content = {name: part.probe() for name, part in self._inputs.items()}
+        (row,) = self.prepare([content], Request(items=(), truncate=True))
+        if isinstance(row, EmbedgeError):
+            raise BundleError(f"tower {self._tower!r} cannot prepare its own probe: {row}; export the bundle again")
+        return row
+
+    def _agreed(self, row: Row, content: Mapping[str, Any]) -> Row | EmbedgeError:
+        """Return the row, or an error if its parts differ along an axis that they share."""
+        for symbol, places in self._shared.items():
+            sizes = {part: row[name].shape[axis] for part, name, axis in places if part in content}
+            if len(set(sizes.values())) > 1:
+                told = ", ".join(f"{part!r} {size:,}" for part, size in sizes.items())
+                return InvalidInput(f"the parts differ along {symbol!r}, which they share: {told}")
+        return row
+
+
+def _shared_symbols(parts: Mapping[str, Part]) -> dict[str, list[tuple[str, str, int]]]:
+    """Return where axes of one name are that several tensors have: (part, graph input, axis) by symbol."""
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    for name, part in parts.items():
+        spec = part.prepare
+        if isinstance(spec, TensorPrepare) and not spec.steps:
+            for axis, size in enumerate(spec.shape):
+                if isinstance(size, str):
+                    found.setdefault(size, []).append((name, spec.inputs["values"], axis))
+    return {symbol: places for symbol, places in found.items() if len(places) > 1}
+
+
+def _absent(part: Part, probe: Row) -> Row:
+    """Return the arrays of a part that is not there."""
+    fills = part.prepare.fills()
+    prepared = {name: probe[name] for name, fill in fills.items() if fill.mask_of is None}
+    return {name: array[:0] if fills[name].ragged else np.zeros_like(array) for name, array in prepared.items()}

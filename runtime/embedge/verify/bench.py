@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +37,9 @@ class Bench:
         graphs = bundle.manifest.towers[tower].steps
         sessions = {name: backend.open(bundle.graph(name), threads=threads) for name in graphs}
         self._program = Program(bundle.manifest, sessions)
-        inputs = ItemInput(bundle, tower, max_text_bytes=config.max_text_bytes)
+        inputs = ItemInput(bundle, tower, config)
         # Every few texts, so that short and long ones are among them; sorted rows would make tame batches.
         self.texts = [texts[index] for index in range(0, len(texts), max(1, len(texts) // _ROWS))]
-        self._limit = inputs.max_length
         self._rows = [_good(row) for row in inputs.prepare(self.texts, Request(items=self.texts, truncate=True))]
         self._lengths = [inputs.length(row) for row in self._rows]
 
@@ -48,17 +48,13 @@ class Bench:
 
         Raises BackendError.
         """
-        lengths = [self._lengths[row] for row in rows]
-        arrays = pad([self._rows[row] for row in rows], lengths, self._layout)
-        extra = min(extra, self._limit - max(lengths))
-        if extra:
-            arrays = {name: self._wider(name, array, extra) for name, array in arrays.items()}
+        chosen = [self._rows[row] for row in rows]
+        arrays = pad(chosen, self._wider(chosen, extra))
         try:
             return np.asarray(self._program.run(self._tower, arrays)[self._tensor], dtype=np.float32)
         except Exception as error:  # each backend has errors of its own
-            raise BackendError(
-                f"{len(rows)} rows of {max(lengths) + extra} tokens cannot be computed: {error}"
-            ) from error
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+            raise BackendError(f"a batch of {shapes} cannot be computed: {error}") from error
 
     def close(self) -> None:
         """Close the sessions."""
@@ -76,9 +72,14 @@ class Bench:
                 found += zip(rows, self.run(rows), strict=True)
         return found
 
-    def _wider(self, name: str, array: NDArray[np.generic], extra: int) -> NDArray[np.generic]:
-        width = (extra, 0) if self._layout.left else (0, extra)
-        return np.pad(array, ((0, 0), width), constant_values=self._layout.pads.get(name, 0))
+    def _wider(self, rows: Sequence[Row], extra: int) -> Layout:
+        """Return a layout that pads the rows to `extra` places more than the longest, or to the limit."""
+        fills = dict(self._layout.fills)
+        for name, fill in fills.items():
+            if extra and fill.ragged and fill.width is None and fill.mask_of is None:
+                width = max(len(row[name]) for row in rows) + extra
+                fills[name] = fill._replace(width=min(width, fill.most or width))
+        return replace(self._layout, fills=fills)
 
 
 def _good(row: Row | EmbedgeError) -> Row:
