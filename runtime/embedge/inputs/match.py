@@ -28,7 +28,12 @@ Kind = str | frozenset[str]
 
 
 def assign(item: Any, parts: Mapping[str, Part]) -> Mapping[str, Any] | EmbedgeError:
-    """Return the item's contents by part, or what is wrong with it as a whole."""
+    """Return the item's contents by part, or what is wrong with it as a whole.
+
+    An item that came damaged over the wire is an error already.
+    """
+    if isinstance(item, EmbedgeError):
+        return item
     if not isinstance(item, Mapping):
         place = _place(item, parts)
         if place is None:
@@ -56,6 +61,9 @@ def choose(items: Sequence[Any], towers: Mapping[str, Tower]) -> str:
     fits = {kind: [name for name, tower in towers.items() if _fits(kind, tower.parts)] for kind in first}
     taken = {kind: names for kind, names in fits.items() if names}
     if fits and not taken:
+        for item in items:
+            if isinstance(item, EmbedgeError):
+                raise item
         raise NotFound(f"no tower takes {_say(next(iter(fits)))}; there are: {_towers(towers)}")
     common = [name for name in towers if all(name in names for names in taken.values())]
     if len(common) == 1:
