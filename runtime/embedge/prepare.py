@@ -134,13 +134,15 @@ ImageStep = Resize | CenterCrop | Pad
 class ImagePrepare(Strict, frozen=True, kw_only=True, tag="image", tag_field="modality"):
     """How an image becomes uint8 pixels (channels, height, width). Rescaling and normalisation are in the graph.
 
-    The steps run in order and end at height x width.
+    The steps run in order and end at height x width. alpha: transparent pixels show the colour under the transparency
+    (`drop`), or `white`.
     """
 
     carriers: ClassVar[tuple[str, ...]] = ("pixels",)
 
     inputs: dict[Literal["pixels"], str]
     mode: Literal["RGB", "L"] = "RGB"
+    alpha: Literal["drop", "white"] = "drop"
     height: Size
     width: Size
     steps: tuple[ImageStep, ...]
@@ -173,13 +175,16 @@ class AudioPrepare(Strict, frozen=True, kw_only=True, tag="audio", tag_field="mo
     unit: Tokens = 320
 
     def fills(self) -> dict[str, Fill]:
-        """Return samples (samples,) or (windows, samples), mask made from it, length (): samples before filling up."""
+        """Return samples (samples,) or (windows, samples), mask made from it, and length, () or (windows,).
+
+        Lengths are samples before filling up, 0 for windows that pad a batch.
+        """
         windows = self.hop_seconds is not None
         most = self.max_windows if windows else round(self.max_seconds * self.rate)
         known = {
             "samples": Fill(ragged=windows or not self.fixed, most=most),
             "mask": Fill(ragged=True, mask_of=self.inputs.get("samples")),
-            "length": Fill(),
+            "length": Fill(ragged=windows, most=self.max_windows if windows else None),
         }
         return {name: known[role] for role, name in self.inputs.items()}
 
