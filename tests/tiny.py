@@ -20,14 +20,14 @@ from embedge.bundle import sha256
 from embedge.kinds import DenseOutput
 from embedge.prepare import TextPrepare
 
-__all__ = ["PROMPTS", "WORDS", "tiny_bundle", "tiny_repository", "words"]
+__all__ = ["PROMPTS", "VOCABULARY", "WORDS", "tiny_bundle", "tiny_repository", "tiny_tokenizer", "words"]
 
 _COLOURS = ("red", "green", "blue", "white", "black", "yellow")
 _THINGS = ("cat", "dog", "bird", "fish", "tree", "house", "river", "stone", "sky")
 WORDS = ("a", "the", "small", "large", *_COLOURS, *_THINGS, "runs", "sleeps", "sings", "falls")
 PROMPTS = {"query": "query: ", "passage": "passage: "}
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-_VOCABULARY = (*_SPECIALS, "query", "passage", ":", *WORDS)
+VOCABULARY = (*_SPECIALS, "query", "passage", ":", *WORDS)
 
 
 def words(count: int, *, seed: int = 0) -> str:
@@ -59,7 +59,7 @@ def tiny_bundle(
 ) -> Path:
     """Write a bundle into the new directory `path` and return it. Each tower has the output `dense`."""
     path.mkdir(parents=True)
-    Tokenizer.save(_tokenizer(), str(path / "tokenizer.json"))
+    Tokenizer.save(tiny_tokenizer(), str(path / "tokenizer.json"))
     onnx.save(_graph(dim, normalized, seed), str(path / "model.onnx"))
     golden = {"text": ["a cat sleeps"], "tower": towers[0]}
     (path / "golden.json").write_text(json.dumps(golden))
@@ -92,8 +92,9 @@ def tiny_bundle(
     return path
 
 
-def _tokenizer() -> Tokenizer:
-    vocabulary = {word: number for number, word in enumerate(_VOCABULARY)}
+def tiny_tokenizer() -> Tokenizer:
+    """Return the tokenizer of the bundle."""
+    vocabulary = {word: number for number, word in enumerate(VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -104,7 +105,7 @@ def _tokenizer() -> Tokenizer:
 
 def _graph(dim: int, normalized: bool, seed: int) -> onnx.ModelProto:
     # Whole numbers: their sums are exact, so a vector does not depend on padding or company by even one bit.
-    table = np.random.default_rng(seed).integers(-9, 10, (len(_VOCABULARY), dim)).astype(np.float32)
+    table = np.random.default_rng(seed).integers(-9, 10, (len(VOCABULARY), dim)).astype(np.float32)
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["embedded"]),
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
