@@ -64,7 +64,8 @@ class Completer:
         kept = [row for row in own if outcome.good[row] and row not in outcome.faults]
         lost = [row for row in own if not (outcome.good[row] and row not in outcome.faults)]
         if kept:
-            tensors = {name: array[kept] for name, array in outcome.arrays.items()}
+            all_ = len(kept) == len(batch.rows)
+            tensors = {name: outcome.arrays[name] if all_ else outcome.arrays[name][kept] for name in task.tensors}
             task.add_rows([entries[row].index for row in kept], tensors, batch.formed)
         for row in lost:
             log.error("an item could not be computed: %r", outcome.faults.get(row, "output not finite or zero"))

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge import outputs
 from embedge.backends import Arrays, Session
 from embedge.batch import Batch
-from embedge.errors import BundleError
 from embedge.manifest import Manifest
 
-__all__ = ["Lane", "Outcome", "Program", "finite"]
+__all__ = ["Lane", "Outcome", "Program"]
 
 log = logging.getLogger("embedge.lane")
 
@@ -34,7 +34,7 @@ _BACKOFF_SECONDS = 0.5
 class Outcome:
     """What became of a batch: output tensors by name, each (rows, …), and what went wrong, by row.
 
-    good: (rows,) bool, whether a row is finite and not zero. error: the lane broke, and nothing was computed.
+    good: (rows,) bool, whether a row is finite, and what else its outputs ask for. error: the lane broke, and nothing was computed.
     seconds: None where the figure says nothing about the cost of such a batch.
     """
 
@@ -43,18 +43,6 @@ class Outcome:
     faults: dict[int, Exception] = field(default_factory=dict)
     error: Exception | None = None
     seconds: float | None = None
-
-
-def finite(arrays: Arrays, rows: int) -> NDArray[np.bool_]:
-    """Return (rows,) bool: whether each row of every floating output is finite and not all zero."""
-    good = np.ones(rows, bool)
-    for array in arrays.values():
-        if array.dtype.kind == "f":
-            # The sum of magnitudes is finite and positive exactly when every number is finite and one is not zero
-            # (a sum of finite float32 vectors of unit size cannot overflow in float64).
-            total = np.abs(array.reshape(rows, -1)).sum(axis=1, dtype=np.float64)
-            good &= np.isfinite(total) & (total > 0)
-    return good
 
 
 class Program:
@@ -71,18 +59,18 @@ class Program:
         for step in self._manifest.towers[tower].steps:
             inputs = (spec.name for spec in self._manifest.graphs[step].inputs)
             values.update(self._sessions[step].run({name: values[name] for name in inputs}))
-        return {output.tensor: values[output.tensor] for output in self._manifest.towers[tower].outputs.values()}
+        specs = self._manifest.towers[tower].outputs.values()
+        return {tensor: values[tensor] for output in specs for tensor in output.tensors}
+
+    def good(self, tower: str, rows: int, tensors: Arrays) -> NDArray[np.bool_]:
+        """Return (rows,) bool: whether all outputs of a row are finite, and what else their kinds ask for."""
+        return outputs.good(self._manifest.towers[tower].outputs.values(), tensors, rows)
 
     def check(self, tower: str, rows: int, tensors: Arrays) -> None:
         """Raise unless the tensors are what the manifest says, and finite. Raises BundleError, ArithmeticError."""
         for name, output in self._manifest.towers[tower].outputs.items():
-            array = tensors[output.tensor]
-            if array.shape != (rows, output.dim) or array.dtype.kind != "f":
-                raise BundleError(
-                    f"the graph is not what the manifest says: output {name!r} should be floats of shape "
-                    f"{(rows, output.dim)} and is {array.dtype} of shape {array.shape}; export the bundle again"
-                )
-            if not np.isfinite(array).all():
+            outputs.fits(output, tensors, rows, name=name)
+            if not all(np.isfinite(tensors[tensor]).all() for tensor in output.tensors):
                 raise ArithmeticError(f"self-test: output {name!r} is not finite")
 
     def close(self) -> None:
@@ -170,7 +158,7 @@ class Lane:
         start = time.perf_counter()
         try:
             arrays = self._compute(program, batch)
-            good = finite(arrays, len(batch.rows))
+            good = program.good(batch.tower, len(batch.rows), arrays)
             if not good.any():
                 raise ArithmeticError("no row of the batch has a finite vector")
         except Exception as error:
@@ -196,7 +184,9 @@ class Lane:
         for row, arrays in good.items():
             for name, array in arrays.items():
                 merged.setdefault(name, np.zeros((len(batch.rows), *array.shape[1:]), array.dtype))[row] = array[0]
-        return Outcome(merged, finite(merged, len(batch.rows)), faults)
+        if not merged:
+            return Outcome(good=np.zeros(len(batch.rows), bool), faults=faults)
+        return Outcome(merged, program.good(batch.tower, len(batch.rows), merged), faults)
 
     def _self_test(self, program: Program) -> None:
         for probe in self._probes:

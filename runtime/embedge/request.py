@@ -6,18 +6,21 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedge.errors import EmbedgeError, InvalidInput
-from embedge.outputs import DType, Vectors
+from embedge.outputs import DType, Result, Vectors
 
-__all__ = ["Item", "Options", "Priority", "Reply", "Request", "Timings", "ask", "raise_item_errors"]
+__all__ = ["Embedded", "Item", "Options", "Priority", "Reply", "Request", "Timings", "ask", "raise_item_errors"]
 
 Item = str | Mapping[str, str]
 """One thing to embed: a text, or named parts (`{"text": "…"}`)."""
+
+Embedded = NDArray[np.generic] | Any
+"""The array of dense vectors, (n, dim); of other kinds the result: MultiVectors, Sparse, Gaussian, Codes or Scores."""
 
 Priority = Literal["interactive", "bulk"]
 
@@ -31,6 +34,7 @@ class Request:
     tower: which tower; None where the model has one, or where the parts decide.
     outputs: names of the outputs wanted; empty means the tower's first.
     dim: cut vectors to this many numbers and normalise them again; None keeps all.
+    pool: at most this many vectors an item, where an item has many: neighbours become their mean; None keeps all.
     prompt: name of a prompt of the model, put before each text; None means the model's default.
     truncate: cut texts over the model's limit instead of refusing them.
     deadline: seconds on the `time.monotonic` clock after which the work is not wanted any more.
@@ -42,6 +46,7 @@ class Request:
     outputs: tuple[str, ...] = ()
     dim: int | None = None
     dtype: DType = "float32"
+    pool: int | None = None
     prompt: str | None = None
     truncate: bool = False
     deadline: float | None = None
@@ -78,6 +83,7 @@ class Options(TypedDict, total=False):
     output: str | None
     dim: int | None
     dtype: DType
+    pool: int | None
     prompt: str | None
     truncate: bool
     timeout: float | None
@@ -98,6 +104,7 @@ def ask(
     tower: str | None = None,
     dim: int | None = None,
     dtype: DType = "float32",
+    pool: int | None = None,
     prompt: str | None = None,
     truncate: bool = False,
     priority: Priority = "interactive",
@@ -109,6 +116,7 @@ def ask(
         outputs=() if output is None else (output,),
         dim=dim,
         dtype=dtype,
+        pool=pool,
         prompt=prompt,
         truncate=truncate,
         deadline=None if timeout is None else time.monotonic() + _seconds(timeout),
@@ -127,7 +135,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The outputs of one request. Row i belongs to item i; rows named in `errors` are zero.
+    """The outputs of one request. Row i belongs to item i; rows named in `errors` are zero, or empty.
 
     tokens: (n,) int32, tokens of each item with specials and prompt, 0 for a failed item.
     """
@@ -135,16 +143,26 @@ class Reply:
     model: str
     version: str
     tower: str
-    outputs: dict[str, Vectors]
+    outputs: Mapping[str, Result]
     errors: dict[int, EmbedgeError] = field(default_factory=dict)
     tokens: NDArray[np.int32]
     timings: Timings = Timings()
 
     @property
-    def vectors(self) -> NDArray[np.generic]:
-        """The first output's array. Raises the first item error, naming all failed items, if any failed."""
+    def first(self) -> Embedded:
+        """The first output: the array of dense vectors, or the result of another kind. Raises as `vectors` does."""
         raise_item_errors(self.errors, len(self.tokens))
-        return next(iter(self.outputs.values())).values
+        result = next(iter(self.outputs.values()))
+        return result.values if isinstance(result, Vectors) else result
+
+    @property
+    def vectors(self) -> NDArray[np.generic]:
+        """The first output's array, of dense vectors. Raises the first item error, naming all failed items, if any."""
+        raise_item_errors(self.errors, len(self.tokens))
+        name, result = next(iter(self.outputs.items()))
+        if not isinstance(result, Vectors):
+            raise InvalidInput(f"output {name!r} is {result.kind}, not one vector an item; see .outputs[{name!r}]")
+        return result.values
 
 
 def raise_item_errors(errors: Mapping[int, EmbedgeError], count: int) -> None:

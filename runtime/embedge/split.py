@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from embedge.errors import EmbedgeError
-from embedge.outputs import Vectors
 from embedge.request import Item, Reply, Request, Timings
 
 __all__ = ["chars", "cuts", "join", "split"]
@@ -40,7 +40,7 @@ def join(replies: Sequence[Reply]) -> Reply:
         start += len(reply.tokens)
     return replace(
         first,
-        outputs={name: _join_vectors([reply.outputs[name] for reply in replies]) for name in first.outputs},
+        outputs={name: _join_results([reply.outputs[name] for reply in replies]) for name in first.outputs},
         errors=errors,
         tokens=np.concatenate([reply.tokens for reply in replies]),
         timings=_join_timings([reply.timings for reply in replies]),
@@ -65,13 +65,9 @@ def chars(item: object) -> int:
     return sum(len(value) for value in values if isinstance(value, str))
 
 
-def _join_vectors(parts: Sequence[Vectors]) -> Vectors:
-    scales = [part.scales for part in parts if part.scales is not None]
-    return replace(
-        parts[0],
-        values=np.concatenate([part.values for part in parts]),
-        scales=np.concatenate(scales) if scales else None,
-    )
+def _join_results(parts: Sequence[Any]) -> Any:
+    """Return the results of one output, all of the same kind, as one."""
+    return parts[0].join(*parts[1:])
 
 
 def _join_timings(parts: Sequence[Timings]) -> Timings:

@@ -26,19 +26,24 @@ class Task(Call):
     """
 
     def __init__(self, manifest: Manifest, request: Request, tower: str, sizes: Mapping[str, int]) -> None:
-        """`sizes`: for each wanted output, in order, the vectors' size after truncation."""
+        """`sizes`: for each wanted output, in order, the vectors' size after truncation, as `outputs.check` told it."""
         super().__init__(tower, deadline=request.deadline, priority=request.priority)
         self.request = request
         self.future: Future[Reply] = Future()
         self.tokens = np.zeros(len(request.items), np.int32)
         self._manifest = manifest
-        self._sizes = sizes
-        self._raw: dict[str, NDArray[np.generic]] = {}
+        wanted = {name: manifest.towers[tower].outputs[name] for name in sizes}
+        self.tensors = {tensor for output in wanted.values() for tensor in output.tensors}
+        self._collectors = {
+            name: outputs.collector(output, len(request.items), dim=sizes[name], dtype=request.dtype, pool=request.pool)
+            for name, output in wanted.items()
+        }
         self._errors: dict[int, EmbedgeError] = {}
         self._left = len(request.items)
         self._start = time.monotonic()
         self._prepare_seconds = 0.0
         self._first_batch = 0.0
+        # `tensors` never changes: the graph outputs that the wanted outputs are read from.
         self._lock = threading.Lock()  # guards the fields above; held for a copy of rows at most
 
     def prepared(self, seconds: float, entries: Sequence[Entry]) -> None:
@@ -57,13 +62,11 @@ class Task(Call):
         self._count_down(len(errors))
 
     def add_rows(self, indices: Sequence[int], tensors: Mapping[str, NDArray[np.generic]], formed: float) -> None:
-        """Record computed rows. tensors: graph outputs by name, row i of each belongs to item indices[i]."""
+        """Record computed rows. tensors: those named in `tensors`, row i of each belongs to item indices[i]."""
         with self._lock:
             self._first_batch = self._first_batch or formed
-            for name, array in tensors.items():
-                if name not in self._raw:
-                    self._raw[name] = np.zeros((len(self.tokens), *array.shape[1:]), array.dtype)
-                self._raw[name][indices] = array
+            for collector in self._collectors.values():
+                collector.add(indices, tensors)
         self._count_down(len(indices))
 
     def failed(self, error: EmbedgeError) -> None:
@@ -90,21 +93,11 @@ class Task(Call):
 
     def reply(self) -> Reply:
         """Return the reply: outputs cut, normalised and quantised in one go."""
-        tower = self._manifest.towers[self.tower]
-        results = {}
-        for name, size in self._sizes.items():
-            output = tower.outputs[name]
-            raw = self._raw.get(output.tensor)
-            if raw is None:
-                raw = np.zeros((len(self.tokens), output.dim), np.float32)
-            results[name] = outputs.finish(
-                raw.astype(np.float32, copy=False), output, dim=size, dtype=self.request.dtype
-            )
         return Reply(
             model=self._manifest.name,
             version=self._manifest.version,
             tower=self.tower,
-            outputs=results,
+            outputs={name: collector.finish() for name, collector in self._collectors.items()},
             errors=dict(sorted(self._errors.items())),
             tokens=self.tokens,
             timings=self._timings(),

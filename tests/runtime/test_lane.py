@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from embedge import BackendError, Embedder, Reply, Request, Unavailable
-from embedge.lane import finite
 from tests.runtime.played import NAN, POISON, WAIT, ZERO, Play, played
 
 GOOD = ["a red cat", "the small dog sleeps", "a bird"]
@@ -264,22 +263,3 @@ def test_a_lane_takes_what_is_pushed_while_somebody_drains(model: tuple[Embedder
     assert call.result(LONG).errors == {}
     assert drained.result(LONG)
     draining.join(LONG)
-
-
-@pytest.mark.parametrize(
-    ("array", "good"),
-    [
-        ([[1.0, 2.0], [3.0, 4.0]], [True, True]),
-        ([[1.0, np.inf], [3.0, 4.0]], [False, True]),
-        ([[1.0, -np.inf], [np.inf, -np.inf]], [False, False]),
-        ([[0.0, 0.0], [0.0, -1e-30]], [False, True]),
-        ([[np.nan, 1.0], [1.0, 1.0]], [False, True]),
-        ([[3e38, 3e38], [3e38, -3e38]], [True, True]),
-    ],
-)
-def test_finite_is_finite_and_not_all_zero(array: list[list[float]], good: list[bool]) -> None:
-    values = np.array(array, np.float32)
-
-    assert finite({"dense": values}, 2).tolist() == good
-    assert finite({"dense": values, "ids": np.zeros((2, 3), np.int64)}, 2).tolist() == good
-    assert finite({"multi": values.reshape(2, 2, 1)}, 2).tolist() == good

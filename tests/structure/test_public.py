@@ -17,16 +17,21 @@ NAMES = {
     "Bundle",
     "BundleError",
     "Client",
+    "Codes",
     "DeadlineExceeded",
     "Embedder",
     "EmbedgeError",
+    "Gaussian",
     "InvalidInput",
+    "MultiVectors",
     "NotFound",
     "Overloaded",
     "Reply",
     "Repository",
     "Request",
     "RuntimeConfig",
+    "Scores",
+    "Sparse",
     "Timings",
     "Unauthenticated",
     "Unavailable",
@@ -65,7 +70,7 @@ MANIFEST_NAMES = {
 }
 
 # What the two sides of the wire have in common, so that code moves from one to the other.
-EMBED_OPTIONS = ["tower", "output", "dim", "dtype", "prompt", "truncate", "timeout", "priority"]
+EMBED_OPTIONS = ["tower", "output", "dim", "dtype", "pool", "prompt", "truncate", "timeout", "priority"]
 
 
 def test_public_names() -> None:

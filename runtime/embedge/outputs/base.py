@@ -1,0 +1,94 @@
+"""What every kind of output has in common: how it is asked for, looked at, and collected."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.errors import InvalidInput
+from embedge.kinds import DenseOutput, MultiVectorOutput
+from embedge.outputs.quantise import DTYPES, DType
+from embedge.outputs.results import Result
+
+__all__ = ["Collector", "Flags", "Kind", "Shapes", "Tensors", "cut_to", "magnitudes", "one_of", "uncut", "unpooled"]
+
+Tensors = Mapping[str, NDArray[Any]]
+Flags = NDArray[np.bool_]
+Shapes = dict[str, tuple[str, tuple[int | str, ...]]]
+
+S = TypeVar("S", contravariant=True)
+
+
+class Collector(Protocol):
+    """Takes the rows of one request's items as they are computed, in any order, and makes the result of them."""
+
+    def add(self, indices: Sequence[int], tensors: Tensors) -> None:
+        """Keep what the result needs. Row i of each tensor belongs to item indices[i]; the tensors are not kept."""
+
+    def finish(self) -> Result:
+        """Return the result; items that never came are zero, or empty. Raises InvalidInput."""
+
+
+class Kind(Protocol[S]):
+    """A module of a kind. `output` is its spec."""
+
+    def check(self, output: S, dim: int | None, dtype: str, pool: int | None, *, name: str) -> int:
+        """Return how many numbers a row, or each vector of a row, will have. Raises InvalidInput."""
+
+    def shapes(self, output: S) -> Shapes:
+        """Return what each tensor must be: NumPy's kinds of dtype, and the axes after the rows."""
+
+    def good(self, output: S, tensors: Tensors) -> Flags:
+        """Return (rows,) bool: whether a row can be told to anybody."""
+
+    def collector(self, output: S, count: int, *, dim: int, dtype: DType, pool: int | None) -> Collector:
+        """Return what collects the rows of `count` items. The options passed `check`, `dim` is what it returned."""
+
+
+def magnitudes(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Return sums of magnitudes along the last axis: finite where all is finite, 0 where all is 0."""
+    # A sum of finite float32 numbers cannot overflow in float64.
+    return np.abs(array).sum(axis=-1, dtype=np.float64)  # type: ignore[no-any-return]
+
+
+def cut_to(output: DenseOutput | MultiVectorOutput, dim: int | None, dtype: str, *, name: str) -> int:
+    """Return the size that vectors of this output will have. Raises InvalidInput."""
+    one_of(dtype, DTYPES, name=name)
+    try:
+        size = output.dim if dim is None else operator.index(dim)
+    except TypeError as error:
+        raise InvalidInput(f"dim {dim!r} is no whole number; ask for 1 to {output.dim}") from error
+    if not 1 <= size <= output.dim:
+        raise InvalidInput(f"dim {dim} is not possible: output {name!r} has {output.dim}; ask for 1 to {output.dim}")
+    if output.dims and size != output.dim and size not in output.dims:
+        trained = ", ".join(map(str, output.dims))
+        raise InvalidInput(f"dim {dim} was not trained for: output {name!r} may be cut to {trained}")
+    if dtype == "ubinary" and size % 8:
+        raise InvalidInput(f"dim {size} does not fill whole bytes; dtype 'ubinary' needs a multiple of 8")
+    return size
+
+
+def uncut(size: int, dim: int | None, *, name: str, why: str) -> int:
+    """Return the size of an output that cannot be cut. Raises InvalidInput, which says why."""
+    if dim is not None and dim != size:
+        raise InvalidInput(f"dim {dim!r} is not possible: output {name!r} has {why}; leave dim out")
+    return size
+
+
+def one_of(dtype: str, possible: Sequence[str], *, name: str, why: str = "") -> None:
+    """Raise InvalidInput unless the dtype is among those possible; `why` says what speaks against the others."""
+    if dtype not in DTYPES:
+        raise InvalidInput(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
+    if dtype not in possible:
+        rest = f"choose one of {', '.join(possible)}"
+        raise InvalidInput(f"dtype {dtype!r} is not possible: output {name!r} has {why}; {rest}")
+
+
+def unpooled(pool: int | None, *, name: str) -> None:
+    """Raise InvalidInput if an output that is not of many vectors is to be pooled."""
+    if pool is not None:
+        raise InvalidInput(f"pool is not possible: output {name!r} has not many vectors an item; leave pool out")

@@ -1,0 +1,52 @@
+"""Scores: a number for each label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from embedge.kinds import ScoresOutput
+from embedge.outputs.base import Flags, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
+from embedge.outputs.quantise import DType, halve
+from embedge.outputs.results import Scores
+
+__all__ = ["ScoresCollector", "check", "collector", "good", "shapes"]
+
+
+def check(output: ScoresOutput, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
+    """Return the number of labels. Raises InvalidInput."""
+    unpooled(pool, name=name)
+    one_of(dtype, ("float32", "float16"), name=name, why="scores, whose numbers are what they mean")
+    return uncut(len(output.labels), dim, name=name, why="a number for each label")
+
+
+def shapes(output: ScoresOutput) -> Shapes:
+    """Return that the tensor is floats (rows, labels)."""
+    return {output.tensor: ("f", (len(output.labels),))}
+
+
+def good(output: ScoresOutput, tensors: Tensors) -> Flags:
+    """Return which rows are finite; 0 is a score."""
+    return np.isfinite(magnitudes(tensors[output.tensor]))
+
+
+class ScoresCollector:
+    """Keeps the numbers, in float32."""
+
+    def __init__(self, output: ScoresOutput, count: int, *, dtype: DType) -> None:
+        self._output, self._dtype = output, dtype
+        self._values = np.zeros((count, len(output.labels)), np.float32)
+
+    def add(self, indices: Sequence[int], tensors: Tensors) -> None:
+        """Take over rows."""
+        self._values[indices] = tensors[self._output.tensor]
+
+    def finish(self) -> Scores:
+        """Return the scores. Raises InvalidInput for numbers that the dtype cannot hold."""
+        return Scores(halve(self._values, self._dtype), self._output.labels)
+
+
+def collector(output: ScoresOutput, count: int, *, dim: int, dtype: DType, pool: int | None) -> ScoresCollector:
+    """Return what collects the scores of `count` items."""
+    return ScoresCollector(output, count, dtype=dtype)

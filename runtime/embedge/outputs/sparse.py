@@ -1,0 +1,76 @@
+"""Sparse: the weights over 0 of a vocabulary's entries, the highest `top` of each item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.kinds import SparseOutput
+from embedge.outputs.base import Flags, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
+from embedge.outputs.quantise import DType, halve
+from embedge.outputs.ragged import Rows
+from embedge.outputs.results import Sparse
+
+__all__ = ["SparseCollector", "check", "collector", "good", "highest", "shapes"]
+
+
+def check(output: SparseOutput, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
+    """Return the size of the vocabulary. Raises InvalidInput."""
+    unpooled(pool, name=name)
+    one_of(dtype, ("float32", "float16"), name=name, why="a few weights an item, which are not packed")
+    return uncut(output.dim, dim, name=name, why="a weight for each entry of a vocabulary")
+
+
+def shapes(output: SparseOutput) -> Shapes:
+    """Return that the tensor is floats (rows, dim)."""
+    return {output.tensor: ("f", (output.dim,))}
+
+
+def good(output: SparseOutput, tensors: Tensors) -> Flags:
+    """Return which rows are finite; nothing over 0 is an answer, too."""
+    return np.isfinite(magnitudes(tensors[output.tensor]))
+
+
+def highest(weights: NDArray[np.floating], top: int | None) -> Flags:
+    """Return which weights (rows, dim) are over 0 and among the `top` highest of their row.
+
+    Of equal weights at the limit the earlier entries are taken, so that a row does not depend on the others.
+    """
+    chosen: Flags = weights > 0
+    if top is None:
+        return chosen
+    crowded = np.flatnonzero(chosen.sum(axis=1) > top)
+    if len(crowded):
+        own = weights[crowded]
+        limit = np.partition(own, -top, axis=1)[:, -top, None]
+        above, level = own > limit, own == limit
+        missing = top - above.sum(axis=1, keepdims=True)
+        chosen[crowded] = above | (level & (np.cumsum(level, axis=1) <= missing))
+    return chosen
+
+
+class SparseCollector:
+    """Keeps the weights that count, in float32."""
+
+    def __init__(self, output: SparseOutput, count: int, *, dtype: DType) -> None:
+        self._output, self._dtype = output, dtype
+        self._rows = Rows(count, np.empty(0, np.int32), np.empty(0, np.float32))
+
+    def add(self, indices: Sequence[int], tensors: Tensors) -> None:
+        """Take over rows."""
+        weights = tensors[self._output.tensor]
+        chosen = highest(weights, self._output.top)
+        _, entries = np.nonzero(chosen)
+        self._rows.add(indices, chosen.sum(axis=1, dtype=np.int64), entries.astype(np.int32), weights[chosen])
+
+    def finish(self) -> Sparse:
+        """Return the weights, in the items' order. Raises InvalidInput for numbers that the dtype cannot hold."""
+        offsets, (entries, weights) = self._rows.finish()
+        return Sparse(entries, halve(weights, self._dtype), offsets, self._output.space, self._output.dim)
+
+
+def collector(output: SparseOutput, count: int, *, dim: int, dtype: DType, pool: int | None) -> SparseCollector:
+    """Return what collects the weights of `count` items."""
+    return SparseCollector(output, count, dtype=dtype)
