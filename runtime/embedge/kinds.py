@@ -21,7 +21,21 @@ __all__ = [
 Vocabulary = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 
 
-class DenseOutput(Strict, frozen=True, kw_only=True, tag="dense", tag_field="kind"):
+class _Kind(Strict, frozen=True):
+    """What all output specs have."""
+
+    @property
+    def kind(self) -> str:
+        """The tag: dense, multi_vector, sparse, gaussian, codes or scores."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether items differ in their number of vectors, weights or codes."""
+        return False
+
+
+class DenseOutput(_Kind, frozen=True, kw_only=True, tag="dense", tag_field="kind"):
     """One vector an item, from `tensor` (batch, dim).
 
     `dims` lists the sizes the vector was trained to be cut to; empty means that any size up to `dim` is allowed.
@@ -39,7 +53,7 @@ class DenseOutput(Strict, frozen=True, kw_only=True, tag="dense", tag_field="kin
         return (self.tensor,)
 
 
-class MultiVectorOutput(Strict, frozen=True, kw_only=True, tag="multi_vector", tag_field="kind"):
+class MultiVectorOutput(_Kind, frozen=True, kw_only=True, tag="multi_vector", tag_field="kind"):
     """A vector a token, patch or frame, from `tensor` (batch, places, dim).
 
     keep: the graph output (batch, places), bool or integers, that is not 0 where a place has a vector of its own;
@@ -58,8 +72,13 @@ class MultiVectorOutput(Strict, frozen=True, kw_only=True, tag="multi_vector", t
         """Names of the graph outputs it is read from."""
         return (self.tensor,) if self.keep is None else (self.tensor, self.keep)
 
+    @property
+    def ragged(self) -> bool:
+        """Items differ in their number of vectors."""
+        return True
 
-class SparseOutput(Strict, frozen=True, kw_only=True, tag="sparse", tag_field="kind"):
+
+class SparseOutput(_Kind, frozen=True, kw_only=True, tag="sparse", tag_field="kind"):
     """Weights of a vocabulary's entries, from `tensor` (batch, dim); those over 0 are kept, at most `top`."""
 
     tensor: str
@@ -72,8 +91,13 @@ class SparseOutput(Strict, frozen=True, kw_only=True, tag="sparse", tag_field="k
         """Names of the graph outputs it is read from."""
         return (self.tensor,)
 
+    @property
+    def ragged(self) -> bool:
+        """Items differ in their number of weights."""
+        return True
 
-class GaussianOutput(Strict, frozen=True, kw_only=True, tag="gaussian", tag_field="kind"):
+
+class GaussianOutput(_Kind, frozen=True, kw_only=True, tag="gaussian", tag_field="kind"):
     """A normal distribution with a diagonal covariance: `mean` and `log_variance`, each (batch, dim)."""
 
     mean: str
@@ -87,7 +111,7 @@ class GaussianOutput(Strict, frozen=True, kw_only=True, tag="gaussian", tag_fiel
         return (self.mean, self.log_variance)
 
 
-class CodesOutput(Strict, frozen=True, kw_only=True, tag="codes", tag_field="kind"):
+class CodesOutput(_Kind, frozen=True, kw_only=True, tag="codes", tag_field="kind"):
     """Discrete codes, from `tensor`.
 
     form `bits`: (batch, dim), a number over 0 is a 1; they travel packed, dim a multiple of 8, and compare by Hamming
@@ -105,8 +129,13 @@ class CodesOutput(Strict, frozen=True, kw_only=True, tag="codes", tag_field="kin
         """Names of the graph outputs it is read from."""
         return (self.tensor,) if self.keep is None else (self.tensor, self.keep)
 
+    @property
+    def ragged(self) -> bool:
+        """Whether items differ in their number of codes."""
+        return self.keep is not None
 
-class ScoresOutput(Strict, frozen=True, kw_only=True, tag="scores", tag_field="kind"):
+
+class ScoresOutput(_Kind, frozen=True, kw_only=True, tag="scores", tag_field="kind"):
     """A named number for each of `labels`, from `tensor` (batch, labels): class scores, or values of a regression."""
 
     tensor: str
