@@ -146,7 +146,7 @@ class Tensor(_message.Message):
     def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("model", "tower", "items", "texts", "outputs", "dim", "dtype", "prompt", "truncate", "priority")
+    __slots__ = ("model", "tower", "items", "texts", "outputs", "dim", "dtype", "prompt", "truncate", "priority", "pool")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOWER_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +157,7 @@ class EmbedRequest(_message.Message):
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
     model: str
     tower: str
     items: _containers.RepeatedCompositeFieldContainer[Item]
@@ -167,7 +168,8 @@ class EmbedRequest(_message.Message):
     prompt: str
     truncate: bool
     priority: Priority
-    def __init__(self, model: _Optional[str] = ..., tower: _Optional[str] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., texts: _Optional[_Iterable[bytes]] = ..., outputs: _Optional[_Iterable[str]] = ..., dim: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ..., prompt: _Optional[str] = ..., truncate: bool = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
+    pool: int
+    def __init__(self, model: _Optional[str] = ..., tower: _Optional[str] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., texts: _Optional[_Iterable[bytes]] = ..., outputs: _Optional[_Iterable[str]] = ..., dim: _Optional[int] = ..., dtype: _Optional[_Union[DType, str]] = ..., prompt: _Optional[str] = ..., truncate: bool = ..., priority: _Optional[_Union[Priority, str]] = ..., pool: _Optional[int] = ...) -> None: ...
 
 class Output(_message.Message):
     __slots__ = ("name", "kind", "space", "values", "scales", "offsets", "indices", "log_variance", "labels", "size")
@@ -240,7 +242,7 @@ class Labels(_message.Message):
     def __init__(self, labels: _Optional[_Iterable[str]] = ..., templates: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "tower", "items", "label_set", "labels", "top", "truncate", "priority")
+    __slots__ = ("model", "tower", "items", "label_set", "labels", "top", "truncate", "priority", "texts")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOWER_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
@@ -249,6 +251,7 @@ class ClassifyRequest(_message.Message):
     TOP_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     tower: str
     items: _containers.RepeatedCompositeFieldContainer[Item]
@@ -257,23 +260,8 @@ class ClassifyRequest(_message.Message):
     top: int
     truncate: bool
     priority: Priority
-    def __init__(self, model: _Optional[str] = ..., tower: _Optional[str] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., label_set: _Optional[str] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., top: _Optional[int] = ..., truncate: bool = ..., priority: _Optional[_Union[Priority, str]] = ...) -> None: ...
-
-class ClassifyReply(_message.Message):
-    __slots__ = ("model", "version", "labels", "scores", "indices", "errors")
-    MODEL_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    LABELS_FIELD_NUMBER: _ClassVar[int]
-    SCORES_FIELD_NUMBER: _ClassVar[int]
-    INDICES_FIELD_NUMBER: _ClassVar[int]
-    ERRORS_FIELD_NUMBER: _ClassVar[int]
-    model: str
-    version: str
-    labels: _containers.RepeatedScalarFieldContainer[str]
-    scores: Tensor
-    indices: bytes
-    errors: _containers.RepeatedCompositeFieldContainer[ItemError]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., scores: _Optional[_Union[Tensor, _Mapping]] = ..., indices: _Optional[bytes] = ..., errors: _Optional[_Iterable[_Union[ItemError, _Mapping]]] = ...) -> None: ...
+    texts: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, model: _Optional[str] = ..., tower: _Optional[str] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., label_set: _Optional[str] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., top: _Optional[int] = ..., truncate: bool = ..., priority: _Optional[_Union[Priority, str]] = ..., texts: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class EmbedStreamRequest(_message.Message):
     __slots__ = ("id", "request", "timeout_ms")

@@ -27,7 +27,7 @@ class EmbedgeStub(object):
         self.Classify = channel.unary_unary(
                 '/embedge.v1.Embedge/Classify',
                 request_serializer=embedge_dot_v1_dot_embedge__pb2.ClassifyRequest.SerializeToString,
-                response_deserializer=embedge_dot_v1_dot_embedge__pb2.ClassifyReply.FromString,
+                response_deserializer=embedge_dot_v1_dot_embedge__pb2.EmbedReply.FromString,
                 )
         self.ListModels = channel.unary_unary(
                 '/embedge.v1.Embedge/ListModels',
@@ -65,7 +65,7 @@ class EmbedgeServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Classify(self, request, context):
-        """Scores each item against labels, without training: see LabelSet of the bundle.
+        """Scores each item against labels by their embeddings. The reply's one output is `scores`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,7 +106,7 @@ def add_EmbedgeServicer_to_server(servicer, server):
             'Classify': grpc.unary_unary_rpc_method_handler(
                     servicer.Classify,
                     request_deserializer=embedge_dot_v1_dot_embedge__pb2.ClassifyRequest.FromString,
-                    response_serializer=embedge_dot_v1_dot_embedge__pb2.ClassifyReply.SerializeToString,
+                    response_serializer=embedge_dot_v1_dot_embedge__pb2.EmbedReply.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -180,7 +180,7 @@ class Embedge(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/embedge.v1.Embedge/Classify',
             embedge_dot_v1_dot_embedge__pb2.ClassifyRequest.SerializeToString,
-            embedge_dot_v1_dot_embedge__pb2.ClassifyReply.FromString,
+            embedge_dot_v1_dot_embedge__pb2.EmbedReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
 
