@@ -92,6 +92,18 @@ def dense(manifest: Any) -> Any:
     return manifest["towers"]["text"]["outputs"]["dense"]
 
 
+def tensor(**options: Any) -> Callable[[Any], object]:
+    """Make the part a tensor of points."""
+    spec = {"modality": "tensor", "inputs": {"values": "input_ids"}, "shape": ["points", 3], **options}
+    return lambda manifest: manifest["towers"]["text"]["parts"]["text"].update(prepare=spec)
+
+
+def table(*columns: dict[str, Any], roles: tuple[str, ...] = ("numbers",)) -> Callable[[Any], object]:
+    """Make the part a row of a table."""
+    spec = {"modality": "table", "inputs": dict.fromkeys(roles, "input_ids"), "columns": columns}
+    return lambda manifest: manifest["towers"]["text"]["parts"]["text"].update(prepare=spec)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -121,6 +133,16 @@ def dense(manifest: Any) -> Any:
         (lambda m: m["towers"]["text"]["buckets"].update(lengths=[10**9]), "lengths"),
         (lambda m: m["towers"]["text"]["buckets"].update(lengths=[33]), "buckets go up to length 33"),
         (lambda m: m["towers"]["text"]["buckets"].update(batches=[10**6]), "batches"),
+        (tensor(shape=[3, "points"]), "a symbol that is not its first axis"),
+        (tensor(minimum=2, maximum=1), "from 2.0 to 1.0, which are none"),
+        (tensor(missing="mask"), "maps no graph input to 'observed'"),
+        (tensor(steps=[{"step": "resample", "count": 4}], dtype="int64"), "need rows of floats"),
+        (tensor(steps=[{"step": "resample", "count": 4}], shape=[]), "need rows of floats"),
+        (tensor(steps=[{"step": "farthest_points", "count": 4}], shape=["points", 2]), r"\(points, 3 or more\)"),
+        (table({"name": "age"}, {"name": "age"}), "two columns of one name"),
+        (table({"name": "land", "categories": ["a", "a"]}, roles=("categories",)), "'land'.*a category twice"),
+        (table({"name": "land", "categories": ["a", "b"]}), "graph input to 'numbers' if it has such columns"),
+        (table({"name": "age"}, {"name": "land", "categories": ["a"]}), "graph input to 'categories' if it has"),
     ],
 )
 def test_a_manifest_that_cannot_be_true_is_refused(
