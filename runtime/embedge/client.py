@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,14 +25,16 @@ from numpy.typing import NDArray
 
 from embedge.errors import DeadlineExceeded, EmbedgeError, Unavailable
 from embedge.request import Item, Options, Reply, Request, ask
-from embedge.split import join, split
+from embedge.split import join
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
 from embedge.wire import MAX_MESSAGE_BYTES
 from embedge.wire.access import bearer, trust
-from embedge.wire.convert import deadline_in, name_of, reply_from_proto, request_to_proto
+from embedge.wire.convert import deadline_in, reply_from_proto, request_head
+from embedge.wire.pieces import pieces
 from embedge.wire.status import error_of
-from embedge.wire.stream import Answer, Feed, measured
+from embedge.wire.stream import Answer, Feed
+from embedge.wire.texts import name_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -41,19 +43,19 @@ __all__ = ["AsyncClient", "Client"]
 
 T = TypeVar("T")
 
-# Parts of one large request that are on their way at a time: the server is never idle, its queue never full of us.
+# Pieces of one large request that are on their way at a time: the server is never idle, its queue never full of us.
 _IN_FLIGHT = 4
-# Enough items to fill any batch, and few enough that the reply stays small: 512 vectors of 4,096 float32 are 8 MiB.
-_PART_ITEMS = 512
-_PART_CHARS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    """Calls of one method that may run at the same time. Its replies come in the order of the messages."""
+    """Calls of one method that may run at the same time. Its replies come in the order of the messages, one at least.
+
+    Messages are made as they are taken.
+    """
 
     method: str
-    messages: Sequence[Message]
+    messages: Iterable[Message]
     deadline: float | None
 
 
@@ -105,12 +107,7 @@ class _Base:
 
     def _run(self, model: str, request: Request) -> Steps[Reply]:
         deadline = deadline_in(self.timeout) if request.deadline is None else request.deadline
-        parts = split(request, max_items=_PART_ITEMS, max_chars=min(_PART_CHARS, self.max_message_bytes // 4))
-        firsts = accumulate((len(part.items) for part in parts[:-1]), initial=0)
-        messages = [
-            measured(request_to_proto(model, part, first=first), self.max_message_bytes)
-            for first, part in zip(firsts, parts, strict=True)
-        ]
+        messages = pieces(request_head(model, request), request.items, self.max_message_bytes)
         return join([reply_from_proto(message) for message in (yield _Calls("Embed", messages, deadline))])
 
     def _models(self) -> Steps[list[pb.ModelSummary]]:
@@ -222,12 +219,14 @@ class Client(_Base):
 
     def _perform(self, calls: _Calls) -> list[Any]:
         method = getattr(self._stub, calls.method)
-        if len(calls.messages) == 1:
-            return [method(calls.messages[0], **self._options(calls.deadline))]
+        messages = iter(calls.messages)
+        first, second = next(messages), next(messages, None)
+        if second is None:
+            return [method(first, **self._options(calls.deadline))]
         running: deque[Any] = deque()
         replies = []
         try:
-            for message in calls.messages:
+            for message in chain((first, second), messages):
                 if len(running) == _IN_FLIGHT:
                     replies.append(running.popleft().result())
                 running.append(method.future(message, **self._options(calls.deadline)))

@@ -212,7 +212,7 @@ async def test_a_closed_client_says_that_it_is_closed(address: str) -> None:
         await twin.embed("tiny", TEXTS)
 
 
-@pytest.mark.parametrize("item", [5, None, {"text": None}, {"text": 5}, {5: "a cat"}, {"\udc80": "a cat"}])
+@pytest.mark.parametrize("item", [None, {"text": None}, {"text": {1, 2}}, {5: "a cat"}, {"\udc80": "a cat"}])
 @pytest.mark.parametrize("place", [1, 1300])
 def test_an_item_of_a_wrong_kind_is_named_by_its_place(client: Client, item: object, place: int) -> None:
     items = [*["a cat"] * place, item, "a dog"]

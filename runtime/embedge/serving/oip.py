@@ -1,14 +1,12 @@
-"""The Open Inference Protocol, version 2: each BYTES input is a part, each output of the tower a tensor.
+"""The Open Inference Protocol, version 2: each input is a part, each output of the tower a tensor.
 
 An item is the i-th element of every input. Request parameters carry what the protocol has no field for: tower, dim,
-dtype, prompt, truncate, priority. The protocol has no error for one item, so a bad item fails its whole request.
+dtype, pool, prompt, truncate, priority. The protocol has no error for one item, so a bad item fails its whole request.
 """
 
 from __future__ import annotations
 
-import struct
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, get_args
 
@@ -18,23 +16,24 @@ from embedge.embedder import Embedder
 from embedge.errors import InvalidInput, NotFound, Unavailable
 from embedge.manifest import Tower
 from embedge.oip import grpc_service_pb2 as oip
-from embedge.outputs import Vectors
 from embedge.request import Priority, Reply, Request, raise_item_errors
 from embedge.serving.handlers import Context, then, unary
 from embedge.serving.models import Models
+from embedge.serving.oip_inputs import input_tensor, items
+from embedge.serving.oip_outputs import fill_output, output_tensors
 from embedge.serving.servicer import within
-from embedge.wire.convert import deadline_in, pack_array
+from embedge.wire.convert import deadline_in
 
 __all__ = ["SERVICE", "OipServicer"]
 
 SERVICE = "inference.GRPCInferenceService"
 
-_DATATYPES = {"float32": "FP32", "float16": "FP16", "int8": "INT8", "ubinary": "UINT8"}
 # Request options, and the forms in which a parameter may carry each.
 _PARAMETERS = {
     "tower": ("string_param",),
     "dim": ("int64_param", "uint64_param"),
     "dtype": ("string_param",),
+    "pool": ("int64_param", "uint64_param"),
     "prompt": ("string_param",),
     "truncate": ("bool_param",),
     "priority": ("string_param",),
@@ -83,27 +82,29 @@ class OipServicer:
         return oip.ServerMetadataResponse(name="embedge", version=version("embedge")).SerializeToString()
 
     async def model_metadata(self, message: oip.ModelMetadataRequest, _context: Context) -> bytes:
-        """Answer with the inputs and outputs of a model's first tower."""
+        """Answer with the inputs and outputs of a model, of all its towers; those of the first come first."""
         model = self._model(message.name, message.version)
-        tower = next(iter(model.manifest.towers.values()))
+        towers = model.manifest.towers.values()
+        inputs = {name: input_tensor(part) for tower in towers for name, part in tower.parts.items()}
+        outputs = [output_tensors(*each) for tower in towers for each in tower.outputs.items()]
         return oip.ModelMetadataResponse(
             name=model.name,
             versions=[model.version],
             platform=f"embedge_{model.backend}",
-            inputs=[_tensor(name, "BYTES", -1) for name in tower.parts],
-            outputs=_output_tensors(tower),
+            inputs=[_metadata(name, *tensor) for name, tensor in inputs.items()],
+            outputs=[_metadata(*tensor) for tensor in {each[0]: each for some in outputs for each in some}.values()],
         ).SerializeToString()
 
     async def model_infer(self, message: oip.ModelInferRequest, context: Context) -> bytes:
         """Answer one request, in packed bytes if it came in packed bytes, else in typed contents."""
         model = self._model(message.model_name, message.model_version)
-        request = _request(message, deadline_in(context.time_remaining()))
+        request = _request(message, model.manifest.towers, deadline_in(context.time_remaining()))
 
         def pack(reply: Reply) -> bytes:
             raise_item_errors(reply.errors, len(reply.tokens))
             answer = oip.ModelInferResponse(model_name=reply.model, model_version=reply.version, id=message.id)
-            for name, vectors in reply.outputs.items():
-                _fill_output(answer, name, vectors, raw=bool(message.raw_input_contents))
+            for name, result in reply.outputs.items():
+                fill_output(answer, name, result, raw=bool(message.raw_input_contents))
             return within(self._max_message_bytes, answer.SerializeToString())
 
         return await then(model.submit(request), pack)
@@ -115,18 +116,15 @@ class OipServicer:
         return model
 
 
-def _tensor(name: str, datatype: str, *shape: int) -> oip.ModelMetadataResponse.TensorMetadata:
+def _metadata(name: str, datatype: str, shape: Sequence[int]) -> oip.ModelMetadataResponse.TensorMetadata:
     return oip.ModelMetadataResponse.TensorMetadata(name=name, datatype=datatype, shape=shape)
 
 
-def _output_tensors(tower: Tower) -> list[oip.ModelMetadataResponse.TensorMetadata]:
-    return [_tensor(name, "FP32", -1, output.dim) for name, output in tower.outputs.items()]
-
-
-def _request(message: oip.ModelInferRequest, deadline: float | None) -> Request:
+def _request(message: oip.ModelInferRequest, towers: Mapping[str, Tower], deadline: float | None) -> Request:
     options: dict[str, Any] = {name: _option(message, name) for name in _PARAMETERS if name in message.parameters}
     outputs = tuple(output.name for output in message.outputs)
-    return Request(items=_items(message), outputs=outputs, deadline=deadline, **options)
+    found = items(message, towers, options.get("tower"))
+    return Request(items=found, outputs=outputs, deadline=deadline, **options)
 
 
 def _option(message: oip.ModelInferRequest, name: str) -> object:
@@ -138,60 +136,3 @@ def _option(message: oip.ModelInferRequest, name: str) -> object:
     if name == "priority" and option not in get_args(Priority):
         raise InvalidInput(f"parameter 'priority' must be one of {', '.join(get_args(Priority))}, not {option!r}")
     return option
-
-
-def _items(message: oip.ModelInferRequest) -> Sequence[Mapping[str, str]]:
-    raw = message.raw_input_contents
-    if not message.inputs:
-        raise InvalidInput("the request has no inputs; send a BYTES tensor for each part, e.g. 'text'")
-    if raw and len(raw) != len(message.inputs):
-        raise InvalidInput(f"{len(message.inputs)} inputs, but {len(raw)} raw_input_contents; send one for each")
-    [(name, times)] = Counter(tensor.name for tensor in message.inputs).most_common(1)
-    if times > 1:
-        raise InvalidInput(f"input {name!r} is there {times} times; send one tensor for each part")
-    columns = {tensor.name: _texts(tensor, raw[i] if raw else None) for i, tensor in enumerate(message.inputs)}
-    if len({len(column) for column in columns.values()}) > 1:
-        raise InvalidInput("the inputs differ in their number of elements; element i of each makes item i")
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _texts(tensor: oip.ModelInferRequest.InferInputTensor, raw: bytes | None) -> list[str]:
-    if tensor.datatype != "BYTES":
-        raise InvalidInput(f"input {tensor.name!r} has datatype {tensor.datatype}; texts are BYTES")
-    if raw is not None and tensor.contents.ByteSize():
-        raise InvalidInput(f"input {tensor.name!r} has typed contents and raw_input_contents; send one of them")
-    elements = list(tensor.contents.bytes_contents if raw is None else _split(tensor.name, raw))
-    shape = list(tensor.shape)
-    if shape not in ([len(elements)], [len(elements), 1]):
-        raise InvalidInput(
-            f"input {tensor.name!r} has shape {shape}, but {len(elements)} elements; send shape [n] or [n, 1]"
-        )
-    return [element.decode("utf-8", "surrogateescape") for element in elements]
-
-
-def _split(name: str, raw: bytes) -> Iterator[bytes]:
-    """Yield the elements of a packed BYTES tensor: each is its length (4 bytes, little-endian) and its bytes."""
-    position = 0
-    while position < len(raw):
-        start = position + 4
-        position = start + (struct.unpack_from("<I", raw, position)[0] if start <= len(raw) else 0)
-        if position > len(raw) or start > len(raw):
-            raise InvalidInput(f"input {name!r}: its raw contents end inside an element; each needs its length first")
-        yield raw[start:position]
-
-
-def _fill_output(answer: oip.ModelInferResponse, name: str, vectors: Vectors, *, raw: bool) -> None:
-    columns = [(name, vectors.values, vectors.dtype)]
-    if vectors.scales is not None:
-        columns.append((f"{name}_scales", vectors.scales, "float32"))
-    for column, values, dtype in columns:
-        tensor = answer.outputs.add(name=column, datatype=_DATATYPES[dtype], shape=values.shape)
-        # The protocol has no typed field for half precision; such a tensor always travels packed.
-        if raw or dtype == "float16":
-            answer.raw_output_contents.append(pack_array(values, dtype))
-        elif dtype == "float32":
-            tensor.contents.fp32_contents.extend(values.ravel().tolist())
-        elif dtype == "int8":
-            tensor.contents.int_contents.extend(values.ravel().tolist())
-        else:
-            tensor.contents.uint_contents.extend(values.ravel().tolist())

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
-from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput, Overloaded, from_status
+from embedge.errors import DeadlineExceeded, EmbedgeError, Overloaded, from_status
 from embedge.request import Reply, Request
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.convert import reply_from_proto, request_to_proto
 
-__all__ = ["Answer", "Feed", "measured"]
+__all__ = ["Answer", "Feed"]
 
 Answer = tuple[int, "Reply | EmbedgeError"]
 
@@ -67,7 +67,7 @@ class Feed:
             if left <= 0:
                 self._late.add(number)
             left = min(max(1, left), _MAX_MS)
-        body = measured(request_to_proto(self._model, request), self._max_message_bytes)
+        body = request_to_proto(self._model, request, max_bytes=self._max_message_bytes)
         return pb.EmbedStreamRequest(id=number, request=body, timeout_ms=left)
 
 
@@ -78,14 +78,3 @@ def _answer(message: pb.EmbedStreamReply) -> Answer:
     if isinstance(error, Overloaded):
         error.retry_after = message.error.retry_after_ms / 1e3
     return message.id, error
-
-
-def measured(message: pb.EmbedRequest, limit: int) -> pb.EmbedRequest:
-    """Return the message. Raises InvalidInput if it has more bytes than `limit`."""
-    size = message.ByteSize()
-    if size > limit:
-        raise InvalidInput(
-            f"the request makes a message of {size:,} bytes, the limit is {limit:,}; send less at a time, or raise "
-            "max_message_bytes here and --max-message-bytes at the server"
-        )
-    return message

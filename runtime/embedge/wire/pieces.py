@@ -1,0 +1,79 @@
+"""A request as messages: one for a stream, or as many as keep the server busy and each message below the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar, cast
+
+from embedge.errors import InvalidInput
+from embedge.v1 import embedge_pb2 as pb
+from embedge.wire.parts import fill_item
+from embedge.wire.texts import text_to_bytes
+
+__all__ = ["pieces", "whole"]
+
+# Enough items to fill any batch, and few enough that the reply stays small: 512 vectors of 4,096 float32 are 8 MiB.
+_ITEMS = 512
+_BYTES = 4 << 20
+# What a message adds to each of its items: a tag, and its length.
+_FRAME = 6
+
+M = TypeVar("M", pb.EmbedRequest, pb.ClassifyRequest)
+
+
+def pieces(head: M, items: Sequence[object], max_bytes: int) -> Iterator[M]:
+    """Yield messages like `head`, which hold the items in order, one message at least.
+
+    Items are packed, and files read, as messages are taken. Raises InvalidInput, also for an item over the limit.
+    """
+    room = min(_BYTES, max_bytes - head.ByteSize())
+    first = size = 0
+    piece: list[bytes | pb.Item] = []
+    for index, item in enumerate(_packed(items, max_bytes)):
+        cost = _FRAME + (len(item) if isinstance(item, bytes) else item.ByteSize())
+        if piece and (len(piece) == _ITEMS or size + cost > room):
+            yield _message(head, piece, max_bytes, first)
+            first, size, piece = index, 0, []
+        piece.append(item)
+        size += cost
+    yield _message(head, piece, max_bytes, first)
+
+
+def whole(head: M, items: Sequence[object], max_bytes: int) -> M:
+    """Return the one message like `head` that holds all items. Raises InvalidInput if it is over the limit."""
+    return _message(head, list(_packed(items, max_bytes)), max_bytes, 0)
+
+
+def _packed(items: Sequence[object], max_bytes: int) -> Iterator[bytes | pb.Item]:
+    """Yield each item as it travels: all as bytes if all are plain texts."""
+    texts = all(isinstance(item, str) for item in items)
+    for index, item in enumerate(items):
+        try:
+            packed = text_to_bytes(item) if texts else _item(item, max_bytes)
+        except InvalidInput as error:
+            raise InvalidInput(f"item {index}: {error.message}", index=index) from error
+        yield packed
+
+
+def _item(item: object, max_bytes: int) -> pb.Item:
+    message = pb.Item()
+    fill_item(message, item, max_bytes=max_bytes)
+    return message
+
+
+def _message(head: M, packed: list[bytes | pb.Item], limit: int, first: int) -> M:
+    message = type(head)()
+    message.CopyFrom(head)
+    if packed and isinstance(packed[0], bytes):
+        message.texts.extend(cast("list[bytes]", packed))
+    else:
+        message.items.extend(cast("list[pb.Item]", packed))
+    size = message.ByteSize()
+    if size > limit:
+        what = f"item {first}" if len(packed) == 1 else "the request"
+        raise InvalidInput(
+            f"{what} makes a message of {size:,} bytes, the limit is {limit:,}; send less at a time, or raise "
+            "max_message_bytes here and --max-message-bytes at the server",
+            index=first if len(packed) == 1 else None,
+        )
+    return message

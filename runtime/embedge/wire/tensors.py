@@ -1,0 +1,78 @@
+"""Arrays between messages and NumPy: row-major and little-endian on the wire, whatever the machine is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.errors import InvalidInput
+from embedge.v1 import embedge_pb2 as pb
+
+__all__ = ["DTYPE_NAMES", "DTYPE_NUMBERS", "fill_tensor", "pack_array", "received", "tensor_array", "unpack_array"]
+
+DTYPE_NUMBERS: dict[str, Any] = {name.removeprefix("DTYPE_").lower(): n for name, n in pb.DType.items() if n}
+"""The number of each dtype, by its name."""
+DTYPE_NAMES: dict[int, str] = {number: name for name, number in DTYPE_NUMBERS.items()} | {0: "float32"}
+"""And the name of each number."""
+
+_LAYOUT = {name: np.dtype("u1" if name == "ubinary" else name).newbyteorder("<") for name in DTYPE_NUMBERS}
+# The most that every supported NumPy can have.
+_MAX_AXES = 32
+
+
+def pack_array(values: NDArray[Any], dtype: str) -> bytes:
+    """Return the array's bytes, row-major and little-endian."""
+    return values.astype(_LAYOUT[dtype], copy=False).tobytes()
+
+
+def unpack_array(data: bytes, dtype: str, shape: Iterable[int]) -> NDArray[Any]:
+    """Return packed bytes as an array of `shape`: a read-only view of them where the machine is little-endian."""
+    array = np.frombuffer(data, dtype=_LAYOUT[dtype]).reshape(tuple(shape))
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def fill_tensor(message: pb.Tensor, values: NDArray[Any], dtype: str | None = None) -> None:
+    """Write an array into an empty message; `dtype` where it says more than the array's own does (ubinary).
+
+    Raises InvalidInput for an array that no message can hold.
+    """
+    name = dtype or values.dtype.name
+    if name not in DTYPE_NUMBERS:
+        raise InvalidInput(f"an array of dtype {values.dtype} cannot be sent; make it float32, or one of integers")
+    message.dtype = DTYPE_NUMBERS[name]
+    message.shape.extend(values.shape)
+    message.data = pack_array(values, name)
+
+
+def tensor_array(message: pb.Tensor) -> NDArray[Any]:
+    """Return the array that somebody else's message holds, a view of its bytes. Raises InvalidInput; see `received`."""
+    name = DTYPE_NAMES.get(message.dtype)
+    if name is None or name == "ubinary":
+        raise InvalidInput(f"a tensor's dtype is {name or f'number {message.dtype}'}, which no part can be")
+    return received(message.data, name, message.shape)
+
+
+def received(data: bytes, dtype: str, shape: Iterable[int]) -> NDArray[Any]:
+    """Return bytes that somebody sent as an array: a view of them.
+
+    Raises InvalidInput where dtype and shape announce other bytes than are there; what is announced is never allocated.
+    """
+    sizes = list(shape)
+    if len(sizes) > _MAX_AXES or min(sizes, default=0) < 0:
+        raise InvalidInput(f"a tensor's shape {sizes[:_MAX_AXES]} is not possible")
+    announced = math.prod(sizes) * _LAYOUT[dtype].itemsize
+    if announced != len(data):
+        raise InvalidInput(
+            f"a tensor of {dtype} {sizes} has {announced:,} bytes, but {len(data):,} were sent; send it whole"
+        )
+    try:
+        array = unpack_array(data, dtype, sizes)
+    except (ValueError, OverflowError) as error:  # nothing in it, and yet an axis is beyond any array
+        raise InvalidInput(f"a tensor's shape {sizes} is not possible") from error
+    if dtype == "bool" and (array.view(np.uint8) > 1).any():
+        raise InvalidInput("a tensor of bool holds bytes that are neither 0 nor 1")
+    return array

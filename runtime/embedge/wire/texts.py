@@ -1,0 +1,32 @@
+"""Texts and names between values and messages."""
+
+from __future__ import annotations
+
+from embedge.errors import InvalidInput
+
+__all__ = ["name_of", "text_from_bytes", "text_to_bytes"]
+
+
+def name_of(what: str, value: object) -> str:
+    """Return the value, which is text that a message can hold. Raises InvalidInput."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what} must be a text, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{what} {value!r} holds lone surrogates and is not valid Unicode") from error
+    return value
+
+
+def text_to_bytes(text: object) -> bytes:
+    """Return the text as it travels. Raises InvalidInput for what is no text."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"a text is needed, not {type(text).__name__}")
+    # Surrogates travel as bytes that are not UTF-8, so that the server refuses this item and embeds the others.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text_from_bytes(data: bytes) -> str:
+    """Return the text that was sent."""
+    # Bytes that are not UTF-8 become lone surrogates, which preparing refuses for this item alone.
+    return data.decode("utf-8", "surrogateescape")
