@@ -15,6 +15,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How one model runs in this process.
 
     backend: `auto`, or a backend's name (see `embedge.backends`).
+    towers: names of the towers to load, with their graphs only. None: all.
     lanes, threads: execution slots, and compute threads of each. None: chosen for this machine.
     token_budget: most padded tokens (rows x longest row) in one batch. A CPU is as fast at a few hundred as at any
         number, and memory grows with it.
@@ -30,6 +31,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     backend: str = "auto"
+    towers: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | None = None
     lanes: _Positive | None = None
     threads: _Positive | None = None
     token_budget: _Positive = 2048

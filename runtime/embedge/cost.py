@@ -86,14 +86,15 @@ class CostTable:
     ) -> None:
         """Measure the ladder from its cheap end until `budget` seconds are spent; the rest follows in proportion.
 
-        `run(rows, length)` runs one such batch. Batches over `tokens` padded tokens are not run at all.
+        `run(rows, length)` runs one such batch. Batches over `tokens` padded tokens are not run at all,
+        but for the smallest.
         """
         start = clock()
         known: dict[tuple[int, int], float] = {}
         run(self.rows[0], self.lengths[0])  # the first run of all pays for what is allocated once
         rungs = product(range(len(self.rows)), range(len(self.lengths)))
         sized = sorted((self.rows[i] * self.lengths[j], i, j) for i, j in rungs)
-        for _, i, j in (rung for rung in sized if tokens is None or rung[0] <= tokens):
+        for _, i, j in (rung for rung in sized if tokens is None or rung[0] <= max(tokens, sized[0][0])):
             expected = self._from_known(known, i, j) if known else 0.0
             if known and clock() - start + expected > budget:
                 break

@@ -34,24 +34,25 @@ class Crew:
     """Opens, watches and closes the lanes of one model. Owned by its embedder."""
 
     def __init__(self, bundle: Bundle, backend: Backend, config: RuntimeConfig, probes: Mapping[str, Batch]) -> None:
-        """`probes`: a batch of one small item for each tower, from which test and warm-up batches are made."""
+        """`probes`: for each tower that is to run, a batch of one small item: what test and warm-up are made of."""
         self._bundle = bundle
         self._backend = backend
         self._config = config
         self._probes = dict(probes)
-        self._layouts = {name: layout(bundle.manifest, tower) for name, tower in bundle.manifest.towers.items()}
+        self._towers = {name: bundle.manifest.towers[name] for name in probes}
+        self._layouts = {name: layout(bundle.manifest, tower) for name, tower in self._towers.items()}
         self._changed = threading.Condition()  # owned by whoever reports or waits for a change of a lane
         self._stamps: dict[str, tuple[int, ...]] = {}  # what the graphs' files were when they were first opened
         self._sharing = threading.Lock()  # held by a lane's thread while it opens or closes its program
         self._shared: Program | None = None
         self._users: dict[Program, int] = {}
-        self._key = Measured.key(bundle, backend, config)
-        buckets = next(iter(bundle.manifest.towers.values())).buckets
-        self.cost = CostTable(buckets.batches, [*_SHORT_LENGTHS, *buckets.lengths])
-        stored = Measured.recall(self._key)
-        if stored is not None and (stored.rows, stored.lengths) == (self.cost.rows, self.cost.lengths):
-            self.cost.restore(stored.seconds)
-        self.slots = self._slots(stored)
+        self._keys = {name: Measured.key(bundle, backend, config, name) for name in probes}
+        self.costs = {name: self._table(name) for name in probes}
+        stored = {name: Measured.recall(key) for name, key in self._keys.items()}
+        self.slots = self._slots(next(iter(stored.values())))
+        for name, record in stored.items():
+            if record is not None and record.suits(self.slots, self.costs[name]):
+                self.costs[name].restore(record.seconds)
         self.lanes: list[Lane] = []
 
     @property
@@ -103,7 +104,7 @@ class Crew:
         """Wait for all lanes to end, once `take` answers None, and keep what was learned; False if one hangs."""
         end = None if timeout is None else time.monotonic() + timeout
         ended = [lane.join(None if end is None else max(0.0, end - time.monotonic())) for lane in self.lanes]
-        if self.lanes and self.cost.measured:
+        if self.lanes and all(cost.measured for cost in self.costs.values()):
             self._store()
         return all(ended)
 
@@ -127,7 +128,7 @@ class Crew:
 
     def _open(self, slots: Slots) -> Program:
         manifest = self._bundle.manifest
-        names = {step for tower in manifest.towers.values() for step in tower.steps}
+        names = {step for tower in self._towers.values() for step in tower.steps}
         opened = {name: self._backend.open(self._graph(name), threads=slots.threads) for name in names}
         return Program(manifest, opened)
 
@@ -150,17 +151,28 @@ class Crew:
         return Batch(tower, [row] * rows, [length] * rows)
 
     def _warm_up(self, compute: Callable[[Batch], object]) -> None:
-        """Measure the cost table in a lane's thread, while its siblings do the same: so they will run later, too."""
-        tower = next(iter(self._probes))
+        """Measure the cost tables in a lane's thread, while its siblings do the same: so they will run later, too."""
+        if self._config.warm_up_seconds:
+            for tower in self._towers:
+                self._measure(tower, compute)
+
+    def _measure(self, tower: str, compute: Callable[[Batch], object]) -> None:
+        """Measure a tower's cost table in its share of the time, unless what is stored of it still holds."""
 
         def run(rows: int, length: int) -> None:
             compute(self._batch(tower, rows, length))
 
-        if not self._config.warm_up_seconds:
-            return
-        if self.cost.measured and self.cost.fits(run):
-            return
-        self.cost.measure(run, budget=self._config.warm_up_seconds, tokens=self._config.token_budget)
+        cost = self.costs[tower]
+        if not (cost.measured and cost.fits(run)):
+            budget = self._config.warm_up_seconds / len(self._towers)
+            cost.measure(run, budget=budget, tokens=self._config.token_budget)
+
+    def _table(self, tower: str) -> CostTable:
+        """Return a tower's cost table, not measured yet; its only length is the probe's where rows do not differ."""
+        buckets, least = self._towers[tower].buckets, self._probes[tower].width
+        lengths = [length for length in (*_SHORT_LENGTHS, *buckets.lengths) if length >= least]
+        varies = lengths and self._layouts[tower].varies
+        return CostTable(buckets.batches, lengths if varies else [least])
 
     def _slots(self, stored: Measured | None) -> Slots:
         """Return how the cores are cut: as the settings say, as stored, or as measured now."""
@@ -185,9 +197,11 @@ class Crew:
         """Return a run of typical work under `slots`, for the measured choice; its amount is in runs."""
         program = self._open(slots)
         opened.append(program)
-        tower = next(iter(self._probes))
-        lengths = self._bundle.manifest.towers[tower].buckets.lengths
-        batches = [self._batch(tower, _SHORT_ROWS, lengths[0]), self._batch(tower, 1, lengths[len(lengths) // 2])]
+        tower = next(iter(self._towers))
+        lengths = self.costs[tower].lengths
+        usual = [length for length in lengths if length in self._towers[tower].buckets.lengths] or lengths
+        rows = max(1, min(_SHORT_ROWS, self._config.token_budget // usual[0]))
+        batches = [self._batch(tower, rows, usual[0]), self._batch(tower, 1, usual[len(usual) // 2])]
 
         def run() -> int:
             for batch in batches:
@@ -197,4 +211,5 @@ class Crew:
         return run
 
     def _store(self) -> None:
-        Measured(self.slots, self.cost.rows, self.cost.lengths, self.cost.grid).keep(self._key)
+        for tower, cost in self.costs.items():
+            Measured(self.slots, cost.rows, cost.lengths, cost.grid).keep(self._keys[tower])

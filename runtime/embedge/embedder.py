@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
@@ -25,7 +25,8 @@ from embedge.cost import CostTable
 from embedge.crew import Crew
 from embedge.errors import DeadlineExceeded, NotFound, Unavailable
 from embedge.inputs.items import ItemInput
-from embedge.manifest import Manifest
+from embedge.inputs.match import choose
+from embedge.manifest import Manifest, Tower
 from embedge.preparer import Preparer
 from embedge.request import Item, Options, Reply, Request, ask
 from embedge.scheduler import Scheduler
@@ -45,18 +46,20 @@ class Embedder:
     """One model, open and warm. Safe to use from any number of threads; close it, or use it in a `with` block."""
 
     def __init__(self, bundle: Bundle, config: RuntimeConfig | None = None) -> None:
-        """Open the lanes and warm them up. Raises BundleError, BackendError, Unavailable (no backend can run here)."""
+        """Open the lanes and warm them up.
+
+        Raises BundleError, BackendError, Unavailable (no backend, or not what a modality needs), NotFound (no tower).
+        """
         self.bundle = bundle
         self.config = config or RuntimeConfig()
         self._backend, self.backend_reason = backends.choose(self.config.backend)
-        self._inputs = {
-            name: ItemInput(bundle, name, self.config) for name in self.manifest.towers
-        }
+        self.towers = _loaded(self.manifest, self.config.towers)
+        self._inputs = {name: ItemInput(bundle, name, self.config) for name in self.towers}
         self._crew = Crew(
             bundle, self._backend, self.config, {name: each.probe() for name, each in self._inputs.items()}
         )
         self._scheduler = Scheduler(
-            self.cost,
+            self.costs,
             Limits(self.config.max_batch, self.config.token_budget),
             max_items=self.config.max_queue_items,
             max_seconds=self.config.max_queue_seconds,
@@ -113,9 +116,9 @@ class Embedder:
         return self._crew.slots
 
     @property
-    def cost(self) -> CostTable:
-        """What batches cost here, as measured and learned."""
-        return self._crew.cost
+    def costs(self) -> Mapping[str, CostTable]:
+        """What batches of each loaded tower cost here, as measured and learned."""
+        return self._crew.costs
 
     def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> NDArray[np.generic]:
         """Return the vectors of the items, (n, dim), row i of item i.
@@ -208,12 +211,12 @@ class Embedder:
 
     def _plan(self, request: Request) -> tuple[str, dict[str, int]]:
         """Return the tower that serves the request, and the size of each output it wants."""
-        towers = self.manifest.towers
-        name = next(iter(towers)) if request.tower is None and len(towers) == 1 else request.tower
-        if name is None or name not in towers:
-            asked = "a tower must be named" if name is None else f"tower {name!r} is unknown"
-            raise NotFound(f"{asked}; {self.name!r} has: {', '.join(towers)}")
-        known = towers[name].outputs
+        name = choose(request.items, self.towers) if request.tower is None else request.tower
+        if name not in self.towers:
+            if name in self.manifest.towers:
+                raise NotFound(f"tower {name!r} is not loaded here; of {self.name!r} are: {', '.join(self.towers)}")
+            raise NotFound(f"tower {name!r} is unknown; {self.name!r} has: {', '.join(self.towers)}")
+        known = self.towers[name].outputs
         wanted = request.outputs or (next(iter(known)),)
         if unknown := [output for output in wanted if output not in known]:
             raise NotFound(f"output {unknown[0]!r} is unknown; tower {name!r} has: {', '.join(known)}")
@@ -242,6 +245,14 @@ class Embedder:
                     listener(self.serving)
                 except Exception:  # a listener is somebody else's code
                     log.exception("a listener of %s failed", self.name)
+
+
+def _loaded(manifest: Manifest, names: Sequence[str] | None) -> dict[str, Tower]:
+    """Return the towers that are to be loaded. Raises NotFound."""
+    for name in names or ():
+        if name not in manifest.towers:
+            raise NotFound(f"tower {name!r} is unknown; {manifest.name!r} has: {', '.join(manifest.towers)}")
+    return {name: tower for name, tower in manifest.towers.items() if names is None or name in names}
 
 
 class AsyncEmbedder:

@@ -8,6 +8,7 @@ from embedge import cache
 from embedge.backends import Backend
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
+from embedge.cost import CostTable
 from embedge.slots import Slots, cores, device
 
 __all__ = ["Measured"]
@@ -16,7 +17,11 @@ _KIND = "cost"
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """A record in the cache. It holds for one device, its cores, the settings, the backend's version and the graphs."""
+    """A record in the cache, of one tower: how the cores were cut, and the tower's cost table.
+
+    It holds for one device, its cores, the settings, the towers that run beside it, the backend's version and the
+    tower's graphs.
+    """
 
     slots: Slots
     rows: list[int]
@@ -24,15 +29,22 @@ class Measured(msgspec.Struct, frozen=True):
     seconds: list[list[float]]
 
     @staticmethod
-    def key(bundle: Bundle, backend: Backend, config: RuntimeConfig) -> str:
+    def key(bundle: Bundle, backend: Backend, config: RuntimeConfig, tower: str) -> str:
         """Return the record's name."""
-        graphs = sorted(graph.sha256 for graph in bundle.manifest.graphs.values())
-        return cache.key(device(), cores(), config.lanes, config.threads, backend.name, backend.version(), *graphs)
+        manifest = bundle.manifest
+        graphs = [manifest.graphs[step].sha256 for step in manifest.towers[tower].steps]
+        here = (device(), cores(), config.lanes, config.threads, config.towers, backend.name, backend.version())
+        return cache.key(*here, tower, *graphs)
 
     @classmethod
     def recall(cls, key: str) -> Measured | None:
         """Return the record of an earlier start, or None where there is none that makes sense."""
         return cache.load(_KIND, key, cls)
+
+    def suits(self, slots: Slots, table: CostTable) -> bool:
+        """Return whether the figures are of lanes like these, over the ladder of this table."""
+        same = (self.slots.lanes, self.slots.threads) == (slots.lanes, slots.threads)
+        return same and (self.rows, self.lengths) == (table.rows, table.lengths)
 
     def keep(self, key: str) -> None:
         """Write the record for the next start."""

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from embedge.batch import Batch, Limits
 from embedge.cost import CostTable
@@ -34,7 +34,7 @@ class Scheduler:
 
     def __init__(
         self,
-        cost: CostTable,
+        costs: Mapping[str, CostTable],
         limits: Limits,
         *,
         max_items: int,
@@ -43,7 +43,8 @@ class Scheduler:
         lanes: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cost = cost
+        """`costs`: what batches of each tower cost."""
+        self._costs = costs
         self._limits = limits
         self._max_items = max_items
         self._max_seconds = max_seconds
@@ -79,7 +80,7 @@ class Scheduler:
         Raises Overloaded (with retry-after), Unavailable, DeadlineExceeded, InvalidInput (too large for any queue).
         """
         with self._lock:
-            each = self._cost.seconds(1, max(1, tokens // items))
+            each = self._costs[call.tower].seconds(1, max(1, tokens // items))
             try:
                 self._consider(call, items, items * each)
             except EmbedgeError:
@@ -100,9 +101,10 @@ class Scheduler:
         with self._lock:
             if call.dropped is not None:
                 return
+            cost = self._costs[call.tower]
             for entry in entries:
                 entry.pushed = now
-                entry.seconds = self._cost.seconds(1, entry.length)
+                entry.seconds = cost.seconds(1, entry.length)
                 self._seconds[call.priority] += entry.seconds - call.each
                 self._queue.push(entry)
             call.owed -= len(entries)
@@ -137,7 +139,7 @@ class Scheduler:
     def done(self, batch: Batch, seconds: float | None) -> None:
         """Count a taken batch as finished; `seconds`, if it ran well, teach the cost table."""
         if seconds is not None:
-            self._cost.observe(len(batch.rows), batch.width, seconds)
+            self._costs[batch.tower].observe(len(batch.rows), batch.width, seconds)
         with self._lock:
             self._running -= 1
             self._underway = self._underway - batch.predicted if self._running else 0.0
@@ -257,7 +259,7 @@ class Scheduler:
         if anchor is None:
             return None, self._deadlines[0][0] if self._deadlines else FOREVER
         free = max(1, self._lanes - self._running)
-        entries = self._queue.window(anchor, now, self._cost, self._limits, free=free)
+        entries = self._queue.window(anchor, now, self._costs[anchor.call.tower], self._limits, free=free)
         if len(entries) < self._limits.rows and now < anchor.pushed + self._max_wait:
             return None, anchor.pushed + self._max_wait
         self._queue.take(anchor, entries)
@@ -270,7 +272,7 @@ class Scheduler:
     def _note(self, batch: Batch, entries: Sequence[Entry]) -> None:
         """Count the batch, and learn how much faster batches are than their rows one at a time."""
         rows, width, tokens = len(entries), batch.width, sum(batch.lengths)
-        batch.predicted = self._cost.seconds(rows, width)
+        batch.predicted = self._costs[batch.tower].seconds(rows, width)
         self._underway += batch.predicted
         self._alone += sum(entry.seconds for entry in entries) - _LEARNING_RATE * self._alone
         self._together += batch.predicted - _LEARNING_RATE * self._together

@@ -12,7 +12,7 @@ import heapq
 import itertools
 import random
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -104,8 +104,9 @@ class World:
         self.random = random.Random(seed)
         self.machine = machine
         self.now = 0.0
+        table = machine.table()
         self.scheduler = Scheduler(
-            machine.table(),
+            defaultdict(lambda: table),  # whatever the tower
             machine.limits,
             max_items=machine.max_items,
             max_seconds=machine.max_seconds,

@@ -129,7 +129,7 @@ def test_items_may_name_their_part(model: Embedder) -> None:
 
 def test_several_towers_must_be_told_apart(tmp_path: Path) -> None:
     with Embedder.open(tiny_bundle(tmp_path / "t" / "1", towers=("query", "document")), config=QUICK) as model:
-        with pytest.raises(NotFound, match="a tower must be named; 'tiny' has: query, document"):
+        with pytest.raises(NotFound, match="a tower must be named; these take such items: query, document"):
             model.embed(["a cat"])
         np.testing.assert_array_equal(
             model.embed(["a cat"], tower="query"), model.embed(["a cat"], tower="document", output="dense")
@@ -358,7 +358,7 @@ def test_opening_measures_and_the_next_start_uses_it(tmp_path: Path, monkeypatch
     path = tiny_bundle(tmp_path / "t" / "1")
     config = RuntimeConfig(warm_up_seconds=0.05)
     with Embedder.open(path, config=config) as first:
-        assert first.cost.measured
+        assert first.costs["text"].measured
         slots = first.slots
 
     def measured_again(*_: object) -> None:

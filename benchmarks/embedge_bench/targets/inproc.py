@@ -51,7 +51,7 @@ class InProcess(Target):
 
     def costs(self) -> CostCells:
         """Return the cost table as it is now."""
-        cost = self._embedder.cost
+        cost = next(iter(self._embedder.costs.values()))
         return CostCells(rows=tuple(cost.rows), lengths=tuple(cost.lengths), seconds=tuple(map(tuple, cost.grid)))
 
     def close(self) -> None:

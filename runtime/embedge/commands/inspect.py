@@ -58,7 +58,7 @@ def _backend(bundle: Bundle) -> tuple[str | None, str, Slots | None]:
         backend, reason = backends.choose()
     except Unavailable as error:
         return None, error.message, None
-    measured = Measured.recall(Measured.key(bundle, backend, RuntimeConfig()))
+    measured = Measured.recall(Measured.key(bundle, backend, RuntimeConfig(), next(iter(bundle.manifest.towers))))
     return f"{backend.name} {backend.version()}", reason, measured.slots if measured else None
 
 
