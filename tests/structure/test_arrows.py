@@ -13,7 +13,7 @@ LAYERS = (
     "kinds content",
     "manifest",
     "outputs config bundle cost slots",
-    "request batch cuda",
+    "request batch cuda similarity",
     "inputs backends fairqueue",
     "lane scheduler measured",
     "task crew split",
