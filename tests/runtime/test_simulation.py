@@ -6,11 +6,13 @@ import os
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from random import Random
 
 import pytest
 
 from embedge.batch import Limits
 from embedge.errors import Overloaded
+from embedge.fairqueue import PASSING
 from tests.runtime.simulation import Broken, Machine, SimCall, World
 from tests.runtime.traffic import Traffic, capacity, chaos, play
 
@@ -155,6 +157,39 @@ def test_short_texts_at_70_percent_load(machine: Machine) -> None:
     largest = machine.seconds(1, 512) + machine.seconds(64, 128)
     assert short[int(len(short) * 0.99)] < 3 * largest
     assert world.counts["computed"] == world.counts["admitted"]
+
+
+def titles_and_abstracts(random: Random) -> int:
+    return random.randrange(6, 20) if random.random() < 0.5 else random.randrange(128, 257)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_short_texts_do_not_wait_for_every_long_one_before_them(lanes: int) -> None:
+    machine = Machine(lanes=lanes, fixed=1.5e-3, token=1.7e-4)
+    world = World(11, machine)
+    play(world, Traffic(10_000, 0.7 * capacity(machine, titles_and_abstracts)), titles_and_abstracts)
+    short = waits(world, longest=20)
+
+    assert short[int(len(short) * 0.99)] < 2 * machine.seconds(1, 20) + (3 - lanes) * machine.seconds(1, 256)
+
+
+def test_small_calls_without_end_take_a_share_of_a_large_ones_time_and_no_more() -> None:
+    world = World(7, replace(CPU, lanes=1, limits=Limits(1, 8192)))
+    own, small = world.machine.seconds(1, 500), world.machine.seconds(1, 10)
+    for _ in range(10):
+        world.call([500])
+
+    def come() -> None:
+        world.call([10])
+        if world.now < 10 * own:
+            world.at(small / 2, come)
+
+    come()
+    world.run()
+
+    large = sorted(seconds for seconds, _, call in world.waits if call.lengths == [500])
+    for ahead, waited in enumerate(large):
+        assert waited <= ahead * own + (ahead + 1) * PASSING * own + small, f"the one behind {ahead} others"
 
 
 @pytest.mark.parametrize(("machine", "least"), [(CPU, 0.9), (GPU, 0.7)], ids=["cpu", "gpu"])
