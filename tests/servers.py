@@ -14,8 +14,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from embedge import Bundle, NotFound, Reply, Repository, Request, Vectors
-from embedge.manifest import Manifest
+from embedge import Bundle, NotFound, Reply, Repository, Request, RuntimeConfig, Vectors
+from embedge.manifest import Manifest, Tower
 from embedge.serving.config import ServeConfig
 from embedge.serving.server import Server
 
@@ -76,6 +76,7 @@ class PlayedModel:
     tell: Callable[[bool], None] | None = None
     backend: str = "played 1"
     backend_reason: str = "a test"
+    config: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     @property
     def name(self) -> str:
@@ -84,6 +85,10 @@ class PlayedModel:
     @property
     def version(self) -> str:
         return self.manifest.version
+
+    @property
+    def towers(self) -> dict[str, Tower]:
+        return self.manifest.towers
 
     def submit(self, request: Request) -> Future[Reply]:
         future: Future[Reply] = Future()

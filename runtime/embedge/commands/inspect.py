@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 from rich.table import Table
-from rich.tree import Tree
 
 from embedge.commands.tables import certificate_table, console
+from embedge.commands.towers import tower_tree
 
 if TYPE_CHECKING:
     from embedge.bundle import Bundle
-    from embedge.manifest import Manifest, Tower
+    from embedge.manifest import Manifest
     from embedge.slots import Slots
 
 __all__ = ["inspect"]
@@ -35,8 +35,10 @@ def inspect(
     manifest = loaded.manifest
     console.print(_overview(loaded, name, reason, lanes))
     for tower_name, tower in manifest.towers.items():
-        console.print(_tower(tower_name, tower))
+        console.print(tower_tree(tower_name, tower))
     console.print(_spaces(manifest))
+    if manifest.label_sets:
+        console.print(_label_sets(manifest))
     console.print(_graphs(loaded))
     if manifest.certificate is None:
         console.print("[yellow]no certificate[/]: nothing proves these vectors")
@@ -98,29 +100,24 @@ def _overview(bundle: Bundle, backend: str | None, reason: str, lanes: Slots | N
     return table
 
 
-def _tower(name: str, tower: Tower) -> Tree:
-    tree = Tree(f"tower [bold]{escape(name)}[/]: {' → '.join(map(escape, tower.steps))}")
-    for part_name, part in tower.parts.items():
-        prepare = part.prepare
-        optional = ", optional" if part.optional else ""
-        branch = tree.add(f"takes [bold]{escape(part_name)}[/]: text, up to {prepare.max_length} tokens{optional}")
-        for prompt, text in prepare.prompts.items():
-            default = " (default)" if prompt == prepare.default_prompt else ""
-            branch.add(f"prompt {escape(prompt)}{default}: {escape(repr(text))}")
-    for output_name, output in tower.outputs.items():
-        cut = f"can be cut to {_list(output.dims)}" if output.dims else "can be cut to any size"
-        length = "length 1" if output.normalized else "length as it comes"
-        tree.add(f"gives [bold]{escape(output_name)}[/]: {output.kind}, {output.dim} numbers, {length}, {cut}")
-    return tree
-
-
 def _spaces(manifest: Manifest) -> Table:
     table = Table(title="Spaces", title_justify="left")
     table.add_column("id", overflow="fold", no_wrap=True)  # it is there to be copied
-    for heading in ("dim", "metric", "compatible with"):
+    for heading in ("dim", "metric", "logit", "compatible with"):
         table.add_column(heading, overflow="fold")
     for space in manifest.spaces.values():
-        table.add_row(escape(space.id), str(space.dim), space.metric, _list(space.lineage))
+        logit = "" if (space.scale, space.bias) == (1, 0) else f"{space.scale:g} s {space.bias:+g}"
+        table.add_row(escape(space.id), str(space.dim), space.metric, logit, _list(space.lineage))
+    return table
+
+
+def _label_sets(manifest: Manifest) -> Table:
+    table = Table(title="Label sets", title_justify="left")
+    for heading in ("name", "labels", "templates", "embedded by", "scores"):
+        table.add_column(heading, overflow="fold")
+    for name, labels in manifest.label_sets.items():
+        counts = [f"{len(each):,}" for each in (labels.labels, labels.templates)]
+        table.add_row(escape(name), *counts, escape(f"{labels.tower}.{labels.output}"), labels.scores)
     return table
 
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from embedge.cost import CostTable
 from embedge.embedder import Embedder
-from embedge.manifest import Manifest, Part, Tower
+from embedge.kinds import (
+    CodesOutput,
+    DenseOutput,
+    MultiVectorOutput,
+    Output,
+    ScoresOutput,
+    SparseOutput,
+)
+from embedge.manifest import LabelSet, Manifest, Space, Tower
+from embedge.serving.parts import part_info
 from embedge.v1 import embedge_pb2 as pb
+from embedge.wire.results import KINDS
 
 __all__ = ["model_info", "model_stats", "model_summary"]
 
@@ -20,20 +31,18 @@ def model_info(embedder: Embedder) -> pb.ModelInfo:
     return pb.ModelInfo(
         name=embedder.name,
         version=embedder.version,
-        towers=[_tower(name, tower) for name, tower in manifest.towers.items()],
-        spaces=[
-            pb.SpaceInfo(id=space.id, dim=space.dim, metric=space.metric, lineage=space.lineage)
-            for space in manifest.spaces.values()
-        ],
+        towers=[_tower(name, tower, embedder) for name, tower in manifest.towers.items()],
+        spaces=[_space(space) for space in manifest.spaces.values()],
         backend=embedder.backend,
         backend_reason=embedder.backend_reason,
         certificate=_figures(manifest),
+        label_sets=[_label_set(*entry) for entry in manifest.label_sets.items()],
     )
 
 
 def model_stats(embedder: Embedder) -> pb.ModelStats:
     """Return what the model does now, did since its start, and what it has learned of its costs."""
-    cost, slots = embedder.cost, embedder.slots
+    costs, slots = {name: _cost(table) for name, table in embedder.costs.items()}, embedder.slots
     return pb.ModelStats(
         name=embedder.name,
         version=embedder.version,
@@ -42,29 +51,54 @@ def model_stats(embedder: Embedder) -> pb.ModelStats:
         lanes=slots.lanes,
         threads=slots.threads,
         lanes_reason=slots.reason,
-        cost=pb.CostTable(rows=cost.rows, lengths=cost.lengths, seconds=[s for line in cost.grid for s in line]),
+        cost=next(iter(costs.values())),
+        costs=costs,
     )
 
 
-def _tower(name: str, tower: Tower) -> pb.TowerInfo:
-    outputs = [
-        pb.OutputInfo(
-            name=output_name,
-            kind=pb.KIND_DENSE,
-            space=output.space,
-            dim=output.dim,
-            normalized=output.normalized,
-            dims=output.dims,
-        )
-        for output_name, output in tower.outputs.items()
-    ]
-    return pb.TowerInfo(name=name, parts=[_part(*entry) for entry in tower.parts.items()], outputs=outputs)
+def _cost(table: CostTable) -> pb.CostTable:
+    return pb.CostTable(rows=table.rows, lengths=table.lengths, seconds=[s for line in table.grid for s in line])
 
 
-def _part(name: str, part: Part) -> pb.PartInfo:
-    spec = part.prepare
-    return pb.PartInfo(
-        name=name, modality="text", optional=part.optional, max_length=spec.max_length, prompts=sorted(spec.prompts)
+def _tower(name: str, tower: Tower, embedder: Embedder) -> pb.TowerInfo:
+    return pb.TowerInfo(
+        name=name,
+        parts=[part_info(*entry, embedder.config) for entry in tower.parts.items()],
+        outputs=[_output(*entry) for entry in tower.outputs.items()],
+        loaded=name in embedder.towers,
+    )
+
+
+def _output(name: str, output: Output) -> pb.OutputInfo:
+    info = pb.OutputInfo(name=name, kind=KINDS[output.kind], ragged=output.ragged)
+    if isinstance(output, ScoresOutput):
+        info.labels.extend(output.labels)
+        return info
+    info.space, info.dim = output.space, output.dim
+    if isinstance(output, (DenseOutput, MultiVectorOutput)):
+        info.normalized = output.normalized
+        info.dims.extend(output.dims)
+    elif isinstance(output, SparseOutput):
+        info.top = output.top or 0
+    elif isinstance(output, CodesOutput):
+        info.form = output.form
+    return info
+
+
+def _space(space: Space) -> pb.SpaceInfo:
+    return pb.SpaceInfo(
+        id=space.id, dim=space.dim, metric=space.metric, lineage=space.lineage, scale=space.scale, bias=space.bias
+    )
+
+
+def _label_set(name: str, labels: LabelSet) -> pb.LabelSetInfo:
+    return pb.LabelSetInfo(
+        name=name,
+        tower=labels.tower,
+        output=labels.output,
+        labels=len(labels.labels),
+        templates=len(labels.templates),
+        scores=labels.scores,
     )
 
 

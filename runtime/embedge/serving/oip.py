@@ -82,9 +82,9 @@ class OipServicer:
         return oip.ServerMetadataResponse(name="embedge", version=version("embedge")).SerializeToString()
 
     async def model_metadata(self, message: oip.ModelMetadataRequest, _context: Context) -> bytes:
-        """Answer with the inputs and outputs of a model, of all its towers; those of the first come first."""
+        """Answer with the inputs and outputs of a model, of all its loaded towers; those of the first come first."""
         model = self._model(message.name, message.version)
-        towers = model.manifest.towers.values()
+        towers = model.towers.values()
         inputs = {name: input_tensor(part) for tower in towers for name, part in tower.parts.items()}
         outputs = [output_tensors(*each) for tower in towers for each in tower.outputs.items()]
         return oip.ModelMetadataResponse(
@@ -98,7 +98,7 @@ class OipServicer:
     async def model_infer(self, message: oip.ModelInferRequest, context: Context) -> bytes:
         """Answer one request, in packed bytes if it came in packed bytes, else in typed contents."""
         model = self._model(message.model_name, message.model_version)
-        request = _request(message, model.manifest.towers, deadline_in(context.time_remaining()))
+        request = _request(message, model.towers, deadline_in(context.time_remaining()))
 
         def pack(reply: Reply) -> bytes:
             raise_item_errors(reply.errors, len(reply.tokens))
