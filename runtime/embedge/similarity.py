@@ -30,6 +30,8 @@ Normal = Gaussian | tuple[NDArray[Any], NDArray[Any]]
 
 # Numbers in the largest array between two steps: 64 MiB of float32.
 _BLOCK = 1 << 24
+# The same where no matrix product is made: what is looked at several times stays in the processor's cache.
+_NEAR = 1 << 17
 # Of queries at a time, in late interaction: as many more of documents.
 _QUERY_VECTORS = 1 << 11
 
@@ -67,7 +69,7 @@ def hamming(queries: Packed, documents: Packed) -> NDArray[np.int32]:
     _same_size(packed, others)
     ours, theirs = _words(packed), _words(others)
     distances = np.empty((len(ours), len(theirs)), np.int32)
-    step = max(1, _BLOCK // max(1, theirs.size))
+    step = max(1, _NEAR // max(1, theirs.size))
     for start in range(0, len(ours), step):
         block = slice(start, start + step)
         distances[block] = _ones(ours[block, None] ^ theirs).sum(axis=2, dtype=np.int32)
@@ -119,19 +121,20 @@ def expected_likelihood(queries: Normal, documents: Normal) -> NDArray[np.float6
     log ∫ N(x; a, s) N(x; b, t) dx = -1/2 sum over d of [(a_d - b_d)^2 / (s_d + t_d) + log(2 pi (s_d + t_d))], with
     variances s and t: the expected likelihood kernel (Jebara and Kondor, 2003, "Bhattacharyya and Expected Likelihood
     Kernels"); one of the measures between probabilistic embeddings in Chun et al., 2021 (PCME, arXiv:2101.05068).
-    Arrays: a pair of mean and log-variance, each (n, dim).
+    Arrays: a pair of mean and log-variance, each (n, dim). Log-variances beyond 700 either way count as 700.
     """
     _comparable(queries, documents)
-    (mean, spread), (means, spreads) = _normal(queries), _normal(documents)
+    (mean, variance), (means, variances) = _normal(queries), _normal(documents)
     _same_size(mean, means)
+    constant = mean.shape[1] * np.log(2 * np.pi)
     result = np.empty((len(mean), len(means)))
-    step = max(1, _BLOCK // 4 // max(1, means.size))
+    step = max(1, _NEAR // max(1, means.size))
     for start in range(0, len(mean), step):
         block = slice(start, start + step)
-        total = np.logaddexp(spread[block, None], spreads)  # log(s + t), whatever their size
-        with np.errstate(divide="ignore", over="ignore"):
-            apart = np.exp(2 * np.log(np.abs(mean[block, None] - means)) - total)
-        result[block] = -0.5 * (apart + total + np.log(2 * np.pi)).sum(axis=2)
+        total = variance[block, None] + variances
+        apart = mean[block, None] - means
+        np.divide(np.square(apart, out=apart), total, out=apart)
+        result[block] = -0.5 * (apart.sum(axis=2) + np.log(total, out=total).sum(axis=2) + constant)
     return result
 
 
@@ -209,9 +212,10 @@ def _many(rows: Many) -> tuple[Matrix, NDArray[np.int64]]:
 
 
 def _normal(rows: Normal) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and log-variance, (n, dim) each."""
+    """Return mean and variance, (n, dim) each."""
     mean, log_variance = (rows.mean, rows.log_variance) if isinstance(rows, Gaussian) else rows
-    return np.asarray(mean, np.float64), np.asarray(log_variance, np.float64)
+    # Beyond 700 a variance, or what is divided by it, would leave float64.
+    return np.asarray(mean, np.float64), np.exp(np.clip(np.asarray(log_variance, np.float64), -700, 700))
 
 
 def _bits(rows: Packed) -> NDArray[np.uint8]:
