@@ -186,6 +186,7 @@ BAD = {
     "magic only": (b"RIFF\x10\0\0\0WAVE" + bytes(12), "damaged"),
     "missing file": (Path("no/such/clip.wav"), "cannot be read"),
     "directory": (Path(), "cannot be read"),
+    "no name of a file": (Path("a\0b"), "cannot be read"),
 }
 
 
@@ -238,13 +239,16 @@ def test_sizes_estimates_and_weights(tmp_path: Path) -> None:
     sizes = [audio.size(row) for row in prepare(audio, *clips)]
     assert sizes == [50, 50, 50]
     assert audio.estimate(clips) == pytest.approx(sum(sizes), rel=0.1)
-    assert audio.estimate([*clips, "text"] * 100) > 0
+    odd = ["text", None, Audio(np.array(0.5), RATE), Audio(wave(), "16k")]  # type: ignore[arg-type]
+    assert audio.estimate([*clips, *odd] * 100) > 0
     path = tmp_path / "clip.wav"
     path.write_bytes(FILES["wav"])
     assert audio.weight(FILES["wav"]) == audio.weight(path) == len(FILES["wav"])
     assert audio.weight(Audio(wave(), RATE)) == wave().nbytes
     assert audio.weight("text") == audio.weight(tmp_path / "none.wav") == 0
     assert part(fixed=True).estimate(clips) == 3 * 100
+    windows = part(max_seconds=0.2, hop_seconds=0.1)
+    assert windows.estimate(clips[1:]) == sum(windows.size(row) for row in prepare(windows, *clips[1:]))
 
 
 @pytest.mark.parametrize(

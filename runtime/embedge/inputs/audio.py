@@ -71,7 +71,7 @@ class AudioInput:
     def estimate(self, contents: Sequence[object]) -> int:
         """Return about the sum of the sizes, from the first few: seconds of encoded clips are guessed."""
         sample = contents[:64]
-        guess = sum(-(-max(self._least, min(self._guess(each), self._most)) // self.spec.unit) for each in sample)
+        guess = sum(-(-self._filled_size(min(self._guess(each), self._most)) // self.spec.unit) for each in sample)
         return guess * len(contents) // max(1, len(sample))
 
     def weight(self, content: object) -> int:
@@ -80,9 +80,14 @@ class AudioInput:
 
     def _guess(self, content: object) -> int:
         """Return about how many samples a clip becomes."""
-        if isinstance(content, Audio) and isinstance(content.data, np.ndarray):
-            return int(len(content.data) * self.spec.rate / max(1, content.rate or self.spec.rate))
+        if isinstance(content, Audio) and isinstance(content.data, np.ndarray) and content.data.ndim:
+            rate = content.rate if isinstance(content.rate, int) and content.rate > 0 else self.spec.rate
+            return len(content.data) * self.spec.rate // rate
         return self.weight(content) * self.spec.rate // _BYTES_A_SECOND
+
+    def _filled_size(self, count: int) -> int:
+        """Return how many samples so many become, filled up or in windows."""
+        return len(self._begins(count)) * self._window if self._hop else max(self._least, count)
 
     def _samples(self, content: object, cut: bool) -> Samples:
         """Return a clip's samples at the model's rate, at most as many as it takes. Raises InvalidInput."""
@@ -101,19 +106,15 @@ class AudioInput:
         limit = clips.Limit(self._most / self.spec.rate, _SPARE_SECONDS, cut)
         if isinstance(data, Path):  # only what is needed of it is read
             return clips.read(data, limit)
-        if not isinstance(data, (bytes, bytearray, memoryview, np.ndarray)):
+        if isinstance(data, (bytearray, memoryview)):
+            data = bytes(data)
+        if not isinstance(data, (bytes, np.ndarray)):
             raise InvalidInput(
                 f"a clip is needed here, not {type(data).__name__}: the bytes or the Path of a file, "
                 "or Audio(samples, rate)"
             )
-        self._check_bytes(media.weigh(data))
-        return clips.take(data, rate, limit) if isinstance(data, np.ndarray) else clips.read(bytes(data), limit)
-
-    def _check_bytes(self, size: int) -> None:
-        if size > self.max_bytes:
-            raise InvalidInput(
-                f"the clip has {size:,} bytes, the server's limit is {self.max_bytes:,} (max_media_bytes); split it"
-            )
+        media.bound(data, self.max_bytes)
+        return clips.take(data, rate, limit) if isinstance(data, np.ndarray) else clips.read(data, limit)
 
     def _row(self, samples: Samples) -> Row:
         """Return the arrays of a clip by graph input."""
@@ -126,7 +127,7 @@ class AudioInput:
             row = {inputs["samples"]: self._filled(samples, self._least)}
         if "length" in inputs:
             lengths = np.array([len(piece) for piece in pieces], np.int64)
-            row[inputs["length"]] = lengths if self._hop else lengths[0]
+            row[inputs["length"]] = lengths if self._hop else lengths.reshape(())
         return row
 
     def _begins(self, count: int) -> range:

@@ -6,7 +6,7 @@ import io
 import math
 from numbers import Real
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -62,10 +62,8 @@ def read(source: bytes | Path, limit: Limit) -> tuple[Samples, float]:
     Its length is known before anything is decoded. Raises InvalidInput, also for a file whose end is missing.
     """
     try:
-        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as stream:
-            return _decode(cast(BinaryIO, stream), limit)
-    except OSError as error:
-        raise InvalidInput(f"{source!s} cannot be read: {error.strerror}") from error
+        with _open(source) as stream:
+            return _decode(stream, limit)
     except soundfile.LibsndfileError as error:
         raise InvalidInput(f"the clip is damaged: {error.error_string.strip(' .')}; send the whole file") from error
 
@@ -83,6 +81,13 @@ def take(samples: NDArray[np.generic], rate: object, limit: Limit) -> tuple[Samp
     with np.errstate(over="ignore"):  # what overflows is told as not finite
         kept = samples[: limit.frames(len(samples), float(rate))].astype(np.float32)
     return kept if kept.ndim == 1 else kept.mean(axis=1), float(rate)
+
+
+def _open(source: bytes | Path) -> BinaryIO:
+    try:
+        return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    except (OSError, ValueError) as error:  # ValueError: a name that cannot be one
+        raise InvalidInput(f"{source!s} cannot be read: {error}") from error
 
 
 def _decode(stream: BinaryIO, limit: Limit) -> tuple[Samples, float]:
