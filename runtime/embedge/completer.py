@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Mapping
 from typing import cast
 
 from embedge.batch import Batch
-from embedge.errors import BackendError
+from embedge.errors import BackendError, EmbedgeError
 from embedge.fairqueue import Entry
-from embedge.lane import Outcome
+from embedge.lane import Outcome, Piece
 from embedge.scheduler import Scheduler
 from embedge.task import Task
 
@@ -53,23 +54,39 @@ class Completer:
         if outcome.error is not None:
             self._fail(batch, outcome.error)
             return
-        rows: dict[Task, list[int]] = {}
-        for row, entry in enumerate(_entries(batch)):
-            rows.setdefault(_task(entry), []).append(row)
-        for task, own in rows.items():
-            self._hand_over(task, own, batch, outcome)
+        lost: dict[int, object] = dict(outcome.faults)
+        for piece in outcome.pieces:
+            self._hand_over(piece, batch)
+            if not piece.good.all():
+                lost |= {
+                    row: "no output that its kind allows"
+                    for row, good in zip(piece.rows, piece.good, strict=True)
+                    if not good
+                }
+        if lost:
+            self._tell(lost, batch)
 
-    def _hand_over(self, task: Task, own: list[int], batch: Batch, outcome: Outcome) -> None:
+    def _hand_over(self, piece: Piece, batch: Batch) -> None:
+        """Give each task its good rows of the piece."""
         entries = _entries(batch)
-        kept = [row for row in own if outcome.good[row] and row not in outcome.faults]
-        lost = [row for row in own if not (outcome.good[row] and row not in outcome.faults)]
-        if kept:
-            all_ = len(kept) == len(batch.rows)
-            tensors = {name: outcome.arrays[name] if all_ else outcome.arrays[name][kept] for name in task.tensors}
-            task.add_rows([entries[row].index for row in kept], tensors, batch.formed)
-        for row in lost:
-            log.error("an item could not be computed: %r", outcome.faults.get(row, "output not finite or zero"))
-        task.fail_items({entries[row].index: BackendError(_BAD_ROW) for row in lost})
+        places: dict[Task, list[int]] = {}
+        for place, good in enumerate(piece.good.tolist()):
+            if good:
+                places.setdefault(_task(entries[piece.rows[place]]), []).append(place)
+        for task, own in places.items():
+            every = len(own) == len(piece.rows)
+            tensors = {name: piece.arrays[name] if every else piece.arrays[name][own] for name in task.tensors}
+            task.add_rows([entries[piece.rows[place]].index for place in own], tensors, batch.formed)
+
+    def _tell(self, lost: Mapping[int, object], batch: Batch) -> None:
+        """Tell each task of the rows that it will not get."""
+        errors: dict[Task, dict[int, EmbedgeError]] = {}
+        for row, why in lost.items():
+            log.error("an item could not be computed: %r", why)
+            entry = _entries(batch)[row]
+            errors.setdefault(_task(entry), {})[entry.index] = BackendError(_BAD_ROW)
+        for task, own in errors.items():
+            task.fail_items(own)
 
     def _fail(self, batch: Batch, cause: Exception) -> None:
         for task in dict.fromkeys(_task(entry) for entry in _entries(batch)):

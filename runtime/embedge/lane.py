@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ from embedge.backends import Arrays, Session
 from embedge.batch import Batch
 from embedge.manifest import Manifest
 
-__all__ = ["Lane", "Outcome", "Program"]
+__all__ = ["Lane", "Outcome", "Piece", "Program"]
 
 log = logging.getLogger("embedge.lane")
 
@@ -31,16 +31,28 @@ _BACKOFF_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a batch: output tensors by name, each (rows, …), and what went wrong, by row.
+class Piece:
+    """Rows of a batch that were computed together. Those of one batch may differ in all axes but the first.
 
-    good: (rows,) bool, whether a row is finite, and what else its outputs ask for. error: the lane broke, and nothing was computed.
-    seconds: None where the figure says nothing about the cost of such a batch.
+    rows: their places in the batch. arrays: output tensors by name, each (len(rows), …). good: (len(rows),) bool,
+    whether a row is finite, and what else its outputs ask for.
     """
 
-    arrays: Arrays = field(default_factory=dict)
-    good: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
-    faults: dict[int, Exception] = field(default_factory=dict)
+    rows: Sequence[int]
+    arrays: Arrays
+    good: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch: what was computed, and what went wrong, by row.
+
+    error: the lane broke, and nothing was computed. seconds: None where the figure says nothing about the cost of such
+    a batch.
+    """
+
+    pieces: Sequence[Piece] = ()
+    faults: Mapping[int, Exception] = field(default_factory=dict)
     error: Exception | None = None
     seconds: float | None = None
 
@@ -169,24 +181,20 @@ class Lane:
                 raise broken from error
             self._deliver(batch, self._one_by_one(program, batch))
         else:
-            self._deliver(batch, Outcome(arrays, good, seconds=time.perf_counter() - start))
+            whole = Piece(range(len(batch.rows)), arrays, good)
+            self._deliver(batch, Outcome([whole], seconds=time.perf_counter() - start))
 
     def _one_by_one(self, program: Program, batch: Batch) -> Outcome:
         """Run each row alone, so that a row which no batch survives fails by itself."""
-        good: dict[int, Arrays] = {}
+        pieces: list[Piece] = []
         faults: dict[int, Exception] = {}
         for row in range(len(batch.rows)):
             try:
-                good[row] = self._compute(program, Batch(batch.tower, [batch.rows[row]], [batch.lengths[row]]))
+                arrays = self._compute(program, Batch(batch.tower, [batch.rows[row]], [batch.lengths[row]]))
+                pieces.append(Piece([row], arrays, program.good(batch.tower, 1, arrays)))
             except Exception as error:
                 faults[row] = error
-        merged: dict[str, np.ndarray] = {}
-        for row, arrays in good.items():
-            for name, array in arrays.items():
-                merged.setdefault(name, np.zeros((len(batch.rows), *array.shape[1:]), array.dtype))[row] = array[0]
-        if not merged:
-            return Outcome(good=np.zeros(len(batch.rows), bool), faults=faults)
-        return Outcome(merged, program.good(batch.tower, len(batch.rows), merged), faults)
+        return Outcome(pieces, faults)
 
     def _self_test(self, program: Program) -> None:
         for probe in self._probes:

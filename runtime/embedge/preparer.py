@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from embedge.fairqueue import Entry
 from embedge.inputs.items import ItemInput
 from embedge.request import Item
 from embedge.scheduler import Scheduler
-from embedge.split import chars, cuts
+from embedge.split import cuts
 from embedge.task import Task
 
 __all__ = ["Preparer"]
@@ -25,7 +25,19 @@ log = logging.getLogger("embedge.preparer")
 
 # Prepared between two looks at the line and at the clock: large calls go piece by piece, so small ones are not held up.
 _ITEMS = 256
-_CHARS = 256 << 10
+_WEIGHT = 256 << 10  # bytes, or characters
+
+
+class _Pieces:
+    """The pieces of a task, for whoever takes the next one."""
+
+    def __init__(self, task: Task, weigh: Callable[[Item], int]) -> None:
+        self._cuts = cuts(task.request.items, weigh, max_items=_ITEMS, max_weight=_WEIGHT)
+        self._lock = threading.Lock()  # held by a thread that prepares while it cuts a piece off
+
+    def take(self) -> tuple[int, int, int] | None:
+        with self._lock:
+            return next(self._cuts, None)
 
 
 @dataclass(frozen=True)
@@ -33,17 +45,14 @@ class _Job:
     """A piece of a task, items `start` to `end`; `rest` has the pieces after it."""
 
     task: Task
+    rest: _Pieces
     start: int
     end: int
-    rest: Iterator[tuple[int, int]]
+    weight: int
 
     @cached_property
     def items(self) -> Sequence[Item]:
         return self.task.request.items[self.start : self.end]
-
-    @cached_property
-    def chars(self) -> int:
-        return sum(map(chars, self.items))
 
     @property
     def manner(self) -> tuple[str, str | None, bool]:
@@ -54,10 +63,6 @@ class _Job:
     def wanted(self) -> bool:
         """Whether anybody still waits. Who is too late is told by the scheduler."""
         return not self.task.future.done() and time.monotonic() < self.task.deadline
-
-
-def _pieces(task: Task) -> Iterator[tuple[int, int]]:
-    return cuts(task.request.items, _ITEMS, _CHARS)
 
 
 class Preparer:
@@ -77,17 +82,28 @@ class Preparer:
             thread.start()
 
     def now(self, task: Task) -> None:
-        """Prepare and push all items of the task in this thread."""
-        rest = _pieces(task)
-        for start, end in rest:
-            job = _Job(task, start, end, rest)
+        """Prepare and push all items of the task in this thread, and with the help of the others where that helps."""
+        rest = _Pieces(task, self._inputs[task.tower].weight)
+        piece = rest.take()
+        self._share(task, rest, len(self._threads))
+        while piece is not None:
+            job = _Job(task, rest, *piece)
             if not job.wanted:  # it may have failed or expired meanwhile
                 return
             self._prepare([job])
+            piece = rest.take()
 
     def later(self, task: Task) -> None:
         """Prepare the task in the threads, piece after piece, each from the end of the line: calls take turns."""
-        self._queue(task, _pieces(task))
+        rest = _Pieces(task, self._inputs[task.tower].weight)
+        self._queue(task, rest)
+        self._share(task, rest, len(self._threads) - 1)
+
+    def _share(self, task: Task, rest: _Pieces, threads: int) -> None:
+        """Let so many more threads prepare the task, unless a piece keeps all cores busy by itself."""
+        if not self._inputs[task.tower].threaded:
+            for _ in range(threads):
+                self._queue(task, rest)
 
     def close(self) -> None:
         """End the threads; what was not prepared yet is not, and the scheduler tells the waiters."""
@@ -98,12 +114,12 @@ class Preparer:
             if thread is not threading.current_thread():  # as where a bad item's own callback closes the embedder
                 thread.join()
 
-    def _queue(self, task: Task, rest: Iterator[tuple[int, int]]) -> None:
+    def _queue(self, task: Task, rest: _Pieces) -> None:
         """Put the next piece of the task, if there is one, at the end of the line."""
-        piece = next(rest, None)
+        piece = rest.take()
         if piece is not None:
             with self._more:
-                self._line.append(_Job(task, *piece, rest))
+                self._line.append(_Job(task, rest, *piece))
                 self._more.notify()
 
     def _main(self) -> None:
@@ -128,11 +144,11 @@ class Preparer:
             if self._closed:
                 return []
             jobs = [self._line.popleft()]
-            items, size = len(jobs[0].items), jobs[0].chars
+            items, size = len(jobs[0].items), jobs[0].weight
             while self._line and self._line[0].manner == jobs[0].manner:
                 items += len(self._line[0].items)
-                size += self._line[0].chars
-                if items > _ITEMS or size > _CHARS:
+                size += self._line[0].weight
+                if items > _ITEMS or size > _WEIGHT:
                     break
                 jobs.append(self._line.popleft())
         return jobs

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,17 +11,16 @@ import numpy as np
 from embedge.errors import EmbedgeError
 from embedge.request import Item, Reply, Request, Timings
 
-__all__ = ["chars", "cuts", "join", "split"]
-
-_ANY = sys.maxsize
+__all__ = ["cuts", "join", "split"]
 
 
-def split(request: Request, *, max_items: int, max_chars: int | None = None) -> list[Request]:
-    """Return the request as parts of at most `max_items` items and `max_chars` characters; a longer item goes alone."""
+def split(request: Request, *, max_items: int) -> list[Request]:
+    """Return the request as parts of at most `max_items` items."""
     items = request.items
     if isinstance(items, (str, bytes, Mapping)) or not items:
         return [request]  # what is wrong with it is said where it is checked
-    return [replace(request, items=items[start:end]) for start, end in cuts(items, max_items, max_chars or _ANY)]
+    starts = range(0, len(items), max_items)
+    return [replace(request, items=items[start : start + max_items]) for start in starts]
 
 
 def join(replies: Sequence[Reply]) -> Reply:
@@ -47,22 +45,18 @@ def join(replies: Sequence[Reply]) -> Reply:
     )
 
 
-def cuts(items: Sequence[Item], max_items: int, max_chars: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of parts of at most `max_items` items and `max_chars` characters; a longer item goes alone."""
+def cuts(
+    items: Sequence[Item], weigh: Callable[[Item], int], *, max_items: int, max_weight: int
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, end, weight) of parts of at most `max_items` items and `max_weight`; a heavier item goes alone."""
     start = total = 0
     for index, item in enumerate(items):
-        size = 0 if max_chars == _ANY else chars(item)
-        if index > start and (index - start == max_items or total + size > max_chars):
-            yield start, index
+        weight = weigh(item)
+        if index > start and (index - start == max_items or total + weight > max_weight):
+            yield start, index, total
             start, total = index, 0
-        total += size
-    yield start, len(items)
-
-
-def chars(item: object) -> int:
-    """Return how many characters an item has in all its parts."""
-    values = item.values() if isinstance(item, Mapping) else (item,)
-    return sum(len(value) for value in values if isinstance(value, str))
+        total += weight
+    yield start, len(items), total
 
 
 def _join_results(parts: Sequence[Any]) -> Any:

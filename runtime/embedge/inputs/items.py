@@ -34,6 +34,8 @@ class ItemInput:
         self._tower = tower
         self._parts = bundle.manifest.towers[tower].parts
         self._inputs = {name: open_part(part.prepare, config, bundle.file) for name, part in self._parts.items()}
+        # Whether one call of `prepare` uses all cores, as a tokenizer does.
+        self.threaded = all(part.modality == "text" for part in self._parts.values())
         self._shared = _shared_symbols(self._parts)
         self._absent: dict[str, Row] = {}
         self._probe = self._prepare_probe()
