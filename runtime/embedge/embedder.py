@@ -13,9 +13,6 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embedge import backends, outputs
 from embedge.batch import Limits
 from embedge.bundle import Bundle
@@ -28,7 +25,7 @@ from embedge.inputs.items import ItemInput
 from embedge.inputs.match import choose
 from embedge.manifest import Manifest, Tower
 from embedge.preparer import Preparer
-from embedge.request import Item, Options, Reply, Request, ask
+from embedge.request import Embedded, Item, Options, Reply, Request, ask
 from embedge.scheduler import Scheduler
 from embedge.slots import Slots
 from embedge.split import join, split
@@ -120,13 +117,13 @@ class Embedder:
         """What batches of each loaded tower cost here, as measured and learned."""
         return self._crew.costs
 
-    def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> NDArray[np.generic]:
-        """Return the vectors of the items, (n, dim), row i of item i.
+    def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
+        """Return the vectors of the items, (n, dim), row i of item i; of an output that is not dense, its result.
 
-        Options: tower, output, dim, dtype, prompt, truncate, timeout (seconds), priority; see `Request`.
+        Options: tower, output, dim, dtype, pool, prompt, truncate, timeout (seconds), priority; see `Request`.
         Raises the error of the first bad item (`run` returns the good ones beside the errors).
         """
-        return self.run(ask(items, **options)).vectors
+        return self.run(ask(items, **options)).first
 
     def run(self, request: Request) -> Reply:
         """Embed and wait. Bad items are in the reply's `errors`; an error of the whole request is raised.
@@ -266,9 +263,9 @@ class AsyncEmbedder:
         """Open the bundle at `path` in a worker thread: `async with await AsyncEmbedder.open(path) as embedder`."""
         return cls(await asyncio.to_thread(Embedder.open, path, config=config))
 
-    async def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> NDArray[np.generic]:
+    async def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
         """Return the vectors of the items; see `Embedder.embed`."""
-        return (await self.run(ask(items, **options))).vectors
+        return (await self.run(ask(items, **options))).first
 
     async def run(self, request: Request) -> Reply:
         """Embed; see `Embedder.run`. Cancelling the task drops what is queued."""

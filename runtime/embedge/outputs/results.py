@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.outputs.leading import leading
 from embedge.outputs.quantise import DType
 from embedge.outputs.ragged import offsets_of, places
 
@@ -224,10 +225,12 @@ class Scores(_Rows):
 
     def best(self, count: int) -> Scores:
         """Return the `count` highest of each row, best first; of equal ones the earlier label comes first."""
-        order = np.argsort(-self.values, axis=1, kind="stable")[:, :count]
-        indices = order if self.indices is None else np.take_along_axis(self.indices, order, axis=1)
-        values = np.take_along_axis(self.values, order, axis=1)
-        return replace(self, values=values, indices=indices.astype(np.int32))
+        width = min(count, self.values.shape[1])
+        places = np.nonzero(leading(self.values, count))[1].reshape(len(self), width)
+        order = np.argsort(-np.take_along_axis(self.values, places, axis=1), axis=1, kind="stable")
+        places = np.take_along_axis(places, order, axis=1)
+        indices = places if self.indices is None else np.take_along_axis(self.indices, places, axis=1)
+        return replace(self, values=np.take_along_axis(self.values, places, axis=1), indices=indices.astype(np.int32))
 
 
 Result = Vectors | MultiVectors | Sparse | Gaussian | Codes | Scores

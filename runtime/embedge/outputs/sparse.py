@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedge.kinds import SparseOutput
 from embedge.outputs.base import Flags, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
+from embedge.outputs.leading import leading
 from embedge.outputs.quantise import DType, halve
 from embedge.outputs.ragged import Rows
 from embedge.outputs.results import Sparse
 
-__all__ = ["SparseCollector", "check", "collector", "good", "highest", "shapes"]
+__all__ = ["SparseCollector", "check", "collector", "good", "shapes"]
 
 
 def check(output: SparseOutput, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
@@ -33,24 +33,6 @@ def good(output: SparseOutput, tensors: Tensors) -> Flags:
     return np.isfinite(magnitudes(tensors[output.tensor]))
 
 
-def highest(weights: NDArray[np.floating], top: int | None) -> Flags:
-    """Return which weights (rows, dim) are over 0 and among the `top` highest of their row.
-
-    Of equal weights at the limit the earlier entries are taken, so that a row does not depend on the others.
-    """
-    chosen: Flags = weights > 0
-    if top is None:
-        return chosen
-    crowded = np.flatnonzero(chosen.sum(axis=1) > top)
-    if len(crowded):
-        own = weights[crowded]
-        limit = np.partition(own, -top, axis=1)[:, -top, None]
-        above, level = own > limit, own == limit
-        missing = top - above.sum(axis=1, keepdims=True)
-        chosen[crowded] = above | (level & (np.cumsum(level, axis=1) <= missing))
-    return chosen
-
-
 class SparseCollector:
     """Keeps the weights that count, in float32."""
 
@@ -61,7 +43,10 @@ class SparseCollector:
     def add(self, indices: Sequence[int], tensors: Tensors) -> None:
         """Take over rows."""
         weights = tensors[self._output.tensor]
-        chosen = highest(weights, self._output.top)
+        chosen = weights > 0
+        if self._output.top is not None:
+            crowded = np.flatnonzero(chosen.sum(axis=1) > self._output.top)
+            chosen[crowded] &= leading(weights[crowded], self._output.top)
         _, entries = np.nonzero(chosen)
         self._rows.add(indices, chosen.sum(axis=1, dtype=np.int64), entries.astype(np.int32), weights[chosen])
 
