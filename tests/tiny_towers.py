@@ -20,7 +20,7 @@ from embedge.kinds import DenseOutput
 from embedge.prepare import ImagePrepare, Resize, TensorPrepare, TextPrepare
 from tests.tiny import PROMPTS, VOCABULARY, tiny_tokenizer
 
-__all__ = ["CHANNELS", "DIM", "SIDE", "tables", "tiny_towers", "vector"]
+__all__ = ["CHANNELS", "DIM", "SIDE", "save_graph", "tables", "tiny_towers", "vector"]
 
 DIM, SIDE, CHANNELS = 8, 4, 5
 _FLOAT, _INT, _BYTE = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
@@ -58,7 +58,7 @@ def tiny_towers(path: Path, *, name: str = "towers", optional: Sequence[str] = (
     path.mkdir(parents=True)
     Tokenizer.save(tiny_tokenizer(), str(path / "tokenizer.json"))
     (path / "golden.json").write_text(json.dumps({"text": ["a cat sleeps"], "tower": "text"}))
-    graphs = {each: _save(path, each, model) for each, model in _graphs().items()}
+    graphs = {each: save_graph(path, each, model) for each, model in _graphs().items()}
     text = TextPrepare(
         tokenizer="tokenizer.json",
         max_length=32,
@@ -164,7 +164,8 @@ def _model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
-def _save(path: Path, name: str, model: onnx.ModelProto) -> m.Graph:
+def save_graph(path: Path, name: str, model: onnx.ModelProto) -> m.Graph:
+    """Write a graph into a bundle, and return what the manifest says of it."""
     file = path / f"{name}.onnx"
     onnx.save(model, str(file))
     inputs, outputs = ([_spec(value) for value in side] for side in (model.graph.input, model.graph.output))

@@ -18,13 +18,11 @@ try:
     import grpc
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("the client needs gRPC; pip install 'embedge[client]'", name="grpc") from error
-import numpy as np
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from numpy.typing import NDArray
 
 from embedge.errors import DeadlineExceeded, EmbedgeError, Unavailable
-from embedge.request import Item, Options, Reply, Request, ask
+from embedge.request import Embedded, Item, Options, Reply, Request, ask
 from embedge.split import join
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
@@ -151,9 +149,12 @@ class Client(_Base):
 
     _grpc = grpc
 
-    def embed(self, model: str, items: Sequence[Item], **options: Unpack[Options]) -> NDArray[np.generic]:
-        """Return the vectors of the items, (n, dim), read-only where one message held them; see `Embedder.embed`."""
-        return self.run(model, ask(items, **options)).vectors
+    def embed(self, model: str, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
+        """Return the vectors of the items, read-only where one message held them; see `Embedder.embed`.
+
+        Files that items name by their path are read here.
+        """
+        return self.run(model, ask(items, **options)).first
 
     def run(self, model: str, request: Request) -> Reply:
         """Embed, in several calls where one would be too large; see `Embedder.run`."""
@@ -242,9 +243,9 @@ class AsyncClient(_Base):
 
     _grpc = grpc.aio
 
-    async def embed(self, model: str, items: Sequence[Item], **options: Unpack[Options]) -> NDArray[np.generic]:
+    async def embed(self, model: str, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
         """Return the vectors of the items; see `Client.embed`."""
-        return (await self.run(model, ask(items, **options))).vectors
+        return (await self.run(model, ask(items, **options))).first
 
     async def run(self, model: str, request: Request) -> Reply:
         """Embed; see `Client.run`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import grpc
 import numpy as np
 import pytest
@@ -34,13 +36,15 @@ def same(wire: Reply, local: Reply) -> None:
     """Assert that two replies agree in all but their timings."""
     assert (wire.model, wire.version, wire.tower) == (local.model, local.version, local.tower)
     assert list(wire.outputs) == list(local.outputs)
-    for name, vectors in local.outputs.items():
+    for name, result in local.outputs.items():
         got = wire.outputs[name]
-        assert (got.space, got.dtype, got.values.dtype) == (vectors.space, vectors.dtype, vectors.values.dtype)
-        np.testing.assert_array_equal(got.values, vectors.values, strict=True)
-        assert (got.scales is None) == (vectors.scales is None)
-        if got.scales is not None:
-            np.testing.assert_array_equal(got.scales, vectors.scales, strict=True)
+        assert type(got) is type(result)
+        for field in fields(result):
+            mine, theirs = getattr(got, field.name), getattr(result, field.name)
+            if isinstance(theirs, np.ndarray):
+                np.testing.assert_array_equal(mine, theirs, strict=True)
+            else:
+                assert mine == theirs, field.name
     np.testing.assert_array_equal(wire.tokens, local.tokens, strict=True)
     assert [(i, type(e), str(e), e.index) for i, e in wire.errors.items()] == [
         (i, type(e), str(e), e.index) for i, e in local.errors.items()
