@@ -10,9 +10,9 @@ import msgspec
 
 from embedge import manifest as manifests
 from embedge.manifest import Manifest, Provenance
-from embedge_export import bundle, gate, graph, sources
+from embedge_export import bundle, gate, sources
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Encoder
+from embedge_export.sources.base import Model
 from embedge_export.sources.locate import locate, revision_of
 
 __all__ = ["STAGES", "build"]
@@ -37,16 +37,16 @@ def build(
     bundle.check_free(target, force=force)
     stage("load")
     path = locate(recipe.source, revision=recipe.revision, allow_pickle=allow_pickle)
-    encoder = sources.load(path, recipe, allow_pickle=allow_pickle)
+    model = sources.load(path, recipe, allow_pickle=allow_pickle)
     stage("ask the original")
-    pairs, corpus_name = gate.ask_original(encoder, recipe)
+    pairs, corpus_name = gate.ask_original(model, recipe)
     with bundle.staging(out, recipe) as staged:
         stage("trace")
-        encoder.write_graph(staged / bundle.GRAPH, opset=recipe.opset)
-        (staged / bundle.TOKENIZER).write_text(encoder.tokenizer, encoding="utf-8")
+        graphs = bundle.write_graphs(staged, model, opset=recipe.opset)
+        for name, content in model.files.items():
+            (staged / name).write_bytes(content)
         (staged / bundle.GOLDEN).write_bytes(gate.thin(pairs, recipe.gate.golden).to_bytes())
-        provenance = _provenance(encoder, recipe, path)
-        manifest = bundle.describe(staged, encoder, recipe, graph.describe(staged / bundle.GRAPH), provenance)
+        manifest = bundle.describe(staged, model, recipe, graphs, _provenance(model, recipe, path))
         (staged / manifests.FILE_NAME).write_bytes(manifests.encode(manifest))
         stage("gate")
         certificate = gate.pass_gate(staged, pairs, recipe, corpus_name=corpus_name)
@@ -56,12 +56,12 @@ def build(
     return target, proven
 
 
-def _provenance(encoder: Encoder, recipe: Recipe, path: Path) -> Provenance:
+def _provenance(model: Model, recipe: Recipe, path: Path) -> Provenance:
     return Provenance(
         source=recipe.source,
         revision=revision_of(path) or recipe.revision or "",
-        hashes=encoder.hashes,
-        tools=encoder.tools,
+        hashes=dict(model.hashes),
+        tools=dict(model.tools),
         recipe=msgspec.json.encode(recipe).decode(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

@@ -8,25 +8,50 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256 as new_sha256
 from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from embedge import manifest as manifests
 from embedge.bundle import sha256
-from embedge.kinds import DenseOutput
-from embedge.manifest import Buckets, Graph, Manifest, Part, Provenance, Space, Tower
-from embedge.prepare import TextPrepare
+from embedge.kinds import ScoresOutput
+from embedge.manifest import Graph, Manifest, Part, Provenance, Space, Tower
+from embedge.prepare import VectorPrepare
+from embedge_export import graph
+from embedge_export.buckets import buckets_of
 from embedge_export.errors import ExportError
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Encoder
+from embedge_export.sources.base import Model, SpaceSource, TowerSource
+from embedge_export.sources.inputs import inputs_of
 
-__all__ = ["GOLDEN", "GRAPH", "TOKENIZER", "check_free", "describe", "publish", "space_id", "staging", "target_of"]
+__all__ = [
+    "GOLDEN",
+    "GRAPH",
+    "Written",
+    "check_free",
+    "describe",
+    "publish",
+    "space_id",
+    "staging",
+    "target_of",
+    "write_graphs",
+]
 
 GRAPH = "model.onnx"
-TOKENIZER = "tokenizer.json"
+ONLY_GRAPH = "encoder"
 GOLDEN = "golden.npz"
+
+
+class Written(NamedTuple):
+    """A graph file that was written, and the name of the step that runs it."""
+
+    step: str
+    graph: Graph
+
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux' renameat2
 _HERE = -100  # AT_FDCWD
@@ -72,46 +97,76 @@ def staging(out: Path, recipe: Recipe) -> Iterator[Path]:
                 out.rmdir()
 
 
-def describe(staged: Path, encoder: Encoder, recipe: Recipe, graph: Graph, provenance: Provenance) -> Manifest:
+def write_graphs(staged: Path, model: Model, *, opset: int) -> dict[str, Written]:
+    """Write each tower's graph, once where towers share it; return by tower what was written. Raises ExportError."""
+    sources = {id(tower.graph) for tower in model.towers.values()}
+    made: dict[int, Written] = {}
+    for name, tower in model.towers.items():
+        key = id(tower.graph)
+        inputs = inputs_of(tower)
+        if key not in made:
+            step, file = (ONLY_GRAPH, GRAPH) if len(sources) == 1 else (name, f"{name}.onnx")
+            tower.graph.write(staged / file, inputs, opset=opset)
+            made[key] = Written(step, graph.describe(staged / file, inputs))
+        elif {each.name for each in inputs} != {spec.name for spec in made[key].graph.inputs}:
+            raise ExportError(f"tower {name!r} shares its graph with {made[key].step!r}, but makes other inputs for it")
+    return {name: made[id(tower.graph)] for name, tower in model.towers.items()}
+
+
+def describe(
+    staged: Path, model: Model, recipe: Recipe, graphs: Mapping[str, Written], provenance: Provenance
+) -> Manifest:
     """Return the manifest of what lies in `staged`, yet without a certificate."""
-    space = space_id(encoder)
-    prepare = TextPrepare(
-        tokenizer=TOKENIZER,
-        max_length=encoder.max_length,
-        pad_id=encoder.pad_id,
-        inputs=encoder.inputs,
-        prompts=encoder.prompts,
-        default_prompt=encoder.default_prompt,
-    )
-    (tensor,) = graph.outputs
-    output = DenseOutput(
-        tensor=tensor.name, space=space, dim=encoder.dim, normalized=encoder.normalized, dims=tuple(sorted(recipe.dims))
-    )
-    files = sorted(file for file in staged.iterdir() if file.name not in (GRAPH, manifests.FILE_NAME))
+    ids = {key: space_id(space) for key, space in model.spaces.items()}
+    towers = {name: _tower(tower, graphs[name].step, ids) for name, tower in model.towers.items()}
+    used = {output.space for tower in towers.values() for output in tower.outputs.values() if hasattr(output, "space")}
+    records = {written.step: written.graph for written in graphs.values()}
+    known = {manifests.FILE_NAME, *(record.file for record in records.values())}
+    files = sorted(file for file in staged.iterdir() if file.name not in known)
     return Manifest(
         format=manifests.FORMAT,
         name=recipe.name,
         version=recipe.version,
         provenance=provenance,
-        spaces={space: Space(id=space, dim=encoder.dim)},
-        graphs={"encoder": graph},
-        towers={
-            "text": Tower(
-                parts={"text": Part(prepare=prepare)},
-                steps=("encoder",),
-                outputs={"dense": output},
-                buckets=Buckets(lengths=_lengths(encoder.max_length)),
-            )
-        },
+        spaces={ids[key]: _space(ids[key], space) for key, space in model.spaces.items() if ids[key] in used},
+        graphs=records,
+        towers=towers,
         files={file.name: sha256(file) for file in files},
+        label_sets=dict(model.label_sets),
         golden=GOLDEN,
     )
 
 
-def space_id(encoder: Encoder) -> str:
-    """Return the id of the encoder's vector space: the same for the same weights, pooling and projection."""
-    facts = encoder.definition | {"dim": encoder.dim, "normalized": encoder.normalized}
+def space_id(space: SpaceSource) -> str:
+    """Return the id of a vector space: the same for the same weights, pooling and projection."""
+    facts = {**space.definition, "dim": space.dim}
     return new_sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _space(key: str, source: SpaceSource) -> Space:
+    return Space(
+        id=key, dim=source.dim, metric=source.metric, lineage=source.lineage, scale=source.scale, bias=source.bias
+    )
+
+
+def _tower(source: TowerSource, step: str, ids: Mapping[str, str]) -> Tower:
+    """Return a tower's record, with space ids in place of the source's keys."""
+    outputs = {
+        name: output if isinstance(output, ScoresOutput) else replace(output, space=ids[output.space])
+        for name, output in source.outputs.items()
+    }
+    parts = {name: _part(part, ids) for name, part in source.parts.items()}
+    return Tower(
+        parts=parts, steps=(step,), outputs=outputs, buckets=source.buckets or buckets_of(source.parts.values())
+    )
+
+
+def _part(part: Part, ids: Mapping[str, str]) -> Part:
+    """Return a part; a vector of one of the model's own spaces names its id."""
+    prepare = part.prepare
+    if isinstance(prepare, VectorPrepare) and prepare.space is not None and prepare.space in ids:
+        return replace(part, prepare=replace(prepare, space=ids[prepare.space]))
+    return part
 
 
 def publish(staged: Path, manifest: Manifest, target: Path, *, force: bool) -> None:
@@ -161,8 +216,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _lengths(limit: int) -> tuple[int, ...]:
-    """Return the bucket lengths: powers of two, and the limit itself."""
-    return (*(1 << power for power in range(4, 20) if 1 << power < limit), limit)

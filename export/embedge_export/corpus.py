@@ -6,6 +6,7 @@ import ast
 import json
 import sysconfig
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,16 +82,20 @@ def load(path: str | None, count: int) -> tuple[list[str], str]:
 
 def standard(count: int) -> list[str]:
     """Return `count` passages of many lengths, the odd ones always among them: the same ones for the same Python."""
-    root = Path(sysconfig.get_path("stdlib"))
-    passages = [passage for name in _MODULES for passage in _documented(root / f"{name}.py")]
-    unique = list(dict.fromkeys(passage for passage in passages if passage not in _ODD))
-    return [*_ODD[:count], *thin(unique, count - len(_ODD))]
+    return [*_ODD[:count], *thin(_documentation(), count - len(_ODD))]
 
 
 def thin(texts: Sequence[_T], count: int) -> list[_T]:
     """Return at most `count` of them, evenly spread."""
     count = max(0, min(count, len(texts)))
     return [texts[index * len(texts) // count] for index in range(count)]
+
+
+@cache
+def _documentation() -> tuple[str, ...]:
+    root = Path(sysconfig.get_path("stdlib"))
+    passages = [passage for name in _MODULES for passage in _documented(root / f"{name}.py")]
+    return tuple(dict.fromkeys(passage for passage in passages if passage not in _ODD))
 
 
 def _documented(file: Path) -> Iterator[str]:

@@ -1,53 +1,119 @@
-"""The gate: a staged bundle must give the original model's vectors, as the runtime runs it, or it does not leave."""
+"""The gate: a staged bundle must give the original model's results, as the runtime runs it, or it does not leave."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from embedge.bundle import Bundle
-from embedge.manifest import Certificate, Figure
-from embedge.verify import Golden, measure
+from embedge.content import Text
+from embedge.manifest import Certificate, Figure, Manifest
+from embedge.prepare import TextPrepare
+from embedge.verify import Golden, Pairs, contents, measure, prefixes
 from embedge_export import corpus
-from embedge_export.bundle import TOKENIZER
 from embedge_export.errors import ExportError, GateMiss
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Encoder
+from embedge_export.samples.items import items_of
+from embedge_export.sources.base import Model, TowerSource
 from embedge_export.sources.tokenizer import known_share
 
 __all__ = ["ask_original", "pass_gate", "thin"]
 
-
-def ask_original(encoder: Encoder, recipe: Recipe) -> tuple[Golden, str]:
-    """Return the corpus with the original model's vectors, and the corpus's name. Raises ExportError."""
-    texts, name = corpus.load(recipe.corpus, recipe.gate.items)
-    try:
-        vectors = encoder.encode(texts)
-    except Exception as error:  # whatever the original model raises
-        limit = f"is max_length {encoder.max_length} more than it takes?"
-        raise ExportError(f"the original model cannot embed the corpus: {error}; {limit}") from error
-    if not np.isfinite(vectors).all():
-        raise ExportError(
-            "the original model gives vectors that are not finite; there is nothing to hold a bundle against"
-        )
-    return Golden(texts, vectors), name
+# Golden pairs of one tower take at most this much, before they are compressed.
+_GOLDEN_BYTES = 16 << 20
 
 
-def thin(pairs: Golden, count: int) -> Golden:
-    """Return at most `count` of the pairs, evenly spread: the golden pairs that travel in the bundle."""
-    rows = corpus.thin(range(len(pairs.texts)), count)
-    return Golden([pairs.texts[row] for row in rows], pairs.vectors[rows])
+def ask_original(model: Model, recipe: Recipe) -> tuple[Golden, str]:
+    """Return items for every tower with the original model's results, and the corpus's name. Raises ExportError."""
+    parts = [part for tower in model.towers.values() for part in tower.parts.values()]
+    texts: list[str] = []
+    corpus_name = "made-up items"
+    if any(isinstance(part.prepare, TextPrepare) for part in parts):
+        texts, corpus_name = corpus.load(recipe.corpus, recipe.gate.items)
+    golden = {name: _ask(name, tower, texts, recipe.gate.items) for name, tower in model.towers.items()}
+    return Golden(golden), corpus_name
 
 
-def pass_gate(staged: Path, pairs: Golden, recipe: Recipe, *, corpus_name: str) -> Certificate:
+def _ask(name: str, tower: TowerSource, texts: list[str], count: int) -> Pairs:
+    items: Sequence[Mapping[str, Any]] = (
+        items_of(tower.parts, texts, count)
+        if tower.samples is None
+        else [_by_part(item, tower) for item in tower.samples(count)]
+    )
+    single = len(tower.parts) == 1
+    found: dict[str, list[Any]] = {output: [] for output in tower.outputs}
+    for item in items:
+        try:
+            results = tower.original(next(iter(item.values())) if single else item)
+        except Exception as error:  # whatever the original model raises
+            raise ExportError(f"the original model cannot embed {_label(item)}: {error}{_advice(tower)}") from error
+        for output, rows in found.items():
+            if output not in results:
+                raise ExportError(f"the original of tower {name!r} gives {', '.join(results)}, but no {output!r}")
+            row = np.asarray(results[output])
+            if not np.isfinite(row).all():
+                raise ExportError(
+                    f"the original model gives results of {name}.{output} that are not finite, for {_label(item)}; "
+                    "there is nothing to hold a bundle against"
+                )
+            rows.append(row.astype(np.float32) if row.dtype.kind == "f" else row)
+    return Pairs(items, found)
+
+
+def _by_part(item: Any, tower: TowerSource) -> Mapping[str, Any]:
+    named = isinstance(item, Mapping) and set(item) <= set(tower.parts)
+    return item if named else {next(iter(tower.parts)): item}
+
+
+def _label(item: Mapping[str, Any]) -> str:
+    return ", ".join(map(contents.label, item.values()))
+
+
+def _advice(tower: TowerSource) -> str:
+    limits = [part.prepare.max_length for part in tower.parts.values() if isinstance(part.prepare, TextPrepare)]
+    return f"; is max_length {limits[0]} more than it takes?" if limits else ""
+
+
+def thin(golden: Golden, count: int) -> Golden:
+    """Return at most `count` pairs of each tower, evenly spread: the golden pairs that travel in the bundle."""
+    return Golden({name: _thin(pairs, count) for name, pairs in golden.towers.items()})
+
+
+def _thin(pairs: Pairs, count: int) -> Pairs:
+    sizes = [sum(map(contents.size, item.values())) for item in pairs.items]
+    sizes = [size + sum(rows[row].nbytes for rows in pairs.outputs.values()) for row, size in enumerate(sizes)]
+    rows = corpus.thin(range(len(sizes)), count)
+    while len(rows) > 1 and sum(sizes[row] for row in rows) > _GOLDEN_BYTES:
+        rows = corpus.thin(range(len(sizes)), len(rows) - 1)
+    return pairs.take(rows)
+
+
+def pass_gate(staged: Path, golden: Golden, recipe: Recipe, *, corpus_name: str) -> Certificate:
     """Return the certificate of the bundle in `staged`. Raises GateMiss if a figure misses its limit."""
-    measured = measure(Bundle.load(staged), pairs, recipe.gate.limits(), corpus=corpus_name)
+    bundle = Bundle.load(staged)
+    measured = measure(bundle, golden, recipe.gate.limits(prefixes(bundle.manifest).values()), corpus=corpus_name)
     # Parity cannot see a wrong vocabulary: both sides would read the same unknown tokens.
-    share = known_share((staged / TOKENIZER).read_text(encoding="utf-8"), pairs.texts)
-    known = Figure(value=share, limit=recipe.gate.known_tokens, better="higher")
-    certificate = msgspec.structs.replace(measured, figures={**measured.figures, "known_tokens": known})
+    known = {
+        name: Figure(value=share, limit=recipe.gate.limit("known_tokens", name), better="higher")
+        for name, share in _known(bundle.manifest, golden, staged)
+    }
+    certificate = msgspec.structs.replace(measured, figures={**measured.figures, **known})
     if not certificate.passed:
         raise GateMiss(certificate)
     return certificate
+
+
+def _known(manifest: Manifest, golden: Golden, staged: Path) -> Iterator[tuple[str, float]]:
+    """Yield for each text tower the figure's name, and the share of its tokens that the tokenizer knows."""
+    for name, tower in manifest.towers.items():
+        for part, spec in tower.parts.items():
+            if isinstance(spec.prepare, TextPrepare):
+                texts = [item[part] for item in golden.towers[name].items if part in item]
+                plain = [text.text if isinstance(text, Text) else text for text in texts]
+                tokenizer = (staged / spec.prepare.tokenizer).read_text(encoding="utf-8")
+                own = "known_tokens" if "" in prefixes(manifest).values() else f"{name}.known_tokens"
+                yield own, known_share(tokenizer, plain)

@@ -1,4 +1,4 @@
-"""Torch to ONNX: one float32 graph of standard operators, with dynamic batch and length, in a shape that runs fast.
+"""Torch to ONNX: one float32 graph of standard operators, with dynamic axes, in a shape that runs fast.
 
 The exporter is torch's own (`torch.export` underneath). Three things are put right afterwards, each measured (see
 docs/export.md): reshapes get constant targets, intermediate shapes are left to the runtime to infer, and names and
@@ -7,8 +7,10 @@ stack traces of the exporter go.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,26 +18,26 @@ from embedge.bundle import sha256
 from embedge.manifest import Graph, TensorSpec
 from embedge_export.errors import ExportError
 from embedge_export.quiet import quiet
+from embedge_export.sources.base import Input
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
     from torch import nn
 
-__all__ = ["OUTPUT", "check", "describe", "export", "save"]
-
-OUTPUT = "embedding"
+__all__ = ["check", "describe", "export", "save"]
 
 # The size limit of one protobuf message; weights of larger models lie in a file beside the graph.
 _ONE_FILE = 2_000_000_000
-# No batch of one and no length of one: the exporter takes those for constants.
-_TRACE_SHAPE = (3, 21)
 
 
-def export(module: nn.Module, path: Path, *, inputs: list[str], opset: int) -> None:
-    """Write a module that takes int64 (batch, length) `inputs` and gives float32 (batch, dim). Raises ExportError."""
-    model = _trace(module, inputs, opset)
-    _tidy(model)
+def export(module: nn.Module, path: Path, *, inputs: Sequence[Input], outputs: Sequence[str], opset: int) -> None:
+    """Write a module as a graph. Raises ExportError, which says what of the module cannot be traced, and why.
+
+    The module takes the inputs as keyword arguments, and gives one tensor or a tuple of them: the outputs in order.
+    """
+    model = _trace(module, inputs, outputs, opset)
+    _tidy(model, outputs)
     save(model, path)
 
 
@@ -58,44 +60,90 @@ def check(path: Path) -> None:
         raise ExportError(f"{path.name}: the graph is not valid ONNX: {error}") from error
 
 
-def describe(path: Path) -> Graph:
-    """Return the manifest's record of a graph file. Raises ExportError for a graph whose batch or length is fixed."""
+def describe(path: Path, inputs: Sequence[Input]) -> Graph:
+    """Return the manifest's record of a graph file, its symbolic sizes named as in `inputs`.
+
+    Raises ExportError for a graph that takes other inputs, or has a fixed size where an input has a symbol.
+    """
     import onnx
 
     model = onnx.load(path, load_external_data=False).graph
-    inputs = tuple(_spec(value, ("batch", "length")) for value in model.input)
-    if any(isinstance(size, int) for spec in inputs for size in spec.shape):
-        raise ExportError(f"{path.name}: the graph's inputs have fixed sizes; export it with dynamic batch and length")
-    outputs = tuple(_spec(value, ("batch",)) for value in model.output)
-    return Graph(file=path.name, sha256=sha256(path), inputs=inputs, outputs=outputs)
+    found = {value.name: value for value in model.input}
+    if set(found) != {each.name for each in inputs}:
+        wanted = ", ".join(sorted(each.name for each in inputs))
+        raise ExportError(f"{path.name}: the graph takes {', '.join(sorted(found))}; its towers' parts make {wanted}")
+    names: dict[str, str] = {}
+    for each in inputs:
+        _match(found[each.name], each, names, path.name)
+    return Graph(
+        file=path.name,
+        sha256=sha256(path),
+        inputs=tuple(_spec(value, names) for value in model.input),
+        outputs=tuple(_spec(value, names) for value in model.output),
+    )
 
 
-def _spec(value: onnx.ValueInfoProto, symbols: tuple[str, ...]) -> TensorSpec:
+def _match(value: onnx.ValueInfoProto, wanted: Input, names: dict[str, str], where: str) -> None:
+    """Note what the graph calls the symbols of an input. Raises ExportError where sizes do not go together."""
+    from onnx import helper
+
+    dims = value.type.tensor_type.shape.dim
+    dtype = str(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    if len(dims) != len(wanted.shape) or dtype != str(wanted.example.dtype):
+        raise ExportError(
+            f"{where}: input {value.name!r} is {dtype} with {len(dims)} axes; the parts make {wanted.example.dtype} of "
+            f"{', '.join(map(str, wanted.shape))}"
+        )
+    for dim, size in zip(dims, wanted.shape, strict=True):
+        if isinstance(size, str) and dim.dim_value:
+            raise ExportError(
+                f"{where}: input {value.name!r} has the fixed size {dim.dim_value} where {size!r} varies; export the "
+                "graph with that axis dynamic"
+            )
+        if isinstance(size, int) and dim.dim_value not in (0, size):
+            raise ExportError(f"{where}: input {value.name!r} is {dim.dim_value} long where the parts make {size}")
+        if isinstance(size, str) and dim.dim_param:
+            names[dim.dim_param] = size
+
+
+def _spec(value: onnx.ValueInfoProto, names: Mapping[str, str]) -> TensorSpec:
     from onnx import helper
 
     tensor = value.type.tensor_type
     sizes = [
-        dim.dim_value or (*symbols, dim.dim_param)[min(place, len(symbols))]
+        dim.dim_value or names.get(dim.dim_param, dim.dim_param) or ("batch" if place == 0 else f"{value.name}_{place}")
         for place, dim in enumerate(tensor.shape.dim)
     ]
     return TensorSpec(name=value.name, dtype=str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape=tuple(sizes))
 
 
-def _trace(module: nn.Module, inputs: list[str], opset: int) -> ir.Model:
+def _trace(module: nn.Module, inputs: Sequence[Input], outputs: Sequence[str], opset: int) -> ir.Model:
     import torch
 
-    sample = {name: torch.ones(_TRACE_SHAPE, dtype=torch.long) for name in inputs}
-    sample["attention_mask"][1, 9:] = 0
-    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    taken = list(inspect.signature(module.forward).parameters)
+    if missing := [each.name for each in inputs if each.name not in taken]:
+        raise ExportError(f"the model's forward takes {', '.join(taken)}, but no {missing[0]!r}")
+    # The exporter goes through keyword arguments in the order of the signature, and names the inputs so.
+    ordered = sorted(inputs, key=lambda each: taken.index(each.name))
+    dims: dict[str, Any] = {}
+    for each in inputs:
+        for axis in each.shape:
+            if isinstance(axis, str) and axis not in dims:
+                dims[axis] = torch.export.Dim(axis, max=each.longest.get(axis))
+    shapes = {
+        each.name: {place: dims[axis] for place, axis in enumerate(each.shape) if isinstance(axis, str)}
+        for each in ordered
+    }
     with quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 module.eval(),
-                kwargs=sample,
+                kwargs={each.name: torch.from_numpy(np.array(each.example)) for each in ordered},
                 dynamo=True,
                 opset_version=opset,
-                input_names=inputs,
-                dynamic_shapes=dict.fromkeys(inputs, axes),
+                input_names=[each.name for each in ordered],
+                output_names=list(outputs),
+                dynamic_shapes=shapes,
                 verbose=False,
             )
         except Exception as error:  # the exporter wraps errors of any kind
@@ -113,14 +161,14 @@ def _reason(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _tidy(model: ir.Model) -> None:
+def _tidy(model: ir.Model, outputs: Sequence[str]) -> None:
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     for node in list(model.graph):
         if node.op_type == "Reshape":
             _constant_target(model.graph, node)
     RemoveUnusedNodesPass()(model)
-    _rename(model)
+    _rename(model, outputs)
 
 
 def _constant_target(graph: ir.Graph, node: ir.Node) -> None:
@@ -175,7 +223,7 @@ def _size_of(value: ir.Value) -> str | None:
     return str(node.inputs[0].shape[first])
 
 
-def _rename(model: ir.Model) -> None:
+def _rename(model: ir.Model, outputs: Sequence[str]) -> None:
     """Give short names, drop inferred shapes and the exporter's stack traces (they hold paths of this machine)."""
     graph = model.graph
     for number, node in enumerate(graph):
@@ -186,7 +234,8 @@ def _rename(model: ir.Model) -> None:
             value.metadata_props.clear()
             value.name = f"v{number}" if len(node.outputs) == 1 else f"v{number}_{place}"
             value.shape = value.shape if value.is_graph_output() else None
-    graph.outputs[0].name = OUTPUT
+    for value, name in zip(graph.outputs, outputs, strict=True):
+        value.name = name
     for value in (*graph.inputs, *graph.initializers.values()):
         value.metadata_props.clear()
     graph.name = "encoder"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,10 @@ import pytest
 
 from embedge import Bundle
 from embedge.cli import main
-from embedge_export import corpus, gate
+from embedge_export import corpus, gate, sources
 from embedge_export.build import build
 from embedge_export.errors import ExportError, GateMiss
 from embedge_export.recipe import Gate, Recipe
-from embedge_export.sources import Encoder
 from tests.export.models import TEXTS
 
 
@@ -116,25 +116,13 @@ def test_user_errors_are_one_line_and_exit_code_two(
     assert list(tmp_path.iterdir()) == []
 
 
-def fake_encoder(vectors: np.ndarray) -> Encoder:
-    return Encoder(
-        kind="fake",
-        write_graph=lambda path, *, opset: None,
-        encode=lambda texts: vectors[: len(texts)],
-        tokenizer="",
-        max_length=8,
-        pad_id=0,
-        inputs={},
-        dim=vectors.shape[1],
-        normalized=False,
-        definition={},
-    )
-
-
-def test_an_original_that_is_not_finite_is_refused(small_corpus: Path) -> None:
-    vectors = np.full((64, 4), np.nan, np.float32)
-    with pytest.raises(ExportError, match="not finite"):
-        gate.ask_original(fake_encoder(vectors), Recipe(name="m", source="x", corpus=str(small_corpus)))
+def test_an_original_that_is_not_finite_is_refused(plain_model: Path, small_corpus: Path) -> None:
+    recipe = Recipe(name="m", source="x", corpus=str(small_corpus))
+    model = sources.load(plain_model, recipe)
+    broken = {"dense": np.full(32, np.nan, np.float32)}
+    towers = {name: replace(tower, original=lambda item: broken) for name, tower in model.towers.items()}
+    with pytest.raises(ExportError, match=r"text\.dense that are not finite, for 'the value of a list'"):
+        gate.ask_original(replace(model, towers=towers), recipe)
 
 
 def test_the_standard_corpus_is_varied_and_the_same_every_time() -> None:

@@ -24,7 +24,7 @@ GOOD = 'name = "m"\nsource = "./model"\n'
 def test_a_short_recipe_has_defaults(tmp_path: Path) -> None:
     made = load(tmp_path, GOOD)
     assert (made.version, made.opset, made.precision, made.modes) == ("1", 20, "float32", ())
-    assert made.gate.limits()["cosine_min"] == 0.99999
+    assert made.gate.limits([""])["cosine_min"] == 0.99999
 
 
 def test_everything_can_be_said(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     )
     assert made.modes == ("cls", "mean")
     assert made.corpus == str(tmp_path / "c.txt")
-    assert made.gate.limits()["recall_at_10"] == 0.9
+    assert made.gate.limits([""])["recall_at_10"] == 0.9
 
 
 def test_options_override_the_file(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
@@ -17,13 +18,18 @@ from embedge_export import graph, sources
 from embedge_export.errors import ExportError
 from embedge_export.recipe import Recipe
 from embedge_export.sources import tokenizer as tokenizers
+from embedge_export.sources.base import Input
 from embedge_export.sources.locate import locate
 from tests.export.models import encoder
 from tests.export.onnx_files import token_vectors
 
 
-def load(path: Path, *, allow_pickle: bool = False, **settings: Any) -> sources.Encoder:
+def load(path: Path, *, allow_pickle: bool = False, **settings: Any) -> sources.Model:
     return sources.load(path, Recipe(name="m", source=str(path), **settings), allow_pickle=allow_pickle)
+
+
+def dim(model: sources.Model) -> int:
+    return model.spaces["text"].dim
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ def test_pickled_weights_are_refused_unless_asked_for(model: Path) -> None:
     pickle_weights(model)
     with pytest.raises(ExportError, match=r"pytorch_model\.bin.*--allow-pickle"):
         load(model)
-    assert load(model, allow_pickle=True).dim == 32
+    assert dim(load(model, allow_pickle=True)) == 32
 
 
 def test_pickled_weights_of_a_plain_encoder_are_refused(tmp_path: Path) -> None:
@@ -51,7 +57,7 @@ def test_pickled_weights_of_a_plain_encoder_are_refused(tmp_path: Path) -> None:
     pickle_weights(model)
     with pytest.raises(ExportError, match="--allow-pickle"):
         load(model, pooling="mean")
-    assert load(model, pooling="mean", allow_pickle=True).dim == 32
+    assert dim(load(model, pooling="mean", allow_pickle=True)) == 32
 
 
 @pytest.mark.parametrize("kind", ["sentence_transformers.models.CNN", "my_module.Pooling"])
@@ -77,7 +83,7 @@ def test_a_default_prompt_must_exist(model: Path) -> None:
 def test_prompts_that_pooling_leaves_out_are_refused(model: Path) -> None:
     file = model / "1_Pooling" / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "include_prompt": False}))
-    assert load(model).dim == 32
+    assert dim(load(model)) == 32
     with pytest.raises(ExportError, match="include_prompt"):
         load(model, prompts={"query": "q: "})
 
@@ -112,7 +118,7 @@ def test_a_limit_without_room_for_text_is_refused(model: Path, bundle: Path, tmp
         load(model, max_length=2)
     with pytest.raises(ExportError, match=says):
         load(token_vectors(tmp_path / "m.onnx", bundle / "tokenizer.json"), pooling="mean", max_length=2)
-    assert load(model, max_length=3).max_length == 3
+    assert load(model, max_length=3).towers["text"].parts["text"].prepare.max_length == 3
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["sentence-transformers", "transformers"])
@@ -166,7 +172,7 @@ def test_a_pooled_graph_wants_no_pooling(bundle: Path, tmp_path: Path) -> None:
         shutil.copy(bundle / name, tmp_path)
     with pytest.raises(ExportError, match="pooled already"):
         load(tmp_path / "model.onnx", pooling="mean", max_length=32)
-    assert load(tmp_path / "model.onnx", max_length=32).dim == 32
+    assert dim(load(tmp_path / "model.onnx", max_length=32)) == 32
 
 
 def test_a_broken_onnx_file_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -177,8 +183,11 @@ def test_a_broken_onnx_file_is_refused(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_graph_with_a_fixed_batch_is_refused(bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="fixed sizes"):
-        graph.describe(token_vectors(tmp_path / "m.onnx", bundle / "tokenizer.json", batch=1))
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    inputs = [Input(name, ("batch", "length"), np.ones((3, 5), np.int64)) for name in names]
+    file = token_vectors(tmp_path / "m.onnx", bundle / "tokenizer.json", batch=1)
+    with pytest.raises(ExportError, match="has the fixed size 1 where 'batch' varies"):
+        graph.describe(file, inputs)
 
 
 def test_unknown_graph_inputs_are_refused(bundle: Path, tmp_path: Path) -> None:

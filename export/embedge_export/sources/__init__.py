@@ -1,4 +1,4 @@
-"""Sources: what a trained encoder can come as. Each module turns one kind of directory into an `Encoder`."""
+"""Sources: what a trained encoder can come as. Each module turns one kind of directory into a `Model`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import cast
 
 from embedge_export.errors import ExportError
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Encoder
+from embedge_export.sources.base import Model
 
-__all__ = ["Encoder", "kind_of", "load"]
+__all__ = ["Model", "kind_of", "load"]
 
 # Asked in this order. Each module has `fits(path)` and `load(path, recipe, allow_pickle)`; only the one that fits
 # imports torch or transformers, and only when it loads.
@@ -33,10 +33,10 @@ def kind_of(path: Path) -> str:
     )
 
 
-def load(path: Path, recipe: Recipe, *, allow_pickle: bool = False) -> Encoder:
+def load(path: Path, recipe: Recipe, *, allow_pickle: bool = False) -> Model:
     """Load the trained encoder at `path`. Raises ExportError for what cannot be exported."""
     module = importlib.import_module(_MODULES[kind_of(path)])
     try:
-        return cast(Callable[..., Encoder], module.load)(path, recipe, allow_pickle=allow_pickle)
+        return cast(Callable[..., Model], module.load)(path, recipe, allow_pickle=allow_pickle)
     except ModuleNotFoundError as error:
         raise ExportError(f"{error.name} is not installed; pip install 'embedge[export]'") from error

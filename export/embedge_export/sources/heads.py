@@ -103,3 +103,14 @@ class Fused(nn.Module):
             features = head(features)
         vectors: Tensor = features["sentence_embedding"]
         return vectors
+
+    def described(self) -> list[list[Any]]:
+        """Return each head's type and the settings that its tensors do not show."""
+        return [_describe(head) for head in self.heads]
+
+
+def _describe(head: Any) -> list[Any]:
+    settings = [head.modes] if isinstance(head, Pool) else [head.dim] if isinstance(head, Cut) else []
+    if type(head).__name__ == "Dense":
+        settings = [type(head.activation_function).__name__, head.use_residual]
+    return [type(head).__name__, *settings]

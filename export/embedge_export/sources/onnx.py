@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +14,16 @@ from tokenizers import Tokenizer
 from embedge_export import graph
 from embedge_export.errors import ExportError
 from embedge_export.recipe import POOLING, Recipe
-from embedge_export.sources import pooling, weights
+from embedge_export.sources import pooling, text, weights
 from embedge_export.sources import tokenizer as tokenizers
-from embedge_export.sources.base import Encoder, GraphWriter, Role
+from embedge_export.sources.base import Input, Model
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["fits", "load"]
 
-_ROLES: dict[str, Role] = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
+_ROLES = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types"}
 
 
 def fits(path: Path) -> bool:
@@ -32,7 +33,7 @@ def fits(path: Path) -> bool:
     return len(list(path.glob("*.onnx"))) == 1 and not any(path.glob("*.safetensors"))
 
 
-def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
+def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
     """Load the file. Raises ExportError. An ONNX file holds no pickles, so `allow_pickle` changes nothing."""
     file = path if path.is_file() else next(iter(path.glob("*.onnx")))
     tokenizer = _tokenizer(file)
@@ -46,22 +47,23 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
     inputs = _inputs(model, file)
     dim = _output(model, recipe, file)
     normalized = bool(recipe.normalize)
-    original = _Original(file, tokenizer, recipe, inputs, recipe.max_length)
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    settings = {"pooling": recipe.modes, "normalized": normalized}
-    return Encoder(
+    return text.one_vector(
         kind="onnx",
-        write_graph=_writer(model, recipe, dim),
-        encode=original,
+        part=text.text_part(
+            max_length=recipe.max_length,
+            pad_id=_pad_id(file, tokenizer),
+            inputs=inputs,
+            prompts=recipe.prompts,
+            default_prompt=recipe.default_prompt,
+        ),
         tokenizer=tokenizer,
-        max_length=recipe.max_length,
-        pad_id=_pad_id(file, tokenizer),
-        inputs=inputs,
-        prompts=recipe.prompts,
-        default_prompt=recipe.default_prompt,
+        graph=_WithHead(model, recipe, dim),
+        encode=_Original(file, tokenizer, recipe, inputs, recipe.max_length),
         dim=dim,
+        dims=recipe.dims,
         normalized=normalized,
-        definition={"weights": weights.tensor_hash(tensors), **settings},
+        definition={"weights": weights.tensor_hash(tensors), "pooling": recipe.modes},
         hashes={file.name: weights.file_hashes(file)[file.name]},
         tools={"onnx": onnx.__version__},
     )
@@ -83,7 +85,7 @@ def _pad_id(file: Path, tokenizer: str) -> int:
     return next((number for number in known if number is not None), 0)
 
 
-def _inputs(model: onnx.ModelProto, file: Path) -> dict[Role, str]:
+def _inputs(model: onnx.ModelProto, file: Path) -> dict[Any, str]:
     names = [value.name for value in model.graph.input]
     unknown = [name for name in names if name not in _ROLES]
     if unknown or not {"input_ids", "attention_mask"} <= set(names):
@@ -108,23 +110,29 @@ def _output(model: onnx.ModelProto, recipe: Recipe, file: Path) -> int:
     return width * len(recipe.modes)
 
 
-def _writer(model: onnx.ModelProto, recipe: Recipe, dim: int) -> GraphWriter:
-    def write(path: Path, *, opset: int) -> None:
-        """Write the graph as it came, at its own opset, with the head added."""
+@dataclass(frozen=True, eq=False)
+class _WithHead:
+    """The graph as it came, at its own opset, with the head added."""
+
+    model: onnx.ModelProto
+    recipe: Recipe
+    dim: int
+
+    def write(self, path: Path, inputs: Sequence[Input], *, opset: int) -> None:
+        """Write the graph; its inputs and its opset are its own."""
         import onnx_ir as ir
 
         from embedge_export.sources import onnx_head
 
-        onnx_head.append(model, recipe.modes, normalize=bool(recipe.normalize), dim=dim, output=graph.OUTPUT)
-        graph.save(ir.from_proto(model), path)
-
-    return write
+        normalize = bool(self.recipe.normalize)
+        onnx_head.append(self.model, self.recipe.modes, normalize=normalize, dim=self.dim, output=text.OUTPUT)
+        graph.save(ir.from_proto(self.model), path)
 
 
 class _Original:
     """The file as it is, run by ONNX Runtime one text at a time, and pooled in NumPy."""
 
-    def __init__(self, file: Path, tokenizer: str, recipe: Recipe, inputs: dict[Role, str], max_length: int) -> None:
+    def __init__(self, file: Path, tokenizer: str, recipe: Recipe, inputs: dict[Any, str], max_length: int) -> None:
         import onnxruntime as ort
 
         options = ort.SessionOptions()
@@ -136,12 +144,12 @@ class _Original:
         self._recipe = recipe
         self._prefix = recipe.prompts.get(recipe.default_prompt, "") if recipe.default_prompt else ""
 
-    def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        vectors = np.stack([self._vector(self._prefix + text) for text in texts])
-        return pooling.normalize(vectors) if self._recipe.normalize else vectors
+    def __call__(self, one: str) -> NDArray[np.float32]:
+        vector = self._vector(self._prefix + one)
+        return pooling.normalize(vector[None])[0] if self._recipe.normalize else vector
 
-    def _vector(self, text: str) -> NDArray[np.float32]:
-        encoding = self._tokenizer.encode(text)
+    def _vector(self, one: str) -> NDArray[np.float32]:
+        encoding = self._tokenizer.encode(one)
         rows = {"ids": encoding.ids, "mask": encoding.attention_mask, "types": encoding.type_ids}
         feeds = {name: np.array([rows[role]], dtype=np.int64) for role, name in self._inputs.items()}
         first: NDArray[np.float32] = self._session.run(None, feeds)[0][0]

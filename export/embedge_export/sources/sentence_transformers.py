@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from numpy.typing import NDArray
 from embedge_export.errors import ExportError
 from embedge_export.quiet import quiet
 from embedge_export.recipe import Recipe
+from embedge_export.sources import text, weights
 from embedge_export.sources import tokenizer as tokenizers
-from embedge_export.sources import weights
-from embedge_export.sources.base import Encoder, Role
+from embedge_export.sources.base import Model
 
 __all__ = ["fits", "load"]
 
@@ -28,7 +27,7 @@ def fits(path: Path) -> bool:
     return (path / "modules.json").is_file()
 
 
-def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
+def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
     """Load the directory. Raises ExportError for modules, pooling or weights that cannot be exported."""
     pickled = _check_modules(path, allow_pickle=allow_pickle)
     model = _open(path, recipe, pickled=pickled)
@@ -39,9 +38,8 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
     table = getattr(transformer.auto_model.config, "vocab_size", 0)
     tokenizers.check(tokenizer, path, max_length=max_length, table=table)
     normalized, normalize = _normalization(model, recipe, path)
-    dim = model.get_embedding_dimension()
     inputs, fused = _fuse(model, recipe, tokenizer, normalize=normalize)
-    prompts = {name: text for name, text in {**model.prompts, **recipe.prompts}.items() if text}
+    prompts = {name: prompt for name, prompt in {**model.prompts, **recipe.prompts}.items() if prompt}
     if prompts and not all(getattr(module, "include_prompt", True) for module in model):
         raise ExportError(
             f"{path}: the model has prompts but leaves them out of pooling (include_prompt), not supported"
@@ -49,28 +47,29 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
     default = recipe.default_prompt or model.default_prompt_name
     prefix = prompts.get(default, "") if default else ""
 
-    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode(one: str) -> NDArray[np.float32]:
         with quiet():
-            vectors = model.encode(
-                list(texts), prompt=prefix, batch_size=16, normalize_embeddings=normalized, show_progress_bar=False
-            )
-        return np.asarray(vectors, dtype=np.float32)
+            vector = model.encode(one, prompt=prefix, normalize_embeddings=normalized, show_progress_bar=False)
+        return np.asarray(vector, dtype=np.float32)
 
-    from embedge_export.sources.torch_graph import definition_of, tools, writer
+    from embedge_export.sources.torch_graph import TorchGraph, tools
 
-    return Encoder(
+    return text.one_vector(
         kind="sentence_transformers",
-        write_graph=writer(fused, transformer.auto_model, inputs),
-        encode=encode,
+        part=text.text_part(
+            max_length=max_length,
+            pad_id=model.tokenizer.pad_token_id or 0,
+            inputs=inputs,
+            prompts=prompts,
+            default_prompt=recipe.default_prompt or (default if prefix else None),
+        ),
         tokenizer=tokenizer,
-        max_length=max_length,
-        pad_id=model.tokenizer.pad_token_id or 0,
-        inputs=inputs,
-        prompts=prompts,
-        default_prompt=recipe.default_prompt or (default if prefix else None),
-        dim=dim,
+        graph=TorchGraph(fused, (text.OUTPUT,)),
+        encode=encode,
+        dim=model.get_embedding_dimension(),
+        dims=recipe.dims,
         normalized=normalized,
-        definition=definition_of(fused, path),
+        definition=weights.definition(fused, path, heads=fused.described()),
         hashes=weights.file_hashes(path),
         tools=tools("sentence-transformers", "transformers", "torch", "onnxscript"),
     )
@@ -133,7 +132,7 @@ def _normalization(model: Any, recipe: Recipe, path: Path) -> tuple[bool, bool]:
     return wanted, wanted and (not own or model.truncate_dim is not None)
 
 
-def _fuse(model: Any, recipe: Recipe, tokenizer: str, *, normalize: bool) -> tuple[dict[Role, str], Any]:
+def _fuse(model: Any, recipe: Recipe, tokenizer: str, *, normalize: bool) -> tuple[dict[Any, str], Any]:
     """Return the graph's inputs by role, and the whole model as one torch module."""
     from embedge_export.sources.heads import Cut, Normalize
     from embedge_export.sources.torch_graph import fuse

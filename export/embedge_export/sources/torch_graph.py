@@ -1,27 +1,56 @@
-"""What the two torch sources share: the fused module, its graph, and the definition of its space."""
+"""Torch modules as graph sources, and the text encoder with its heads as one such module."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from embedge_export import graph
-from embedge_export.sources import weights
 from embedge_export.sources.attention import eager_attention
-from embedge_export.sources.base import GraphWriter, Role
-from embedge_export.sources.heads import Cut, Fused, Pool
+from embedge_export.sources.base import Input
+from embedge_export.sources.heads import Fused
 from embedge_export.sources.tokenizer import has_types
 
-__all__ = ["definition_of", "fuse", "tools", "writer"]
+__all__ = ["TorchGraph", "fuse", "tools"]
 
-_INPUTS: dict[Role, str] = {"ids": "input_ids", "mask": "attention_mask"}
+_INPUTS = {"ids": "input_ids", "mask": "attention_mask"}
 
 
-def fuse(backbone: Any, heads: list[nn.Module], tokenizer: str) -> tuple[dict[Role, str], Fused]:
+@dataclass(frozen=True, eq=False)
+class TorchGraph:
+    """A module as a graph: it takes the graph's inputs by keyword, and gives a tensor, or a tuple of `outputs`.
+
+    Backbones of transformers in it are traced with eager attention.
+    """
+
+    module: nn.Module
+    outputs: tuple[str, ...]
+
+    def write(self, path: Path, inputs: Sequence[Input], *, opset: int) -> None:
+        """Write the graph. Raises ExportError."""
+        with ExitStack() as stack:
+            for backbone in _backbones(self.module):
+                stack.enter_context(eager_attention(backbone))
+            graph.export(self.module, path, inputs=inputs, outputs=self.outputs, opset=opset)
+
+
+def _backbones(module: nn.Module) -> Iterator[Any]:
+    """Yield the outermost modules of transformers; each switches those inside it."""
+    if hasattr(module, "set_attn_implementation"):
+        yield module
+        return
+    for child in module.children():
+        yield from _backbones(child)
+
+
+def fuse(backbone: Any, heads: list[nn.Module], tokenizer: str) -> tuple[dict[Any, str], Fused]:
     """Return the graph's inputs by role, and backbone and heads as one module.
 
     Token types are an input only where the tokenizer gives a single text other types than 0.
@@ -31,37 +60,6 @@ def fuse(backbone: Any, heads: list[nn.Module], tokenizer: str) -> tuple[dict[Ro
     if types_matter and has_types(tokenizer):
         return {**_INPUTS, "types": "token_type_ids"}, Fused(backbone, heads, zero_types=False)
     return dict(_INPUTS), Fused(backbone, heads, zero_types=types_matter)
-
-
-def writer(fused: Fused, backbone: Any, inputs: dict[Role, str]) -> GraphWriter:
-    """Return what writes the fused module as an ONNX file."""
-
-    def write(path: Path, *, opset: int) -> None:
-        with eager_attention(backbone):
-            graph.export(fused, path, inputs=list(inputs.values()), opset=opset)
-
-    return write
-
-
-def definition_of(fused: Fused, path: Path) -> dict[str, Any]:
-    """Return what defines the space: tensors, architecture, and what follows the backbone.
-
-    A BERT-like pooler is no part of it: no vector comes through it, and files without one get a random one.
-    """
-    tensors = {name: value.numpy() for name, value in fused.state_dict().items() if ".pooler." not in name}
-    return {
-        "weights": weights.tensor_hash(tensors),
-        "config": weights.config_facts(path / "config.json"),
-        "heads": [_describe(head) for head in fused.heads],
-    }
-
-
-def _describe(head: Any) -> list[Any]:
-    """Return a head's type and the settings that its tensors do not show."""
-    settings = [head.modes] if isinstance(head, Pool) else [head.dim] if isinstance(head, Cut) else []
-    if type(head).__name__ == "Dense":
-        settings = [type(head.activation_function).__name__, head.use_residual]
-    return [type(head).__name__, *settings]
 
 
 def tools(*names: str) -> dict[str, str]:

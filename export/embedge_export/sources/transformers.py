@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 from embedge_export.errors import ExportError
 from embedge_export.quiet import quiet
 from embedge_export.recipe import POOLING, Recipe
-from embedge_export.sources import pooling, weights
+from embedge_export.sources import pooling, text, weights
 from embedge_export.sources import tokenizer as tokenizers
-from embedge_export.sources.base import Encoder, Role
+from embedge_export.sources.base import Model
 
 __all__ = ["fits", "load"]
 
@@ -24,7 +23,7 @@ def fits(path: Path) -> bool:
     return (path / "config.json").is_file()
 
 
-def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
+def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
     """Load the directory. Raises ExportError."""
     if not recipe.modes:
         raise ExportError(
@@ -39,28 +38,29 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Encoder:
     prefix = recipe.prompts.get(recipe.default_prompt, "") if recipe.default_prompt else ""
     normalized = bool(recipe.normalize)
     inputs, fused = _fuse(model, recipe, tokenizer)
-    dim = model.config.hidden_size * len(recipe.modes)
 
-    def encode(texts: Sequence[str]) -> NDArray[np.float32]:
-        states = (_states(model, source_tokenizer, prefix + text, max_length) for text in texts)
-        vectors = np.stack([pooling.pool(state, recipe.modes) for state in states])
-        return pooling.normalize(vectors) if normalized else vectors
+    def encode(one: str) -> NDArray[np.float32]:
+        vector = pooling.pool(_states(model, source_tokenizer, prefix + one, max_length), recipe.modes)
+        return pooling.normalize(vector[None])[0] if normalized else vector
 
-    from embedge_export.sources.torch_graph import definition_of, tools, writer
+    from embedge_export.sources.torch_graph import TorchGraph, tools
 
-    return Encoder(
+    return text.one_vector(
         kind="transformers",
-        write_graph=writer(fused, model, inputs),
-        encode=encode,
+        part=text.text_part(
+            max_length=max_length,
+            pad_id=source_tokenizer.pad_token_id or 0,
+            inputs=inputs,
+            prompts=recipe.prompts,
+            default_prompt=recipe.default_prompt,
+        ),
         tokenizer=tokenizer,
-        max_length=max_length,
-        pad_id=source_tokenizer.pad_token_id or 0,
-        inputs=inputs,
-        prompts=recipe.prompts,
-        default_prompt=recipe.default_prompt,
-        dim=dim,
+        graph=TorchGraph(fused, (text.OUTPUT,)),
+        encode=encode,
+        dim=model.config.hidden_size * len(recipe.modes),
+        dims=recipe.dims,
         normalized=normalized,
-        definition=definition_of(fused, path),
+        definition=weights.definition(fused, path, heads=fused.described()),
         hashes=weights.file_hashes(path),
         tools=tools("transformers", "torch", "onnxscript"),
     )
@@ -91,7 +91,7 @@ def _limit(model: Any, tokenizer: Any, path: Path) -> int:
     return int(limit)
 
 
-def _fuse(model: Any, recipe: Recipe, tokenizer: str) -> tuple[dict[Role, str], Any]:
+def _fuse(model: Any, recipe: Recipe, tokenizer: str) -> tuple[dict[Any, str], Any]:
     from embedge_export.sources.heads import Normalize, Pool
     from embedge_export.sources.torch_graph import fuse
 
@@ -99,11 +99,11 @@ def _fuse(model: Any, recipe: Recipe, tokenizer: str) -> tuple[dict[Role, str], 
     return fuse(model, heads, tokenizer)
 
 
-def _states(model: Any, tokenizer: Any, text: str, max_length: int) -> NDArray[np.float32]:
+def _states(model: Any, tokenizer: Any, one: str, max_length: int) -> NDArray[np.float32]:
     """Return the token vectors of one text, alone and without padding: (length, dim)."""
     import torch
 
     with torch.no_grad(), quiet():
-        encoded = tokenizer(text, truncation=True, max_length=max_length, return_tensors="pt")
+        encoded = tokenizer(one, truncation=True, max_length=max_length, return_tensors="pt")
         states: NDArray[np.float32] = model(**encoded)[0][0].numpy()
     return states

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embedge.bundle import sha256
 from embedge_export.errors import ExportError
 
-__all__ = ["config_facts", "file_hashes", "refuse_pickle", "tensor_hash", "unreadable"]
+__all__ = ["config_facts", "definition", "file_hashes", "refuse_pickle", "tensor_hash", "unreadable"]
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # What a config file says about how it was saved, not about what the model computes.
@@ -48,6 +48,15 @@ def tensor_hash(tensors: Mapping[str, NDArray[np.generic]]) -> str:
         digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
         digest.update(array.data)
     return digest.hexdigest()
+
+
+def definition(module: Any, path: Path, **settings: Any) -> dict[str, Any]:
+    """Return what defines the spaces of a torch module: its tensors, the architecture in config.json, `settings`.
+
+    A BERT-like pooler is no part of it: no vector comes through it, and files without one get a random one.
+    """
+    tensors = {name: value.numpy() for name, value in module.state_dict().items() if ".pooler." not in name}
+    return {"weights": tensor_hash(tensors), "config": config_facts(path / "config.json"), **settings}
 
 
 def config_facts(file: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ serves it, from the golden pairs in the bundle.
 
 from __future__ import annotations
 
-from embedge.verify.golden import Golden
+from embedge.verify.figures import prefixes
+from embedge.verify.golden import Golden, Pairs
 from embedge.verify.measure import measure, verify
 
-__all__ = ["Golden", "measure", "verify"]
+__all__ = ["Golden", "Pairs", "measure", "prefixes", "verify"]

@@ -4,73 +4,96 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge import backends
+from embedge import backends, outputs
+from embedge.backends import Arrays
 from embedge.batch import Layout, Row, layout, pad
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.errors import BackendError, EmbedgeError
 from embedge.inputs.items import ItemInput
+from embedge.kinds import Output, ScoresOutput
 from embedge.lane import Program
 from embedge.request import Request
+from embedge.verify import compare
+from embedge.verify.golden import Pairs
 
 __all__ = ["Bench"]
-
-Floats = NDArray[np.float32]
 
 _ROWS = 48
 
 
 class Bench:
-    """Runs chosen rows in chosen batches, straight on a backend session of its own."""
+    """Runs chosen rows of one tower in chosen batches, straight on backend sessions of its own."""
 
-    def __init__(self, bundle: Bundle, texts: Sequence[str], config: RuntimeConfig) -> None:
-        tower = next(iter(bundle.manifest.towers))
+    def __init__(self, bundle: Bundle, tower: str, pairs: Pairs, config: RuntimeConfig) -> None:
+        """Raises BackendError, and what is wrong with an item."""
         self._tower = tower
-        self._tensor = next(iter(bundle.manifest.towers[tower].outputs.values())).tensor
-        self._layout: Layout = layout(bundle.manifest, bundle.manifest.towers[tower])
+        self._spec = bundle.manifest.towers[tower]
+        self._layout: Layout = layout(bundle.manifest, self._spec)
+        # Every few items, so that short and long ones are among them; sorted rows would make tame batches.
+        self._places = range(0, len(pairs.items), max(1, len(pairs.items) // _ROWS))
+        self._pairs = pairs
+        self.items = [pairs.items[place] for place in self._places]
+        inputs = ItemInput(bundle, tower, config)
+        self._rows = [_good(row) for row in inputs.prepare(self.items, Request(items=self.items, truncate=True))]
+        self._lengths = [inputs.length(row) for row in self._rows]
         backend, _ = backends.choose(config.backend)
         threads = config.threads or 1
-        graphs = bundle.manifest.towers[tower].steps
-        sessions = {name: backend.open(bundle.graph(name), threads=threads) for name in graphs}
+        sessions = {name: backend.open(bundle.graph(name), threads=threads) for name in self._spec.steps}
         self._program = Program(bundle.manifest, sessions)
-        inputs = ItemInput(bundle, tower, config)
-        # Every few texts, so that short and long ones are among them; sorted rows would make tame batches.
-        self.texts = [texts[index] for index in range(0, len(texts), max(1, len(texts) // _ROWS))]
-        self._rows = [_good(row) for row in inputs.prepare(self.texts, Request(items=self.texts, truncate=True))]
-        self._lengths = [inputs.length(row) for row in self._rows]
 
-    def run(self, rows: Sequence[int], *, extra: int = 0) -> Floats:
-        """Return the vectors of the rows as one batch, with `extra` more columns of padding up to the length limit.
+    @property
+    def varies(self) -> bool:
+        """Whether rows can be padded."""
+        return self._layout.varies
+
+    def label(self, row: int) -> str:
+        """Return a few words that tell a row's item from others."""
+        return self._pairs.label(self._places[row])
+
+    def run(self, rows: Sequence[int], *, extra: int = 0) -> dict[str, list[NDArray[Any]]]:
+        """Return the results of the rows as one batch by output, with `extra` more places of padding, up to the limit.
 
         Raises BackendError.
         """
         chosen = [self._rows[row] for row in rows]
         arrays = pad(chosen, self._wider(chosen, extra))
         try:
-            return np.asarray(self._program.run(self._tower, arrays)[self._tensor], dtype=np.float32)
+            tensors = self._program.run(self._tower, arrays)
         except Exception as error:  # each backend has errors of its own
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             raise BackendError(f"a batch of {shapes} cannot be computed: {error}") from error
+        return {name: self._read(output, tensors, len(rows)) for name, output in self._spec.outputs.items()}
 
     def close(self) -> None:
         """Close the sessions."""
         self._program.close()
 
-    def mixes(self, sizes: Sequence[int]) -> list[tuple[int, Floats]]:
-        """Return (row, vector) for all rows in batches of each size, short rows beside long ones."""
+    def mixes(self, sizes: Sequence[int]) -> list[tuple[int, dict[str, NDArray[Any]]]]:
+        """Return (row, results by output) for all rows in batches of each size, short rows beside long ones."""
         by_length = np.argsort(self._lengths, kind="stable")
         # Shortest, longest, next shortest, …: the most uneven company there is.
         order = [int(by_length[-1 - n // 2] if n % 2 else by_length[n // 2]) for n in range(len(by_length))]
-        found: list[tuple[int, Floats]] = []
+        found: list[tuple[int, dict[str, NDArray[Any]]]] = []
         for size in sizes:
             for start in range(0, len(order), size):
                 rows = order[start : start + size]
-                found += zip(rows, self.run(rows), strict=True)
+                results = self.run(rows)
+                found += [(row, {name: each[at] for name, each in results.items()}) for at, row in enumerate(rows)]
         return found
+
+    def _read(self, output: Output, tensors: Arrays, count: int) -> list[NDArray[Any]]:
+        """Return each row's result, as an embedder would."""
+        outputs.fits(output, tensors, count, name=output.tensors[0])
+        dim = len(output.labels) if isinstance(output, ScoresOutput) else output.dim
+        collector = outputs.collector(output, count, dim=dim, dtype="float32")
+        collector.add(range(count), tensors)
+        return compare.rows(collector.finish())
 
     def _wider(self, rows: Sequence[Row], extra: int) -> Layout:
         """Return a layout that pads the rows to `extra` places more than the longest, or to the limit."""

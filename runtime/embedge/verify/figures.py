@@ -1,89 +1,146 @@
-"""The figures of a certificate, computed with NumPy, each with the input that set it."""
+"""The figures of a certificate, each with the input that set it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.manifest import Figure
+from embedge.kinds import Output, ScoresOutput
+from embedge.manifest import Figure, Manifest
 from embedge.verify import retrieval
 from embedge.verify.bench import Bench
+from embedge.verify.compare import LOWER, SHARES, compare
 from embedge.verify.golden import Golden
 
-__all__ = ["Figures"]
+__all__ = ["Figures", "prefixes"]
 
-Floats = NDArray[np.float32]
+Array = NDArray[Any]
+Rows = Mapping[str, Mapping[str, Sequence[Array]]]
+"""Results by tower and output, an array an item as in `Pairs.outputs`."""
 
-# Figures of `*_max_abs` are upper limits, all others lower ones.
-_UPPER = "max_abs"
 _MIXES = (2, 7, 32)
 _EXTRA_PADDING = 19
+_ENOUGH = 12  # fewer items than this have no ten best hits to speak of
+
+
+def prefixes(manifest: Manifest) -> dict[tuple[str, str], str]:
+    """Return what stands before the figures of each output of each tower: nothing where there is one output in all."""
+    known = [(name, output) for name, tower in manifest.towers.items() for output in tower.outputs]
+    return {pair: "" if len(known) == 1 else ".".join(pair) + "." for pair in known}
 
 
 class Figures:
     """Collects figures, each with the input that set it."""
 
-    def __init__(self, limits: Mapping[str, float]) -> None:
+    def __init__(self, manifest: Manifest, golden: Golden, limits: Mapping[str, float]) -> None:
+        """`limits`: by full name; a figure without a limit is not taken."""
         self.limits = limits
         self.taken: dict[str, Figure] = {}
+        self._manifest = manifest
+        self._golden = golden
+        self._prefixes = prefixes(manifest)
 
     def add(self, name: str, value: float, worst: str = "") -> None:
         """Add a figure, if it has a limit."""
         if name in self.limits:
-            better: Literal["higher", "lower"] = "lower" if name.endswith(_UPPER) else "higher"
+            better: Literal["higher", "lower"] = "lower" if name.endswith(LOWER) else "higher"
             self.taken[name] = Figure(value=float(value), limit=self.limits[name], better=better, worst=worst)
 
-    def pairs(self, prefix: str, texts: Sequence[str], ours: Floats, theirs: Floats) -> None:
-        """Add the lowest cosine and the largest difference (over the length of the vector it differs from)."""
-        cosines, differences = _cosines(ours, theirs), _differences(ours, theirs)
-        low, high = int(np.argmin(cosines)), int(np.argmax(differences))
-        self.add(prefix or "cosine_min", cosines[low], _label(low, texts))
-        self.add(f"{prefix.split('_')[0]}_max_abs" if prefix else _UPPER, differences[high], _label(high, texts))
+    def parity(self, ours: Rows) -> None:
+        """Compare each result with the original's."""
+        for (tower, name), prefix in self._prefixes.items():
+            pairs = self._golden.towers[tower]
+            found, theirs = ours[tower][name], pairs.outputs[name]
+            finite = np.array([np.isfinite(row).all() for row in found])
+            self.add(f"{prefix}finite", finite.mean(), "" if finite.all() else pairs.label(int(np.argmin(finite))))
+            self._compared(self._output(tower, name), prefix, found, theirs, pairs.label, parity=True)
 
-    def parity(self, golden: Golden, ours: Floats) -> None:
-        """Compare each vector with the original's."""
-        finite = np.isfinite(ours).all(axis=1)
-        worst = "" if finite.all() else _label(int(np.argmin(finite)), golden.texts)
-        self.add("finite", float(finite.mean()), worst)
-        self.add("cosine_mean", float(_cosines(ours, golden.vectors).mean()))
-        self.pairs("", golden.texts, ours, golden.vectors)
+    def retrieval(self, ours: Rows) -> None:
+        """Search with every item, and compare what ours finds with what the original finds.
 
-    def retrieval(self, golden: Golden, ours: Floats) -> None:
-        """Use every text as a query for all others, and compare what ours finds with what the original finds."""
-        if len(golden.texts) < 12:
-            return
-        recalls, agreements = retrieval.compare(retrieval.scores(golden.vectors), retrieval.scores(ours))
-        low, least = int(np.argmin(recalls)), int(np.argmin(agreements))
-        self.add("recall_at_10", recalls.mean(), _label(low, golden.texts))
-        self.add("rank_agreement", agreements.mean(), _label(least, golden.texts))
+        Where other towers have outputs of the same space and kind, their items are searched; otherwise the tower's own.
+        """
+        for (tower, name), prefix in self._prefixes.items():
+            output = self._output(tower, name)
+            pairs = self._golden.towers[tower]
+            recalls: list[NDArray[np.float64]] = []
+            agreements: list[NDArray[np.float64]] = []
+            partners: list[tuple[str, str] | None] = [*self._partners(tower, output)]
+            for other in partners or [None]:
+                theirs = _search(output, pairs.outputs[name], other and self._golden.towers[other[0]].outputs[other[1]])
+                if theirs is not None:
+                    found = _search(output, ours[tower][name], other and ours[other[0]][other[1]])
+                    recall, agreement = retrieval.compare(theirs, found)
+                    recalls.append(recall)
+                    agreements.append(agreement)
+            if recalls:
+                self._least(f"{prefix}recall_at_10", np.mean(recalls, axis=0), pairs.label)
+                self._least(f"{prefix}rank_agreement", np.mean(agreements, axis=0), pairs.label)
 
-    def invariance(self, bench: Bench) -> None:
+    def invariance(self, tower: str, bench: Bench) -> None:
         """Compare rows alone with the same rows in batches, under more padding, and in another order."""
-        alone = np.concatenate([bench.run([row]) for row in range(len(bench.texts))])
+        every = range(len(bench.items))
+        alone = _merge([bench.run([row]) for row in every])
         mixed = bench.mixes(_MIXES)
-        texts = [bench.texts[row] for row, _ in mixed]
-        self.pairs("batch_cosine", texts, np.stack([vector for _, vector in mixed]), alone[[row for row, _ in mixed]])
-        padded = np.concatenate([bench.run([row], extra=_EXTRA_PADDING) for row in range(len(bench.texts))])
-        self.pairs("padding_cosine", bench.texts, padded, alone)
-        rows = list(range(min(16, len(bench.texts))))
-        self.pairs("order_cosine", bench.texts[: len(rows)], bench.run(rows[::-1])[::-1], bench.run(rows))
+        some = every[:16]
+        reversed_ = {name: rows[::-1] for name, rows in bench.run(some[::-1]).items()}
+        padded = _merge([bench.run([row], extra=_EXTRA_PADDING) for row in every]) if bench.varies else None
+        straight = bench.run(some)
+        for name in alone:
+            output, prefix = self._output(tower, name), self._prefixes[tower, name]
+            batched, own = [rows[name] for _, rows in mixed], [alone[name][row] for row, _ in mixed]
+            self._compared(output, f"{prefix}batch_", batched, own, lambda place: bench.label(mixed[place][0]))
+            if padded is not None:
+                self._compared(output, f"{prefix}padding_", padded[name], alone[name], bench.label)
+            self._compared(output, f"{prefix}order_", reversed_[name], straight[name], bench.label)
+
+    def _output(self, tower: str, name: str) -> Output:
+        return self._manifest.towers[tower].outputs[name]
+
+    def _partners(self, tower: str, output: Output) -> list[tuple[str, str]]:
+        """Return the outputs of other towers in the same space and of the same kind, the first of each tower."""
+        if isinstance(output, ScoresOutput):
+            return []
+        found: dict[str, str] = {}
+        for other, spec in self._manifest.towers.items():
+            for name, candidate in spec.outputs.items():
+                if other != tower and type(candidate) is type(output) and candidate.space == output.space:
+                    found.setdefault(other, name)
+        return list(found.items())
+
+    def _compared(
+        self,
+        output: Output,
+        prefix: str,
+        ours: Sequence[Array],
+        theirs: Sequence[Array],
+        label: Callable[[int], str],
+        *,
+        parity: bool = False,
+    ) -> None:
+        """Add the figures of all pairs of results: shares as their mean, all others as the worst."""
+        measured = [compare(output, a, b) for a, b in zip(ours, theirs, strict=True)]
+        for name in measured[0]:
+            values = np.array([each[name] for each in measured])
+            worst = int(np.argmax(values) if name.endswith(LOWER) else np.argmin(values))
+            if name == "cosine" and parity:
+                self.add(f"{prefix}cosine_mean", values.mean())
+            full = f"{prefix}cosine_min" if name == "cosine" and parity else f"{prefix}{name}"
+            self.add(full, values.mean() if name in SHARES else values[worst], label(worst))
+
+    def _least(self, name: str, values: NDArray[np.float64], label: Callable[[int], str]) -> None:
+        self.add(name, values.mean(), label(int(np.argmin(values))))
 
 
-def _label(index: int, texts: Sequence[str]) -> str:
-    text = " ".join(texts[index].split())
-    return f"#{index} {text[:60]!r}{'…' if len(text) > 60 else ''}"
+def _search(output: Output, queries: Sequence[Array], items: Sequence[Array] | None) -> Any:
+    if min(len(queries), len(queries if items is None else items)) < _ENOUGH:
+        return None
+    return retrieval.scores(output, queries, items)
 
 
-def _cosines(ours: Floats, theirs: Floats) -> NDArray[np.float64]:
-    """Return the cosine of each pair of rows, in float64: 1 - cosine is far below float32's resolution."""
-    a, b = ours.astype(np.float64), theirs.astype(np.float64)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.asarray(np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 0))
-
-
-def _differences(ours: Floats, theirs: Floats) -> NDArray[np.float64]:
-    lengths = np.maximum(np.linalg.norm(theirs.astype(np.float64), axis=1), 1e-12)
-    return np.asarray(np.abs(ours.astype(np.float64) - theirs).max(axis=1) / lengths)
+def _merge(runs: Sequence[Mapping[str, Sequence[Array]]]) -> dict[str, list[Array]]:
+    """Return several runs as one, row after row."""
+    return {name: [row for run in runs for row in run[name]] for name in runs[0]}

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.embedder import Embedder
 from embedge.errors import BundleError
 from embedge.manifest import Certificate
+from embedge.request import Request, raise_item_errors
 from embedge.verify.bench import Bench
+from embedge.verify.compare import rows
 from embedge.verify.figures import Figures
-from embedge.verify.golden import Golden
+from embedge.verify.golden import Golden, Pairs
 
 __all__ = ["measure", "verify"]
 
@@ -51,23 +55,41 @@ def measure(
     # Warm-up only measures costs, which no figure is about.
     config = config or RuntimeConfig(warm_up_seconds=0)
     with Embedder(bundle, config) as embedder:
-        ours = np.asarray(embedder.embed(golden.texts, truncate=True), dtype=np.float32)
+        ours = {tower: _results(embedder, tower, pairs) for tower, pairs in golden.towers.items()}
         backend = embedder.backend
-    figures = Figures(limits)
-    if ours.shape != golden.vectors.shape:
-        raise BundleError(
-            f"{bundle.path}: vectors of {ours.shape[1]} numbers, the original gives {golden.vectors.shape[1]}"
-        )
-    figures.parity(golden, ours)
-    figures.retrieval(golden, ours)
-    with closing(Bench(bundle, golden.texts, config)) as bench:
-        figures.invariance(bench)
+    _check_shapes(bundle, golden, ours)
+    figures = Figures(bundle.manifest, golden, limits)
+    figures.parity(ours)
+    figures.retrieval(ours)
+    for tower, pairs in golden.towers.items():
+        with closing(Bench(bundle, tower, pairs, config)) as bench:
+            figures.invariance(tower, bench)
     return Certificate(
         figures=figures.taken,
-        items=len(golden.texts),
+        items=sum(len(pairs.items) for pairs in golden.towers.values()),
         corpus=corpus,
         device=f"{platform.machine()} {platform.system()}",
         backend=backend,
         versions={"numpy": np.__version__, "python": platform.python_version()},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _results(embedder: Embedder, tower: str, pairs: Pairs) -> dict[str, list[NDArray[Any]]]:
+    """Return what the embedder gives for a tower's items, by output. Raises the first item's error."""
+    names = tuple(pairs.outputs)
+    reply = embedder.run(Request(items=pairs.items, tower=tower, outputs=names, truncate=True))
+    raise_item_errors(reply.errors, len(pairs.items))
+    return {name: rows(reply.outputs[name]) for name in names}
+
+
+def _check_shapes(bundle: Bundle, golden: Golden, ours: Mapping[str, Mapping[str, Sequence[NDArray[Any]]]]) -> None:
+    """Raise BundleError for golden pairs that no result of the bundle can be held against."""
+    for tower, pairs in golden.towers.items():
+        for name, theirs in pairs.outputs.items():
+            for found, wanted in zip(ours[tower][name], theirs, strict=True):
+                if found.shape[-1:] != wanted.shape[-1:] or found.ndim != wanted.ndim:
+                    raise BundleError(
+                        f"{bundle.path}: output {tower}.{name} gives an item the shape {found.shape}, the original "
+                        f"{wanted.shape}; export the bundle again"
+                    )

@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.kinds import CodesOutput, GaussianOutput, MultiVectorOutput, Output, ScoresOutput, SparseOutput
+
 __all__ = ["compare", "scores"]
 
+Array = NDArray[Any]
 
-def scores(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return all cosines between rows; a row is never its own hit."""
-    wide = vectors.astype(np.float64)
-    wide /= np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
-    scores = np.asarray(wide @ wide.T)
-    np.fill_diagonal(scores, -np.inf)
-    return scores
+# A matrix of scores takes this many items of many vectors at most; beside them the rest is quick.
+_MANY = 64
+
+
+def scores(
+    output: Output, queries: Sequence[Array], items: Sequence[Array] | None = None
+) -> NDArray[np.float64] | None:
+    """Return the score of each query with each item; None where the kind knows no search.
+
+    Rows are as in `Pairs.outputs`. items: None means the queries themselves, and a row is then never its own hit.
+    dense and gaussian (its means): cosine; sparse: dot product; codes: equal ones, less all; multi_vector: the sum over
+    the query's vectors of the highest cosine (Khattab and Zaharia, 2020, arXiv:2004.12832).
+    """
+    if isinstance(output, ScoresOutput) or (isinstance(output, CodesOutput) and output.keep is not None):
+        return None
+    against = queries if items is None else items
+    if isinstance(output, MultiVectorOutput):
+        found = _max_sim(queries[:_MANY], against[:_MANY])
+    elif isinstance(output, CodesOutput):
+        codes = np.stack(against)
+        found = np.stack([(codes == query).sum(axis=1) - float(codes.shape[1]) for query in queries])
+    else:
+        found = _matrix(output, queries) @ _matrix(output, against).T
+    if items is None:
+        np.fill_diagonal(found, -np.inf)
+    return found
+
+
+def _matrix(output: Output, rows: Sequence[Array]) -> NDArray[np.float64]:
+    """Return rows whose dot products are the scores."""
+    wide = np.stack([row[0] if isinstance(output, GaussianOutput) else row for row in rows]).astype(np.float64)
+    return wide if isinstance(output, SparseOutput) else _unit(wide)
+
+
+def _max_sim(queries: Sequence[Array], items: Sequence[Array]) -> NDArray[np.float64]:
+    found = np.zeros((len(queries), len(items)))
+    units = [_unit(item.astype(np.float64)) for item in items]
+    for row, query in enumerate(queries):
+        wide = _unit(query.astype(np.float64))
+        found[row] = [(wide @ item.T).max(axis=1, initial=-1).sum() for item in units]
+    return found
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
 
 
 def compare(
@@ -26,7 +70,8 @@ def compare(
     Ranks are compared over the original's best 50.
     """
     recalls, agreements = np.ones(len(theirs)), np.ones(len(theirs))
-    deep = min(deep, len(theirs) - 1)
+    # A row that is never its own hit has the lowest score there is, and is no part of any ranking.
+    deep = min(deep, theirs.shape[1] - 1)
     for query, (original, found) in enumerate(zip(theirs, ours, strict=True)):
         best = np.argsort(-original, kind="stable")[:deep]
         hits = np.argsort(-found, kind="stable")[:top]

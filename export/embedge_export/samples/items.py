@@ -1,0 +1,81 @@
+"""Items for the gate of a tower, put together from samples of its parts' modalities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from embedge.content import Audio, Image, Text
+from embedge.manifest import Part
+from embedge.prepare import (
+    AudioPrepare,
+    ImagePrepare,
+    Prepare,
+    TablePrepare,
+    TensorPrepare,
+    TextPrepare,
+    VectorPrepare,
+    VideoPrepare,
+)
+from embedge_export.errors import ExportError
+from embedge_export.samples import numbers
+
+__all__ = ["items_of"]
+
+# Media cost far more than texts, and a few of them are as varied as many.
+_MOST: dict[type, int] = {ImagePrepare: 48, AudioPrepare: 40, VideoPrepare: 16}
+
+
+def items_of(parts: Mapping[str, Part], texts: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """Return at most `count` items, contents by part; parts that may be absent are in some of them. texts: a corpus."""
+    count = min(count, *(_MOST.get(type(part.prepare), count) for part in parts.values()))
+    if any(isinstance(part.prepare, TextPrepare) for part in parts.values()):
+        count = min(count, len(texts))
+    lengths: dict[str, list[int]] = {}
+    contents = {name: _contents(part.prepare, texts, count, lengths) for name, part in parts.items()}
+    return [_item(parts, contents, place) for place in range(count)]
+
+
+def _item(parts: Mapping[str, Part], contents: Mapping[str, Sequence[Any]], place: int) -> dict[str, Any]:
+    there = [name for at, (name, part) in enumerate(parts.items()) if not (part.optional and (place + at) % 3 == 0)]
+    return {name: contents[name][place] for name in there or [list(parts)[place % len(parts)]]}
+
+
+def _contents(prepare: Prepare, texts: Sequence[str], count: int, lengths: dict[str, list[int]]) -> Sequence[Any]:
+    if isinstance(prepare, TextPrepare):
+        return _texts(prepare, texts[:count])
+    if isinstance(prepare, ImagePrepare):
+        from embedge_export.samples.images import images
+
+        return [Image(data) for data in images(count)]
+    if isinstance(prepare, AudioPrepare):
+        from embedge_export.samples.sounds import sounds
+
+        return [Audio(data) for data in sounds(count)]
+    if isinstance(prepare, VideoPrepare):
+        from embedge_export.samples.films import films
+
+        return films(count)
+    if isinstance(prepare, TensorPrepare):
+        return numbers.arrays(prepare, count, lengths)
+    if isinstance(prepare, TablePrepare):
+        return numbers.table_rows(prepare, count)
+    if isinstance(prepare, VectorPrepare):
+        return numbers.vectors(prepare, count)
+    raise ExportError(f"there are no samples for parts of {type(prepare).__name__}; name some in the recipe")
+
+
+def _texts(prepare: TextPrepare, texts: Sequence[str]) -> Sequence[Any]:
+    """Return texts, some with what else the part takes: another text, an instruction, a language."""
+    if not (prepare.pairs or prepare.instruction is not None or prepare.languages):
+        return texts
+    languages = [*prepare.languages] if prepare.default_language is None else [None, *prepare.languages]
+    return [
+        Text(
+            text,
+            pair=texts[-1 - place] if prepare.pairs and place % 2 else None,
+            instruction="Find what says the same" if prepare.instruction is not None and place % 3 == 0 else None,
+            language=languages[place % len(languages)] if prepare.languages else None,
+        )
+        for place, text in enumerate(texts)
+    ]

@@ -1,0 +1,78 @@
+"""Text towers: what the text sources and the text sides of families have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.kinds import DenseOutput
+from embedge.manifest import Part
+from embedge.prepare import TextPrepare
+from embedge_export.errors import ExportError
+from embedge_export.sources.base import GraphSource, Model, SpaceSource, TowerSource
+
+__all__ = ["OUTPUT", "TOKENIZER", "one_vector", "text_part"]
+
+TOKENIZER = "tokenizer.json"
+OUTPUT = "embedding"  # the only output of a text encoder's graph
+
+
+def text_part(
+    *,
+    max_length: int,
+    pad_id: int,
+    inputs: dict[Any, str],
+    prompts: dict[str, str],
+    default_prompt: str | None,
+    tokenizer: str = TOKENIZER,
+    **settings: Any,
+) -> Part:
+    """Return the part of a text tower. `settings` are other fields of `TextPrepare`. Raises ExportError."""
+    if default_prompt and default_prompt not in prompts:
+        known = ", ".join(sorted(prompts)) or "none"
+        raise ExportError(f"default_prompt {default_prompt!r} is not among the prompts: {known}")
+    prepare = TextPrepare(
+        tokenizer=tokenizer,
+        max_length=max_length,
+        pad_id=pad_id,
+        inputs=inputs,
+        prompts=prompts,
+        default_prompt=default_prompt,
+        **settings,
+    )
+    return Part(prepare=prepare)
+
+
+def one_vector(
+    *,
+    kind: str,
+    part: Part,
+    tokenizer: str,
+    graph: GraphSource,
+    encode: Callable[[str], NDArray[np.float32]],
+    dim: int,
+    dims: tuple[int, ...],
+    normalized: bool,
+    definition: Mapping[str, Any],
+    hashes: Mapping[str, str],
+    tools: Mapping[str, str],
+) -> Model:
+    """Return a model of one tower that makes one vector of a text. `encode` is the original: the vector of one text."""
+    output = DenseOutput(tensor=OUTPUT, space="text", dim=dim, normalized=normalized, dims=tuple(sorted(dims)))
+    tower = TowerSource(
+        parts={"text": part},
+        graph=graph,
+        outputs={"dense": output},
+        original=lambda text: {"dense": encode(text)},
+    )
+    return Model(
+        kind=kind,
+        towers={"text": tower},
+        spaces={"text": SpaceSource(definition={**definition, "normalized": normalized}, dim=dim)},
+        files={TOKENIZER: tokenizer.encode()},
+        hashes=hashes,
+        tools=tools,
+    )
