@@ -52,6 +52,15 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
+class Stubborn:
+    """An object that looks like an array and raises when it is asked for its numbers."""
+
+    shape, nbytes = ("many",), None
+
+    def __array__(self, *_: object, **__: object) -> NDArray[Any]:
+        raise RuntimeError("no numbers today")
+
+
 FORMS = {
     "plain": np.copy,
     "column by column": np.asfortranarray,
@@ -115,6 +124,8 @@ def test_a_chunk_is_prepared_as_each_item_alone(data: st.DataObject) -> None:
     [
         ({"a": 1}, "a tensor float32 (points, 3) is needed here, not dict; give an array"),
         ("points", "a tensor float32 (points, 3) is needed here, not str; give an array"),
+        (Stubborn(), "a tensor float32 (points, 3) is needed here, not Stubborn; give an array"),
+        ([Stubborn()], "a tensor float32 (points, 3) is needed here, and this list is none: no numbers today"),
         (None, "a tensor float32 (points, 3) is needed here, not NoneType; give an array"),
         ([[1, 2, 3], [1, 2]], "a tensor float32 (points, 3) is needed here, and this list is none: "),
         (np.ones((2, 3), dtype=bool), "the array is bool, which does not convert safely"),
@@ -136,6 +147,8 @@ def test_a_chunk_is_prepared_as_each_item_alone(data: st.DataObject) -> None:
 def test_a_wrong_array_is_told_what_is_wanted(content: object, message: str) -> None:
     tensor = part(("points", 3), max_length=9)
     assert fault(tensor, content).startswith(message)
+    assert tensor.estimate([content]) > 0
+    assert tensor.weight(content) >= 0
     good, bad, also_good = tensor.prepare([points(2), content, points(3)], REQUEST)
     np.testing.assert_array_equal(good["x"], points(2))
     assert isinstance(bad, InvalidInput)

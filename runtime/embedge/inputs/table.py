@@ -23,7 +23,7 @@ Cells = Mapping[str, object]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _NAMED = 8  # so many names of a long list are said
-_SHOWN = 40  # so many characters of a wrong category
+_SHOWN = 40  # so many characters of a wrong name
 _UNKNOWN = -1  # the code of what is no category
 
 
@@ -75,8 +75,9 @@ class TableInput:
             return InvalidInput(
                 f"a row is needed here, a mapping of column to number or category, not {type(row).__name__}"
             )
-        for name in row.keys() - self._columns.keys():
-            return InvalidInput(f"column {name!r} is unknown; this part has: {_some(self._columns)}")
+        unknown = next((name for name in row if name not in self._columns), None)
+        if unknown is not None:
+            return InvalidInput(f"column {repr(unknown)[:_SHOWN]} is unknown; this part has: {_some(self._columns)}")
         return row
 
     def _rows(self, rows: Sequence[Cells]) -> list[Row | EmbedgeError]:

@@ -75,7 +75,7 @@ class TensorInput:
         for _ in self.spec.shape:
             if isinstance(content, (list, tuple)) and content:
                 count, content = count * len(content), content[0]
-        return count * int(getattr(content, "nbytes", 8))
+        return count * (content.nbytes if isinstance(content, np.ndarray) else 8)
 
     def _units(self, rows: int) -> int:
         return max(1, rows // self.spec.unit)
@@ -88,7 +88,7 @@ class TensorInput:
             return InvalidInput("the array is masked; give one that has NaN where a number is missing: .filled(np.nan)")
         try:
             array = np.asarray(content)
-        except (ValueError, OverflowError) as error:
+        except Exception as error:  # objects in a list may raise anything when they are asked for their numbers
             return InvalidInput(f"a tensor {self._wanted} is needed here, and this list is none: {error}")
         return self._kind_fault(array) or self._shape_fault(array) or array
 
@@ -197,5 +197,6 @@ def _joined(arrays: Sequence[Array], dtype: np.dtype[Any]) -> Array:
 
 def _count(content: object) -> int:
     """Return the size of a content's first axis, whatever it is."""
-    shape = getattr(content, "shape", None)
-    return int(shape[0]) if shape else len(content) if isinstance(content, (list, tuple)) else 1
+    return (
+        len(content) if isinstance(content, (list, tuple)) or (isinstance(content, np.ndarray) and content.ndim) else 1
+    )
