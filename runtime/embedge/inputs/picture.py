@@ -22,9 +22,17 @@ from embedge.inputs.media import kind
 
 __all__ = ["check_size", "convert", "decode"]
 
+
+class _Jpeg(JpegImageFile):
+    """A JPEG file whose EXIF block is not searched for a resolution: a damaged one would be told as a warning."""
+
+    def _read_dpi_from_exif(self) -> None:
+        """Leave the resolution unknown."""
+
+
 # Chosen here, not by `Image.open`: that tries whatever decoder is registered, and has one limit for the whole process.
 _READERS: dict[str, type[ImageFile]] = {
-    "JPEG": JpegImageFile,
+    "JPEG": _Jpeg,
     "PNG": PngImageFile,
     "WEBP": WebPImageFile,
     "BMP": BmpImageFile,
