@@ -1,0 +1,1 @@
+"""What original preprocessing computes, as torch modules in front of the model: one module a modality."""
