@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedge import AsyncClient, Client, DeadlineExceeded, Embedder, InvalidInput, NotFound, Request, Unavailable
-from embedge.split import join, split
+from embedge.split import join
 from tests.servers import played_model, serving
 
 TEXTS = ["a red cat", "the dog runs", "zebra"]
@@ -94,20 +94,6 @@ async def test_a_large_request_of_the_async_client(address: str, tiny: Embedder)
     texts = TEXTS * 500
     async with AsyncClient(address) as client:
         np.testing.assert_array_equal(await client.embed("tiny", texts), tiny.embed(texts), strict=True)
-
-
-@given(
-    items=st.lists(st.text(max_size=30) | st.fixed_dictionaries({"text": st.text(max_size=30)}), max_size=60),
-    limit=st.integers(1, 100),
-)
-def test_parts_hold_all_items_in_order_and_none_is_over_the_limit(items: list[object], limit: int) -> None:
-    parts = split(Request(items=items, dim=3), max_items=512, max_chars=limit)
-    assert [item for part in parts for item in part.items] == items
-    assert all(part.dim == 3 for part in parts)
-    for part in parts:
-        sizes = [len(item) if isinstance(item, str) else len(item["text"]) for item in part.items]
-        assert len(sizes) <= 1 or sum(sizes) <= limit
-    assert len(parts) == 1 or all(part.items for part in parts)
 
 
 @given(cuts=st.lists(st.integers(0, 12), max_size=4))

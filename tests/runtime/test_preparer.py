@@ -8,11 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from embedge import DeadlineExceeded, Embedder, Request
+from embedge import DeadlineExceeded, Embedder, Request, RuntimeConfig
+from embedge.content import Image
 from embedge.inputs.items import ItemInput
+from embedge.split import cuts
 from tests.runtime.played import played
+from tests.tiny_towers import SIDE, tiny_towers, vector
 
 KIB = 1 << 10
 LONG = 30.0
@@ -101,3 +107,42 @@ def test_who_is_too_late_is_prepared_no_further(watched: tuple[Embedder, Watch],
 
     assert embedder.embed(["a cat"]).shape == (1, 16)
     assert watch.pieces == [[200 * KIB], [5]]
+
+
+@given(weights=st.lists(st.integers(0, 30), max_size=60), max_items=st.integers(1, 20), max_weight=st.integers(1, 100))
+def test_pieces_hold_all_items_in_order_and_none_is_too_large(
+    weights: list[int], max_items: int, max_weight: int
+) -> None:
+    pieces = list(cuts(weights, lambda item: item, max_items=max_items, max_weight=max_weight))
+
+    assert [item for start, end, _ in pieces for item in weights[start:end]] == weights
+    for start, end, weight in pieces:
+        assert weight == sum(weights[start:end])
+        assert end - start <= max_items
+        assert weight <= max_weight or end - start == 1
+    assert len(pieces) == 1 or all(start < end for start, end, _ in pieces)
+
+
+def test_images_of_one_call_are_prepared_by_all_threads_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thread waits inside its piece for the others, so the call only ends if all of them work on it."""
+    threads = 3
+    together = threading.Barrier(threads)
+    pieces: list[int] = []
+    real = ItemInput.prepare
+
+    def prepare(self: ItemInput, items: Sequence[Any], request: Request) -> Any:
+        if request.items:
+            pieces.append(len(items))
+            together.wait(LONG)
+        return real(self, items, request)
+
+    pixels = np.full((300, 300, 3), 7, np.uint8)  # more than a piece holds
+    settings = RuntimeConfig(towers=("image",), lanes=1, warm_up_seconds=0, prepare_threads=threads)
+    with Embedder.open(tiny_towers(tmp_path / "towers"), config=settings) as embedder:
+        monkeypatch.setattr(ItemInput, "prepare", prepare)
+        reply = embedder.submit(Request(items=[Image(pixels)] * threads * 2)).result(LONG)
+
+    assert pieces == [1] * threads * 2
+    np.testing.assert_array_equal(reply.vectors, [vector(image=pixels[:SIDE, :SIDE])] * threads * 2)

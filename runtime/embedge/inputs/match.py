@@ -57,7 +57,9 @@ def choose(items: Sequence[Any], towers: Mapping[str, Tower]) -> str:
     """
     if len(towers) == 1:
         return next(iter(towers))
-    first = {kind: index for index, kind in reversed([*enumerate(map(_kind, items))])}
+    first: dict[Kind, int] = {}
+    for index, item in enumerate(items):
+        first.setdefault(_kind(item), index)
     fits = {kind: [name for name, tower in towers.items() if _fits(kind, tower.parts)] for kind in first}
     taken = {kind: names for kind, names in fits.items() if names}
     if fits and not taken:
@@ -70,7 +72,9 @@ def choose(items: Sequence[Any], towers: Mapping[str, Tower]) -> str:
         return common[0]
     if common:
         raise NotFound(f"a tower must be named; these take such items: {', '.join(common)}")
-    told = ", ".join(f"item {first[kind]} ({_say(kind)}) {' or '.join(names)}" for kind, names in taken.items())
+    told = ", ".join(
+        f"item {first[kind]} ({_say(kind)}) {' or '.join(map(repr, names))}" for kind, names in taken.items()
+    )
     raise InvalidInput(f"the items need different towers: {told}; send them in a call for each tower")
 
 
