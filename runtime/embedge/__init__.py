@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Unauthenticated,
         Unavailable,
     )
+    from embedge.manifest import LabelSet
     from embedge.outputs import Codes, Gaussian, MultiVectors, Scores, Sparse, Vectors
     from embedge.repository import Repository
     from embedge.request import Reply, Request, Timings
@@ -51,6 +52,7 @@ _HOMES = {
     "EmbedgeError": "errors",
     "Gaussian": "outputs",
     "InvalidInput": "errors",
+    "LabelSet": "manifest",
     "MultiVectors": "outputs",
     "NotFound": "errors",
     "Overloaded": "errors",
@@ -79,6 +81,7 @@ __all__ = [
     "EmbedgeError",
     "Gaussian",
     "InvalidInput",
+    "LabelSet",
     "MultiVectors",
     "NotFound",
     "Overloaded",

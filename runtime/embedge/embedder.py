@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,11 @@ from embedge.crew import Crew
 from embedge.errors import DeadlineExceeded, NotFound, Unavailable
 from embedge.inputs.items import ItemInput
 from embedge.inputs.match import choose
+from embedge.labels import Classifier, Labels, LabelStore
 from embedge.manifest import Manifest, Tower
+from embedge.outputs import Scores
 from embedge.preparer import Preparer
-from embedge.request import Embedded, Item, Options, Reply, Request, ask
+from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ask
 from embedge.scheduler import Scheduler
 from embedge.slots import Slots
 from embedge.split import join, split
@@ -69,6 +72,7 @@ class Embedder:
         self._listeners: list[Callable[[bool], None]] = []
         self._closed = self._draining = False
         self._process = os.getpid()
+        self._labels = LabelStore(self.manifest, self.towers, self.run)
         self._preparer = Preparer(self._inputs, self._scheduler, threads=self.config.prepare_threads)
         self._completer = Completer(self._scheduler)
         try:
@@ -153,6 +157,36 @@ class Embedder:
             self._preparer.later(task)
         return task.future
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the bundle's label sets."""
+        return tuple(self.manifest.label_sets)
+
+    def classify(
+        self,
+        items: Sequence[Item],
+        labels: Labels,
+        *,
+        templates: Sequence[str] = ("{}",),
+        top: int | None = None,
+        **options: Unpack[ItemOptions],
+    ) -> Scores:
+        """Return the scores of labels for the items, without training: (n, labels), or the `top` best of each item.
+
+        labels: the name of one of the bundle's label sets, a `LabelSet`, or a list of texts; each is then embedded in
+        every one of `templates`, where `{}` stands for it. Labels are embedded once, and kept. Options: tower, prompt,
+        truncate, timeout, priority, for the items. Raises the error of the first bad item.
+        """
+        request = ask(items, **options)
+        classifier = self.classifier(request, labels, templates=templates, top=top)
+        return classifier.result(self.run(classifier.asked(request)))
+
+    def classifier(
+        self, request: Request, labels: Labels, *, templates: Sequence[str] = ("{}",), top: int | None = None
+    ) -> Classifier:
+        """Return the labels ready for the request's items, once they are embedded; see `classify`."""
+        return self._labels.ready(labels, self._tower(request), templates=templates, top=top, deadline=request.deadline)
+
     def drain(self, timeout: float | None = None) -> bool:
         """Admit nothing more and finish what was admitted. False if `timeout` seconds were not enough."""
         self._draining = True
@@ -208,16 +242,21 @@ class Embedder:
 
     def _plan(self, request: Request) -> tuple[str, dict[str, int]]:
         """Return the tower that serves the request, and the size of each output it wants."""
-        name = choose(request.items, self.towers) if request.tower is None else request.tower
-        if name not in self.towers:
-            if name in self.manifest.towers:
-                raise NotFound(f"tower {name!r} is not loaded here; of {self.name!r} are: {', '.join(self.towers)}")
-            raise NotFound(f"tower {name!r} is unknown; {self.name!r} has: {', '.join(self.towers)}")
+        name = self._tower(request)
         known = self.towers[name].outputs
         wanted = request.outputs or (next(iter(known)),)
         if unknown := [output for output in wanted if output not in known]:
             raise NotFound(f"output {unknown[0]!r} is unknown; tower {name!r} has: {', '.join(known)}")
         return name, {o: outputs.check(known[o], request.dim, request.dtype, request.pool, name=o) for o in wanted}
+
+    def _tower(self, request: Request) -> str:
+        """Return the name of the tower that serves the request."""
+        name = choose(request.items, self.towers) if request.tower is None else request.tower
+        if name not in self.towers:
+            if name in self.manifest.towers:
+                raise NotFound(f"tower {name!r} is not loaded here; of {self.name!r} are: {', '.join(self.towers)}")
+            raise NotFound(f"tower {name!r} is unknown; {self.name!r} has: {', '.join(self.towers)}")
+        return name
 
     def _abandon(self, task: Task) -> None:
         self._scheduler.drop(task, Unavailable("the caller left"))
@@ -274,6 +313,22 @@ class AsyncEmbedder:
             return await asyncio.wait_for(asyncio.wrap_future(self.embedder.submit(request)), left)
         except asyncio.TimeoutError as error:
             raise DeadlineExceeded("the deadline passed while the items were computed; allow more time") from error
+
+    async def classify(
+        self,
+        items: Sequence[Item],
+        labels: Labels,
+        *,
+        templates: Sequence[str] = ("{}",),
+        top: int | None = None,
+        **options: Unpack[ItemOptions],
+    ) -> Scores:
+        """Return the scores of labels for the items; see `Embedder.classify`."""
+        request = ask(items, **options)
+        ready = partial(self.embedder.classifier, request, labels, templates=templates, top=top)
+        classifier = await asyncio.to_thread(ready)  # where labels are embedded first
+        reply = await self.run(classifier.asked(request))
+        return await asyncio.to_thread(classifier.result, reply)
 
     async def close(self) -> None:
         """Stop the lanes and free everything."""

@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 from embedge.errors import EmbedgeError, InvalidInput
 from embedge.outputs import DType, Result, Vectors
 
-__all__ = ["Embedded", "Item", "Options", "Priority", "Reply", "Request", "Timings", "ask", "raise_item_errors"]
+__all__ = [
+    "Embedded",
+    "Item",
+    "ItemOptions",
+    "Options",
+    "Priority",
+    "Reply",
+    "Request",
+    "Timings",
+    "ask",
+    "raise_item_errors",
+]
 
 Item = str | Mapping[str, str]
 """One thing to embed: a text, or named parts (`{"text": "…"}`)."""
@@ -76,18 +87,23 @@ def _moment(deadline: float | None) -> float | None:
     return None if deadline > time.monotonic() + _YEAR else deadline
 
 
-class Options(TypedDict, total=False):
-    """The keyword arguments of every `embed`, in process and over the wire; each is explained at `Request`."""
+class ItemOptions(TypedDict, total=False):
+    """The keyword arguments of every `classify` that say how items are taken; each is explained at `Request`."""
 
     tower: str | None
-    output: str | None
-    dim: int | None
-    dtype: DType
-    pool: int | None
     prompt: str | None
     truncate: bool
     timeout: float | None
     priority: Priority
+
+
+class Options(ItemOptions, total=False):
+    """The keyword arguments of every `embed`, in process and over the wire; each is explained at `Request`."""
+
+    output: str | None
+    dim: int | None
+    dtype: DType
+    pool: int | None
 
 
 def _seconds(timeout: object) -> float:

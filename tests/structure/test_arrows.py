@@ -16,7 +16,7 @@ LAYERS = (
     "request batch cuda similarity",
     "inputs backends fairqueue",
     "lane scheduler measured",
-    "task crew split",
+    "task crew split labels",
     "preparer completer",
     "embedder",
     "repository verify",

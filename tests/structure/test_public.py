@@ -23,6 +23,7 @@ NAMES = {
     "EmbedgeError",
     "Gaussian",
     "InvalidInput",
+    "LabelSet",
     "MultiVectors",
     "NotFound",
     "Overloaded",

@@ -1,0 +1,260 @@
+"""Zero-shot classification: labels embedded once, kept, and compared with every item of the same space.
+
+A label's vector is the mean of the vectors of its templates, of length 1 each, scaled to length 1 again (Radford et
+al., 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv:2103.00020, section 3.1.4).
+An item's logit for a label is scale * cosine + bias, with the space's scale and bias; its score is the softmax of the
+logits over the labels, or the sigmoid of each.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput, NotFound
+from embedge.kinds import DenseOutput
+from embedge.manifest import LabelSet, Manifest, Space, Tower
+from embedge.outputs import Scores, Vectors
+from embedge.prepare import TextPrepare
+from embedge.request import Reply, Request, raise_item_errors
+
+__all__ = ["Classifier", "LabelStore", "Labels"]
+
+Labels = str | LabelSet | Sequence[str]
+"""The name of a label set of the bundle, a label set of one's own, or plain labels, embedded as they are."""
+
+Matrix = NDArray[np.float64]
+_Key = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+
+# Numbers in all kept matrices together: 256 MiB of float64. The one that was used last stays whatever its size.
+_MOST_NUMBERS = 1 << 25
+_MOST_LABELS = 1 << 16
+# Texts in one request for a label set, and logits worked on at a time.
+_TEXTS = 4096
+_LOGITS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classifier:
+    """Labels made ready for the items of a tower, whose `output` is in their space.
+
+    vectors: (labels, dim) float64, of length 1. top: how many labels an item gets, best first; None: all, in
+    their order.
+    """
+
+    labels: tuple[str, ...]
+    vectors: Matrix
+    space: Space
+    scores: Literal["softmax", "sigmoid"]
+    tower: str
+    output: str
+    top: int | None = None
+
+    def asked(self, request: Request) -> Request:
+        """Return the request that gets the vectors to score."""
+        return replace(request, tower=self.tower, outputs=(self.output,), dim=None, dtype="float32", pool=None)
+
+    def scored(self, reply: Reply) -> Reply:
+        """Return the reply to what was `asked`, with `scores` as its only output; rows of failed items are 0."""
+        scores = self.score(cast("Vectors", reply.outputs[self.output]).values)
+        if reply.errors:
+            scores.values[list(reply.errors)] = 0
+        return replace(reply, outputs={"scores": scores})
+
+    def result(self, reply: Reply) -> Scores:
+        """Return the scores of a reply to what was `asked`. Raises the error of the first bad item."""
+        raise_item_errors(reply.errors, len(reply.tokens))
+        return self.score(cast("Vectors", reply.outputs[self.output]).values)
+
+    def score(self, rows: NDArray[Any]) -> Scores:
+        """Return the scores of vectors (n, dim): float32, worked out in float64, so that no row sways another's."""
+        step = max(1, _LOGITS // len(self.labels))
+        blocks = [rows[start : start + step] for start in range(0, max(1, len(rows)), step)]
+        scored = [Scores(self._probabilities(block), self.labels) for block in blocks]
+        first, *rest = scored if self.top is None else [block.best(self.top) for block in scored]
+        return first.join(*rest)
+
+    def _probabilities(self, rows: NDArray[Any]) -> NDArray[np.float32]:
+        logits = self.space.scale * (_unit(rows) @ self.vectors.T) + self.space.bias
+        if self.scores == "sigmoid":
+            # 1 / (1 + exp(-x)), without overflow and exact to the last digits where it is tiny.
+            return np.exp(-np.logaddexp(0, -logits)).astype(np.float32)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return shares
+
+
+class LabelStore:
+    """The label matrices of one model, the last used ones kept. Safe to use from any number of threads."""
+
+    def __init__(self, manifest: Manifest, towers: Mapping[str, Tower], run: Callable[[Request], Reply]) -> None:
+        """`towers`: those that are loaded. `run`: embeds texts, any number of them."""
+        self._sets, self._spaces = manifest.label_sets, manifest.spaces
+        self._towers = towers
+        self._run = run
+        # Owned by whoever looks up or builds, for a moment; matrices are built and waited for without it.
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[_Key, Future[Matrix]] = OrderedDict()
+
+    def ready(
+        self,
+        labels: Labels,
+        tower: str,
+        *,
+        templates: Sequence[str] = ("{}",),
+        top: int | None = None,
+        deadline: float | None = None,
+    ) -> Classifier:
+        """Return the labels ready for items of `tower`, once they are embedded.
+
+        templates: for plain labels. deadline: on the `time.monotonic` clock. Raises InvalidInput, NotFound,
+        DeadlineExceeded, and what embedding raises.
+        """
+        if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 1):
+            raise InvalidInput(f"top {top!r} is not possible: ask for 1 label or more")
+        chosen = self._resolve(labels, tower, templates)
+        space = dict(self._dense(chosen.tower))[chosen.output]
+        output = next((name for name, space_ in self._dense(tower) if space_ == space), None)
+        if output is None:
+            raise InvalidInput(
+                f"tower {tower!r} gives no vectors in the space of the labels, which tower {chosen.tower!r} embeds; "
+                "choose labels of its own space"
+            )
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            matrix = self._matrix(chosen).result(left)
+        except FutureTimeout as error:
+            raise DeadlineExceeded("the deadline passed while the labels were embedded; allow more time") from error
+        return Classifier(chosen.labels, matrix, self._spaces[space], chosen.scores, tower, output, top)
+
+    def _resolve(self, labels: Labels, tower: str, templates: Sequence[str]) -> LabelSet:
+        """Return the label set that is meant, checked."""
+        if isinstance(labels, str):
+            if labels not in self._sets:
+                raise NotFound(f"label set {labels!r} is unknown; there are: {', '.join(self._sets) or 'none'}")
+            labels = self._sets[labels]
+        elif not isinstance(labels, LabelSet):
+            labels = self._plain(tuple(labels), tower, templates)
+        _check(labels, self._towers)
+        return labels
+
+    def _plain(self, labels: tuple[str, ...], tower: str, templates: Sequence[str]) -> LabelSet:
+        """Return plain labels as a set of the first tower of texts alone that shares a space with `tower`.
+
+        A space with a bias was trained with the sigmoid: a softmax is the same with and without.
+        """
+        spaces = {space for _, space in self._dense(tower)}
+        texts = [name for name, each in self._towers.items() if _of_texts(each)]
+        shared = [(name, *output) for name in texts for output in self._dense(name) if output[1] in spaces]
+        if not shared:
+            raise InvalidInput(
+                f"no tower of texts is in a space of tower {tower!r}, so labels cannot be compared with it"
+            )
+        name, output, space = shared[0]
+        scores: Literal["softmax", "sigmoid"] = "sigmoid" if self._spaces[space].bias else "softmax"
+        return LabelSet(tower=name, output=output, labels=labels, templates=tuple(templates), scores=scores)
+
+    def _dense(self, tower: str) -> list[tuple[str, str]]:
+        """Return name and space of each output of one vector an item."""
+        outputs = self._towers[tower].outputs.items()
+        return [(name, output.space) for name, output in outputs if isinstance(output, DenseOutput)]
+
+    def _matrix(self, labels: LabelSet) -> Future[Matrix]:
+        """Return the labels' vectors, kept or under way; whoever comes first has them built."""
+        key = (labels.tower, labels.output, labels.labels, labels.templates)
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None:
+                self._kept.move_to_end(key)
+                return known
+            future = self._kept[key] = Future()
+        # Owned by the build, and ends with it: no caller's deadline ends what others wait for.
+        threading.Thread(target=self._build, args=(key, labels, future), name="embedge-labels", daemon=True).start()
+        return future
+
+    def _build(self, key: _Key, labels: LabelSet, future: Future[Matrix]) -> None:
+        try:
+            matrix = self._embedded(labels)
+        except Exception as error:  # whoever waits must hear of it; the next call tries again
+            with self._lock:
+                self._kept.pop(key, None)
+            future.set_exception(error)
+            return
+        future.set_result(matrix)
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Let go of the matrices that were not used for longest, until the others fit."""
+        done = [(key, future.result().size) for key, future in self._kept.items() if future.done()]
+        total = sum(size for _, size in done)
+        for key, size in done[:-1]:
+            if total <= _MOST_NUMBERS:
+                break
+            del self._kept[key]
+            total -= size
+
+    def _embedded(self, labels: LabelSet) -> Matrix:
+        """Return (labels, dim), a piece of the labels at a time."""
+        step = max(1, _TEXTS // len(labels.templates))
+        pieces = [labels.labels[start : start + step] for start in range(0, len(labels.labels), step)]
+        return np.concatenate([self._piece(piece, labels) for piece in pieces])
+
+    def _piece(self, piece: Sequence[str], labels: LabelSet) -> Matrix:
+        texts = [template.replace("{}", label) for label in piece for template in labels.templates]
+        reply = self._run(Request(items=texts, tower=labels.tower, outputs=(labels.output,), priority="bulk"))
+        for index, error in reply.errors.items():
+            raise _of_label(texts[index], error)
+        vectors = cast("Vectors", reply.outputs[labels.output]).values
+        each = _unit(vectors).reshape(len(piece), len(labels.templates), -1)
+        return _unit(each.mean(axis=1))
+
+
+def _unit(rows: NDArray[Any]) -> Matrix:
+    """Return rows scaled to length 1; a zero row stays zero."""
+    doubles = rows.astype(np.float64)
+    norms = np.linalg.norm(doubles, axis=1, keepdims=True)
+    np.divide(doubles, norms, out=doubles, where=norms > 0)
+    return doubles
+
+
+def _of_texts(tower: Tower) -> bool:
+    """Return whether a tower takes one text and nothing else."""
+    return [type(part.prepare) for part in tower.parts.values()] == [TextPrepare]
+
+
+def _of_label(text: str, error: EmbedgeError) -> EmbedgeError:
+    """Return an item's error as one of the request: the label is at fault, and no item."""
+    return type(error)(f"the label text {text!r} cannot be embedded: {error.message}")
+
+
+def _check(labels: LabelSet, towers: Mapping[str, Tower]) -> None:
+    """Raise NotFound or InvalidInput unless the caller's own label set can be embedded."""
+    if labels.tower not in towers:
+        raise NotFound(
+            f"tower {labels.tower!r}, which embeds the labels, is not loaded; loaded are: {', '.join(towers)}"
+        )
+    outputs = towers[labels.tower].outputs
+    if labels.output not in outputs:
+        raise NotFound(f"output {labels.output!r} is unknown; tower {labels.tower!r} has: {', '.join(outputs)}")
+    if not isinstance(outputs[labels.output], DenseOutput):
+        raise InvalidInput(f"labels need an output of one vector an item, which {labels.output!r} is not")
+    if not all(isinstance(text, str) for text in (*labels.labels, *labels.templates)):
+        raise InvalidInput("labels and templates are texts")
+    if not 1 <= len(labels.labels) <= _MOST_LABELS:
+        raise InvalidInput(f"{len(labels.labels):,} labels are not possible: give 1 to {_MOST_LABELS:,}")
+    if not labels.templates:
+        raise InvalidInput("no template is given; '{}' is the label alone")
+    if bad := [template for template in labels.templates if "{}" not in template]:
+        raise InvalidInput(f"the template {bad[0]!r} has no place for the label: {{}}")
+    if labels.scores not in ("softmax", "sigmoid"):
+        raise InvalidInput(f"scores {labels.scores!r} are unknown; choose softmax or sigmoid")
