@@ -20,6 +20,7 @@ from embedge import outputs
 from embedge.backends import Arrays, Session
 from embedge.batch import Batch
 from embedge.manifest import Manifest
+from embedge.slots import step_back
 
 __all__ = ["Lane", "Outcome", "Piece", "Program"]
 
@@ -139,6 +140,7 @@ class Lane:
         return not self._thread.is_alive()
 
     def _main(self) -> None:
+        step_back()
         failures = 0
         while failures < _MAX_FAILURES and not self._stop.is_set():
             if failures:

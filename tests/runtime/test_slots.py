@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from embedge.slots import Slots, candidates, choose, cores, device
+from embedge.slots import Slots, candidates, choose, cores, device, step_back
 
 
 class Machine:
@@ -73,3 +75,27 @@ def test_candidates_never_take_more_cores_than_there_are(count: int, cuts: list[
 def test_this_machine_has_cores_and_a_name() -> None:
     assert cores() >= 1
     assert device()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere niceness is the whole process's")
+def test_a_thread_that_steps_back_is_nicer_and_so_are_those_that_it_starts() -> None:
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    def compute() -> None:
+        step_back()
+        look()
+        run(look)
+
+    def run(what: Callable[[], None]) -> None:
+        thread = threading.Thread(target=what)
+        thread.start()
+        thread.join()
+
+    run(compute)
+    look()
+
+    before = seen[2]
+    assert seen[:2] == [min(19, before + 5)] * 2
