@@ -56,10 +56,6 @@ class MelPower(nn.Module):
         both = np.concatenate([filters[heard]] * 2)  # of the real and of the imaginary part
         self.register_buffer("filters", torch.from_numpy(both.astype(np.float32)))
 
-    def frames(self, samples: int) -> int:
-        """Return how many frames so many samples give."""
-        return (samples + 2 * self.edge - self.size) // self.hop + 1 - self.drop
-
     def forward(self, samples: Tensor) -> Tensor:
         """Return the power in each band."""
         if self.edge:
