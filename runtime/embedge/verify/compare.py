@@ -18,7 +18,7 @@ from embedge.kinds import (
     SparseOutput,
 )
 from embedge.outputs import Codes, Gaussian, Result, Scores, Sparse, Vectors
-from embedge.outputs.sparse import highest
+from embedge.outputs.leading import leading
 
 __all__ = ["LOWER", "SHARES", "compare", "rows"]
 
@@ -77,7 +77,8 @@ def _multi_vector(_: Output, ours: Array, theirs: Array) -> Measures:
 
 def _sparse(output: SparseOutput, ours: Array, theirs: Array) -> Measures:
     """support: the share of entries that both have, of those that one has; cosine of the weights that are kept."""
-    kept = np.where(highest(theirs[None], output.top)[0], theirs, 0).astype(np.float64)
+    top = output.dim if output.top is None else output.top
+    kept = np.where((theirs > 0) & leading(theirs[None], top)[0], theirs, 0).astype(np.float64)
     both, one = ((ours > 0) & (kept > 0)).sum(), ((ours > 0) | (kept > 0)).sum()
     cosine = float(_unit(ours.astype(np.float64)) @ _unit(kept)) if one else 1.0
     return {"support": float(both / one) if one else 1.0, "cosine": cosine}
