@@ -25,6 +25,7 @@ _FIRST = 4096
 _CHARS_A_TOKEN = 16
 # Tokens at the end of a cut text that may be others than in the whole one: words there may have lost their end.
 _EDGE = 128
+_MANY = 1 << 40  # more tokens than any text has
 _PLACE = "{instruction}"
 
 Encoded = tuple[int, Encoding, int | None]
@@ -43,6 +44,8 @@ class TextInput:
         self._tokenizer = _load(file(spec.tokenizer))
         # Always on: what it cuts off is still counted, and who does not allow cutting gets an error from the count.
         self._tokenizer.enable_truncation(spec.max_length)
+        if spec.pairs and self._tokenizer.post_processor is None:
+            raise BundleError(f"{spec.tokenizer}: the tokenizer does not say how two texts become a pair; add how")
         self._specials = self._tokenizer.num_special_tokens_to_add(False)
         self._pair_specials = self._tokenizer.num_special_tokens_to_add(True)
         # WordPiece turns a word beyond this size into one token; half of it is at most so many.
@@ -129,11 +132,19 @@ class TextInput:
             size *= 2
 
     def _encode_pairs(self, firsts: dict[int, str], seconds: dict[int, str]) -> Iterator[Encoded]:
-        """Yield the encodings of pairs, of which the tokenizer cuts the longer text first, and their counts."""
+        """Yield the encodings of pairs, of which the longer text is cut first, and their counts."""
+        room = self.spec.max_length - self._pair_specials
         others = {index: (encoding, count) for index, encoding, count in self._encode(seconds, specials=False)}
         for index, first, count in self._encode(firsts, specials=False):
             second, other = others[index]
             total = None if count is None or other is None else count + other + self._pair_specials
+            # Of a text with too many tokens to count, the characters must do.
+            sizes = (
+                _MANY + len(firsts[index]) if count is None else count,
+                _MANY + len(seconds[index]) if other is None else other,
+            )
+            for encoding, share in zip((first, second), _shares(*sizes, room), strict=True):
+                encoding.truncate(share)
             yield index, self._tokenizer.post_process(first, second), total
 
     def _fault(self, content: Any) -> EmbedgeError | None:
@@ -196,6 +207,14 @@ class TextInput:
             language = content.language if isinstance(content, Text) else None
             row[inputs["language"]] = np.array(self.spec.languages[language or str(self.spec.default_language)])
         return row
+
+
+def _shares(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return how many tokens of each text are kept where the longer is cut first, down to the length of the other."""
+    if first + second <= room:
+        return first, second
+    less = min(first, second, room // 2)
+    return (less, room - less) if first <= second else (room - less, less)
 
 
 def _strings(text: Text) -> tuple[str, ...]:
