@@ -44,7 +44,7 @@ class ImageGaussian(nn.Module):
 class TextGaussian(nn.Module):
     """Token ids and mask (batch, length) to mean and log-variance. A text is encoded up to its last own token."""
 
-    def __init__(self, vocabulary: int = 30522) -> None:
+    def __init__(self, vocabulary: int) -> None:
         super().__init__()
         config = CLIPTextConfig(
             vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
@@ -65,6 +65,6 @@ def image_gaussian() -> nn.Module:
     return ImageGaussian().eval()
 
 
-def text_gaussian() -> nn.Module:
+def text_gaussian(vocabulary: int = 30522) -> nn.Module:
     torch.manual_seed(1)
-    return TextGaussian().eval()
+    return TextGaussian(vocabulary).eval()

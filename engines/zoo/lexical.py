@@ -12,7 +12,7 @@ __all__ = ["LexicalTower", "lexical"]
 class LexicalTower(nn.Module):
     """Token ids and mask (batch, length) to weights (batch, vocabulary): the maximum of log(1 + relu(logit))."""
 
-    def __init__(self, vocabulary: int = 30522) -> None:
+    def __init__(self, vocabulary: int) -> None:
         super().__init__()
         config = BertConfig(
             vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4
@@ -25,6 +25,6 @@ class LexicalTower(nn.Module):
         return (torch.log1p(torch.relu(logits)) * mask.unsqueeze(-1)).amax(1)
 
 
-def lexical() -> nn.Module:
+def lexical(vocabulary: int = 30522) -> nn.Module:
     torch.manual_seed(0)
-    return LexicalTower().eval()
+    return LexicalTower(vocabulary).eval()

@@ -33,7 +33,7 @@ class PatientTower(nn.Module):
         there = (observed[:, : numbers.shape[1]] != 0).unsqueeze(-1)
         measured = torch.where(there, numbers.unsqueeze(-1) * self.weight + self.bias, self.unknown)
         named = [table(codes[:, place]).unsqueeze(1) for place, table in enumerate(self.categories)]
-        tokens = torch.cat([self.whole.expand(len(numbers), 1, 32), measured, *named], dim=1)
+        tokens = torch.cat([self.whole.expand(numbers.shape[0], 1, 32), measured, *named], dim=1)
         return functional.normalize(self.project(self.encode(tokens)[:, 0]), dim=-1)
 
 

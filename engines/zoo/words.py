@@ -12,7 +12,7 @@ __all__ = ["WordTower", "words"]
 class WordTower(nn.Module):
     """Token ids and mask (batch, length) to vectors (batch, dim) of length 1: the mean of the encoded tokens."""
 
-    def __init__(self, vocabulary: int = 30522, dim: int = 32) -> None:
+    def __init__(self, vocabulary: int, dim: int = 32) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, 32)
         layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True)
@@ -26,6 +26,6 @@ class WordTower(nn.Module):
         return functional.normalize(self.project((encoded * weights).sum(1) / weights.sum(1)), dim=-1)
 
 
-def words() -> nn.Module:
+def words(vocabulary: int = 30522) -> nn.Module:
     torch.manual_seed(0)
-    return WordTower().eval()
+    return WordTower(vocabulary).eval()
