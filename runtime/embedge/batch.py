@@ -129,12 +129,17 @@ def layout(manifest: Manifest, tower: Tower) -> Layout:
 def pad(rows: Sequence[Row], form: Layout) -> dict[str, NDArray[np.generic]]:
     """Return the input arrays, each (rows, …): ragged ones padded, masks made, the others stacked."""
     arrays: dict[str, NDArray[np.generic]] = {}
+    insides: dict[str, NDArray[np.bool_]] = {}
     for name, fill in form.fills.items():
-        if fill.mask_of is None:
-            arrays[name] = _fill([row[name] for row in rows], fill, form.dtypes[name])
+        source = fill.mask_of or name
+        if fill.ragged and source not in insides:
+            insides[source] = _inside([len(row[source]) for row in rows], form.fills[source])
+        if fill.mask_of is not None:
+            arrays[name] = insides[source].astype(form.dtypes[name])
+        elif fill.ragged:
+            arrays[name] = _fill([row[name] for row in rows], insides[name], fill.pad, form.dtypes[name])
         else:
-            sizes = [len(row[fill.mask_of]) for row in rows]
-            arrays[name] = _inside(sizes, form.fills[fill.mask_of]).astype(form.dtypes[name])
+            arrays[name] = np.stack([row[name] for row in rows]).astype(form.dtypes[name], copy=False)
     return arrays
 
 
@@ -149,12 +154,9 @@ def stretch(row: Row, form: Layout, factor: float) -> Row:
     return longer
 
 
-def _fill(arrays: list[NDArray[np.generic]], fill: Fill, dtype: str) -> NDArray[np.generic]:
-    """Return one array of the rows' own. Which place is a row's own is a mask, so that no row is copied alone."""
-    if not fill.ragged:
-        return np.stack(arrays).astype(dtype, copy=False)
-    inside = _inside([len(array) for array in arrays], fill)
-    filled = np.full((*inside.shape, *arrays[0].shape[1:]), fill.pad, dtype)
+def _fill(arrays: list[NDArray[np.generic]], inside: NDArray[np.bool_], pad: float, dtype: str) -> NDArray[np.generic]:
+    """Return (rows, width, …) with the rows' own values inside; one copy of all rows at once."""
+    filled = np.full((*inside.shape, *arrays[0].shape[1:]), pad, dtype)
     filled[inside] = np.concatenate(arrays)
     return filled
 

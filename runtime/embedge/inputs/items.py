@@ -34,6 +34,7 @@ class ItemInput:
         self._tower = tower
         self._parts = bundle.manifest.towers[tower].parts
         self._inputs = {name: open_part(part.prepare, config, bundle.file) for name, part in self._parts.items()}
+        self._only = next(iter(self._inputs.values())) if len(self._inputs) == 1 else None
         # Whether one call of `prepare` uses all cores, as a tokenizer does.
         self.threaded = all(part.modality == "text" for part in self._parts.values())
         self._shared = _shared_symbols(self._parts)
@@ -50,6 +51,8 @@ class ItemInput:
 
     def prepare(self, items: Sequence[Any], request: Request) -> list[Row | EmbedgeError]:
         """Return each item's arrays by graph input, or its error."""
+        if self._only is not None and not any(isinstance(item, Mapping) for item in items):
+            return self._only.prepare(items, request)
         contents = [assign(item, self._parts) for item in items]
         results: list[Row | EmbedgeError] = [each if isinstance(each, EmbedgeError) else {} for each in contents]
         good = {index: each for index, each in enumerate(contents) if not isinstance(each, EmbedgeError)}
@@ -74,17 +77,24 @@ class ItemInput:
 
     def length(self, row: Row) -> int:
         """Return the length of a row in all its parts: tokens, specials included, or what its modality counts."""
+        if self._only is not None:
+            return self._only.size(row)
         return max(1, sum(part.size(row) for part in self._inputs.values()))
 
     def estimate(self, items: Sequence[Any]) -> int:
         """Return about the sum of the items' lengths, from the first few."""
-        sample = [assign(item, self._parts) for item in items[:_SAMPLE]]
+        some = items[:_SAMPLE]
+        if self._only is not None and not any(isinstance(item, Mapping) for item in some):
+            return self._only.estimate(some) * len(items) // max(1, len(some))
+        sample = [assign(item, self._parts) for item in some]
         good = [each for each in sample if not isinstance(each, EmbedgeError)]
         guess = sum(part.estimate([each[name] for each in good if name in each]) for name, part in self._inputs.items())
         return guess * len(items) // max(1, len(sample))
 
     def weight(self, item: Any) -> int:
         """Return how much work it is to prepare the item, in bytes or characters."""
+        if self._only is not None and not isinstance(item, Mapping):
+            return self._only.weight(item)
         content = assign(item, self._parts)
         if isinstance(content, EmbedgeError):
             return 0

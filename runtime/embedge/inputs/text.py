@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ class TextInput:
         self._tokenizer = _load(file(spec.tokenizer))
         # Always on: what it cuts off is still counted, and who does not allow cutting gets an error from the count.
         self._tokenizer.enable_truncation(spec.max_length)
+        self._lenient = "language" not in spec.inputs  # whether a plain text lacks nothing
         if spec.pairs and self._tokenizer.post_processor is None:
             raise BundleError(f"{spec.tokenizer}: the tokenizer does not say how two texts become a pair; add how")
         self._specials = self._tokenizer.num_special_tokens_to_add(False)
@@ -61,13 +61,12 @@ class TextInput:
         """Return for each str or Text its arrays (int64, by graph input but the mask), or the error that it has."""
         prompt = self._prompt(request)
         results: list[Row | EmbedgeError | None] = [self._fault(content) for content in contents]
-        good = [index for index, fault in enumerate(results) if fault is None]
-        texts = {index: self._first(contents[index], prompt) for index in good}
-        seconds = {index: pair for index in good if (pair := self._second(contents[index])) is not None}
+        texts = {index: self._first(contents[index], prompt) for index, fault in enumerate(results) if fault is None}
+        seconds = self._seconds(contents, texts) if self.spec.pairs else {}
         firsts = {index: texts.pop(index) for index in seconds}
-        encoded = itertools.chain(self._encode(texts, specials=True), self._encode_pairs(firsts, seconds))
-        for index, encoding, count in encoded:
-            results[index] = self._row(contents[index], encoding, count, request.truncate)
+        for encoded in (self._encode(texts, specials=True), self._encode_pairs(firsts, seconds)):
+            for index, encoding, count in encoded:
+                results[index] = self._row(contents[index], encoding, count, request.truncate)
         return [result for result in results if result is not None]
 
     def probe(self) -> str:
@@ -83,7 +82,8 @@ class TextInput:
         limit = self.spec.max_length
         if self.spec.fixed_length:
             return limit * len(contents)
-        return sum(min(limit, self.weight(content) // 4 + 2) for content in contents)
+        known = [len(content) if isinstance(content, str) else self.weight(content) for content in contents]
+        return sum(min(limit, size // 4 + 2) for size in known)
 
     def weight(self, content: Any) -> int:
         """Return how many characters a text has with all that belongs to it."""
@@ -109,8 +109,10 @@ class TextInput:
             prompt = self.spec.instruction.replace(_PLACE, content.instruction)
         return self._clean(prompt + content.text)
 
-    def _second(self, content: str | Text) -> str | None:
-        return self._clean(content.pair) if isinstance(content, Text) and content.pair is not None else None
+    def _seconds(self, contents: Sequence[Any], good: Iterable[int]) -> dict[int, str]:
+        """Return the other texts of the pairs among the good contents."""
+        texts = {index: contents[index] for index in good if isinstance(contents[index], Text)}
+        return {index: self._clean(text.pair) for index, text in texts.items() if text.pair is not None}
 
     def _clean(self, text: str) -> str:
         return text.lower() if self.spec.lowercase else text
@@ -149,6 +151,8 @@ class TextInput:
 
     def _fault(self, content: Any) -> EmbedgeError | None:
         """Return what can be seen to be wrong without tokenising."""
+        if isinstance(content, str) and self._lenient:
+            return self._bad_string(content)
         if not isinstance(content, (str, Text)):
             return InvalidInput(f"a text is needed here, not {type(content).__name__}")
         text = Text(content) if isinstance(content, str) else content
