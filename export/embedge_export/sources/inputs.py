@@ -134,13 +134,13 @@ def _pixels(image: ImagePrepare) -> tuple[int, int, int]:
 
 def _audio(prepare: AudioPrepare) -> tuple[_Roles, _Sizes]:
     most, least = round(prepare.max_seconds * prepare.rate), round(prepare.min_seconds * prepare.rate)
-    length: tuple[str, tuple[int | str, ...]] = ("int64", ())
     if prepare.hop_seconds is not None:
-        roles: _Roles = {"samples": ("float32", ("windows", most)), "mask": ("int64", ("windows",)), "length": length}
+        windows: tuple[str, tuple[int | str, ...]] = ("int64", ("windows",))
+        roles: _Roles = {"samples": ("float32", ("windows", most)), "mask": windows, "length": windows}
         return roles, {"windows": (max(2, min(_WINDOWS, prepare.max_windows)), prepare.max_windows)}
     axis: int | str = most if prepare.fixed else "samples"
     sizes = {"samples": (min(most, max(least, round(_SECONDS * prepare.rate))), most)}
-    return {"samples": ("float32", (axis,)), "mask": ("int64", (axis,)), "length": length}, sizes
+    return {"samples": ("float32", (axis,)), "mask": ("int64", (axis,)), "length": ("int64", ())}, sizes
 
 
 def _tensor(prepare: TensorPrepare) -> tuple[_Roles, _Sizes]:
