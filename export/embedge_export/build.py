@@ -37,7 +37,7 @@ def build(
     bundle.check_free(target, force=force)
     stage("load")
     path = locate(recipe.source, revision=recipe.revision, allow_pickle=allow_pickle)
-    model = sources.load(path, recipe, allow_pickle=allow_pickle)
+    model = sources.load(path, recipe, allow_pickle=allow_pickle).only(recipe.towers)
     stage("ask the original")
     pairs, corpus_name = gate.ask_original(model, recipe)
     with bundle.staging(out, recipe) as staged:

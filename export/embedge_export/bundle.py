@@ -132,7 +132,7 @@ def describe(
         graphs=records,
         towers=towers,
         files={file.name: sha256(file) for file in files},
-        label_sets=dict(model.label_sets),
+        label_sets={**model.label_sets, **recipe.labels},
         golden=GOLDEN,
     )
 

@@ -3,74 +3,87 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from embedge import toml
+from embedge.kinds import Output
+from embedge.manifest import Buckets, LabelSet, Part
 from embedge_export.errors import ExportError
+from embedge_export.limits import Gate
 
-__all__ = ["POOLING", "Gate", "PoolingMode", "Recipe", "load"]
+__all__ = ["POOLING", "Gate", "Metric", "PoolingMode", "Recipe", "SpaceRecipe", "TowerRecipe", "load"]
+
+Metric = Literal["cosine", "dot", "euclidean", "hamming", "max_sim", "sparse_dot", "likelihood"]
 
 PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 POOLING: tuple[str, ...] = ("cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken")
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
-_MEASURES = ("cosine", "max_abs", "max_sim", "counts", "support", "equal", "mean_max_abs", "log_variance_max_abs")
-_PARITY = ("finite", "cosine_mean", "cosine_min", *_MEASURES[1:], "recall_at_10", "rank_agreement")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of the certificate's figures. `*_max_abs` are upper limits, all others lower ones.
+class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the table `[tower.NAME]` says of one tower. None means: as the recipe's top, or the source, says.
 
-    Which figures there are depends on the kind of output; docs/export.md explains each.
-    known_tokens is the share of the corpus's tokens that the tokenizer knows; texts of foreign scripts may need less.
-    single: limits of single figures, by full name, e.g. `"image.dense.cosine_min" = 0.9999`.
-    items: most items of a tower that are compared; a larger corpus is thinned evenly.
-    golden: how many of them travel in the bundle as golden pairs.
+    max_length, prompts, default_prompt, dims, normalize: as in `Recipe`. buckets: as in the manifest.
+
+    The rest makes a tower of one's own, of a torch module or an ONNX file. Paths are relative to the recipe.
+    module: `package.file:Factory`, from the recipe's directory or installed; called with `arguments`, it returns an
+    nn.Module that takes the graph inputs by keyword. weights: a safetensors file of its state.
+    onnx: the file. Towers that name the same module with the same arguments and weights, or the same file, share it.
+    parts: in the manifest's words; a tokenizer is a file beside the recipe. dtypes: of graph inputs, where they are not
+    what parts usually make. outputs: in the manifest's words, but `space` is a name of one's own, or one of the
+    source's; `tensor` is a key of what the module returns, or a name of one's own where it returns tensors in order.
+    normalize: scale dense and multi_vector outputs to length 1.
+    samples: items for the gate: a .jsonl or .npy file, a directory of media, or `package.file:function`, which is
+    given a count. preprocess: `package.file:function`, the original's own way from an item to the module's inputs.
+    original: `package.file:function`, the whole original: from an item to a mapping of outputs.
     """
 
-    finite: float = 1.0
-    cosine_mean: float = 0.99999
-    cosine_min: float = 0.99999
-    max_abs: float = 1e-4
-    max_sim: float = 0.99999
-    counts: float = 1.0
-    support: float = 0.999
-    equal: float = 0.999
-    mean_max_abs: float = 1e-4
-    log_variance_max_abs: float = 1e-4
-    recall_at_10: float = 0.99
-    rank_agreement: float = 0.99
-    batch_cosine: float = 0.99999
-    batch_max_abs: float = 1e-4
-    padding_cosine: float = 0.99999
-    padding_max_abs: float = 1e-4
-    order_cosine: float = 0.99999
-    order_max_abs: float = 1e-4
-    known_tokens: float = 0.8
-    single: dict[str, float] = {}
-    items: _Positive = 320
-    golden: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 96
+    max_length: _Positive | None = None
+    prompts: dict[str, str] | None = None
+    default_prompt: str | None = None
+    dims: tuple[_Positive, ...] | None = None
+    normalize: bool | None = None
+    buckets: Buckets | None = None
+    module: str | None = None
+    arguments: dict[str, Any] = {}
+    weights: str | None = None
+    onnx: str | None = None
+    parts: dict[str, Part] = {}
+    dtypes: dict[str, str] = {}
+    outputs: dict[str, Output] = {}
+    samples: str | None = None
+    preprocess: str | None = None
+    original: str | None = None
 
-    def limit(self, figure: str, name: str) -> float:
-        """Return the limit of a figure, `name` its full name.
+    def __post_init__(self) -> None:
+        """Refuse towers of one's own that do not say enough, or too much."""
+        if self.module and self.onnx:
+            raise ValueError("a tower is of a module or of an ONNX file, not of both")
+        if self.own and not (self.parts and self.outputs):
+            raise ValueError("a tower of a module or an ONNX file needs parts and outputs")
+        if not self.own and (self.parts or self.outputs):
+            raise ValueError("parts and outputs are for towers of a module or an ONNX file; name one")
+        if self.onnx and self.normalize:
+            raise ValueError("the outputs of an ONNX file are taken as they are; normalize is for modules")
 
-        Invariances that have no limit of their own (`batch_support`, `order_mean_max_abs`, …) have that of parity.
-        """
-        if name in self.single:
-            return self.single[name]
-        own = getattr(self, figure, None)
-        value: float = own if own is not None else getattr(self, figure.partition("_")[2])
-        return value
+    @property
+    def own(self) -> bool:
+        """Whether this is a tower of one's own, and not one of the source."""
+        return bool(self.module or self.onnx)
 
-    def limits(self, prefixes: Iterable[str]) -> dict[str, float]:
-        """Return the limit of each figure by full name, for outputs whose figures have these prefixes."""
-        names = [*_PARITY, *(f"{way}_{measure}" for way in ("batch", "padding", "order") for measure in _MEASURES)]
-        return {prefix + name: self.limit(name, prefix + name) for prefix in prefixes for name in names}
+
+class SpaceRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the table `[space.NAME]` says of a space of towers of one's own; all as in the manifest."""
+
+    metric: Metric | None = None
+    scale: float = 1.0
+    bias: float = 0.0
+    lineage: tuple[str, ...] = ()
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,10 +97,13 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dims: sizes the vectors were trained to be cut to; empty: any.
     normalize: scale vectors to length 1.
     corpus: a file of passages for the gate, a line each, or JSONL with a `text` key; relative to the recipe.
+    towers: which of the source's towers are exported; empty: all. tower: more about single towers, and towers of one's
+    own. space: more about spaces of towers of one's own. labels: label sets, in the manifest's words.
+    folder: where the recipe lies; `load` sets it.
     """
 
     name: str
-    source: str
+    source: str = ""
     version: str = "1"
     revision: str | None = None
     pooling: PoolingMode | tuple[PoolingMode, ...] | None = None
@@ -99,13 +115,20 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     precision: Literal["float32"] = "float32"
     opset: Annotated[int, msgspec.Meta(ge=18, le=20)] = 20
     corpus: str | None = None
+    towers: tuple[str, ...] = ()
+    tower: dict[str, TowerRecipe] = {}
+    space: dict[str, SpaceRecipe] = {}
+    labels: dict[str, LabelSet] = {}
     gate: Gate = Gate()
+    folder: str = ""
 
     def __post_init__(self) -> None:
         """Refuse names that are no plain directory names."""
         for key, value in (("name", self.name), ("version", self.version)):
             if not _NAME.fullmatch(value):
                 raise ValueError(f"{key} {value!r} is not possible: use letters, digits, '.', '_' and '-'")
+        if not self.source and not any(tower.own for tower in self.tower.values()):
+            raise ValueError("name a source, or a tower with a module or an onnx file")
 
     @property
     def modes(self) -> tuple[PoolingMode, ...]:
@@ -113,6 +136,18 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if self.pooling is None:
             return ()
         return self.pooling if isinstance(self.pooling, tuple) else (self.pooling,)
+
+    def of(self, tower: str) -> TowerRecipe:
+        """Return what is said of a tower, in its own table or else at the top."""
+        said = self.tower.get(tower, TowerRecipe())
+        top: dict[str, Any] = {
+            "max_length": self.max_length,
+            "prompts": self.prompts or None,
+            "default_prompt": self.default_prompt,
+            "dims": self.dims or None,
+            "normalize": None if said.onnx else self.normalize,
+        }
+        return msgspec.structs.replace(said, **{k: v for k, v in top.items() if getattr(said, k) is None})
 
 
 def load(path: Path | None, **overrides: Any) -> Recipe:
@@ -125,6 +160,7 @@ def load(path: Path | None, **overrides: Any) -> Recipe:
         values = toml.read(path)
         if isinstance(values.get("corpus"), str):
             values["corpus"] = str(path.parent / values["corpus"])
+        values["folder"] = str(path.parent)
     values |= {key: value for key, value in overrides.items() if value is not None}
     where = str(path) if path else "the command line"
     if "name" not in values and "source" in values:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from embedge_export.quiet import quiet
 
-__all__ = ["TEXTS", "cosines", "encoder", "sentence_transformer"]
+__all__ = ["TEXTS", "cosines", "encoder", "sentence_transformer", "tokenizer"]
 
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,:;!?()-_'"
@@ -44,10 +44,10 @@ def encoder(path: Path, kind: str = "Bert", *, seed: int = 0, **settings: Any) -
         import transformers
 
         torch.manual_seed(seed)
-        tokenizer = _tokenizer()
-        config = getattr(transformers, f"{kind}Config")(**_SIZES, vocab_size=tokenizer.vocab_size, **settings)
+        words = tokenizer()
+        config = getattr(transformers, f"{kind}Config")(**_SIZES, vocab_size=words.vocab_size, **settings)
         getattr(transformers, f"{kind}Model")(config).eval().save_pretrained(path)
-        tokenizer.save_pretrained(path)
+        words.save_pretrained(path)
     return path
 
 
@@ -73,7 +73,7 @@ def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
 
-def _tokenizer() -> Any:
+def tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     pieces = [*_SPECIALS, *_WORDS, *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]

@@ -18,13 +18,16 @@ __all__ = ["Model", "kind_of", "load"]
 _MODULES = {
     "sentence_transformers": "embedge_export.sources.sentence_transformers",
     "onnx": "embedge_export.sources.onnx",
+    "families": "embedge_export.sources.families",
     "transformers": "embedge_export.sources.transformers",
 }
 
 
-def kind_of(path: Path) -> str:
+def kind_of(path: Path, recipe: Recipe) -> str:
     """Return the name of the source that reads `path`. Raises ExportError."""
     for name, module in _MODULES.items():
+        if name == "families" and recipe.modes:  # a pooling is named: it is to be a plain text encoder
+            continue
         if importlib.import_module(module).fits(path):
             return name
     raise ExportError(
@@ -35,7 +38,7 @@ def kind_of(path: Path) -> str:
 
 def load(path: Path, recipe: Recipe, *, allow_pickle: bool = False) -> Model:
     """Load the trained encoder at `path`. Raises ExportError for what cannot be exported."""
-    module = importlib.import_module(_MODULES[kind_of(path)])
+    module = importlib.import_module(_MODULES[kind_of(path, recipe)])
     try:
         return cast(Callable[..., Model], module.load)(path, recipe, allow_pickle=allow_pickle)
     except ModuleNotFoundError as error:

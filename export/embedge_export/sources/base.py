@@ -7,9 +7,9 @@ same for every source.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from embedge.content import Content
 from embedge.kinds import Output, ScoresOutput
 from embedge.manifest import Buckets, LabelSet, Part
+from embedge.prepare import TextPrepare
 from embedge_export.errors import ExportError
+from embedge_export.recipe import Metric
 
 __all__ = ["GraphSource", "Input", "Item", "Model", "Original", "Samples", "SpaceSource", "TowerSource"]
 
@@ -25,8 +27,6 @@ Array = NDArray[np.generic]
 
 Item = Content | Mapping[str, Content]
 """What one call of a tower is given: the content of its only part, or of each part by name."""
-
-Metric = Literal["cosine", "dot", "euclidean", "hamming", "max_sim", "sparse_dot", "likelihood"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,3 +134,12 @@ class Model:
                     raise ExportError(
                         f"output {name}.{key} has {output.dim:,} numbers, its space {output.space!r} {space.dim:,}"
                     )
+
+    def only(self, names: Sequence[str]) -> Model:
+        """Return the model with these towers only; no names: all of them. Raises ExportError."""
+        if unknown := [name for name in names if name not in self.towers]:
+            raise ExportError(f"the source has no tower {unknown[0]!r}; it has: {', '.join(self.towers)}")
+        towers = {name: self.towers[name] for name in names or self.towers}
+        prepares = [part.prepare for tower in towers.values() for part in tower.parts.values()]
+        used = {prepare.tokenizer for prepare in prepares if isinstance(prepare, TextPrepare)}
+        return replace(self, towers=towers, files={name: data for name, data in self.files.items() if name in used})

@@ -50,7 +50,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     return text.one_vector(
         kind="onnx",
-        part=text.text_part(
+        prepare=text.text_prepare(
             max_length=recipe.max_length,
             pad_id=_pad_id(file, tokenizer),
             inputs=inputs,

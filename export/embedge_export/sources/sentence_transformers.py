@@ -56,7 +56,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
 
     return text.one_vector(
         kind="sentence_transformers",
-        part=text.text_part(
+        prepare=text.text_prepare(
             max_length=max_length,
             pad_id=model.tokenizer.pad_token_id or 0,
             inputs=inputs,
@@ -69,7 +69,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
         dim=model.get_embedding_dimension(),
         dims=recipe.dims,
         normalized=normalized,
-        definition=weights.definition(fused, path, heads=fused.described()),
+        definition=weights.definition(fused, path, without=text.POOLER, heads=fused.described()),
         hashes=weights.file_hashes(path),
         tools=tools("sentence-transformers", "transformers", "torch", "onnxscript"),
     )

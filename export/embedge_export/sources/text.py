@@ -14,13 +14,15 @@ from embedge.prepare import TextPrepare
 from embedge_export.errors import ExportError
 from embedge_export.sources.base import GraphSource, Model, SpaceSource, TowerSource
 
-__all__ = ["OUTPUT", "TOKENIZER", "one_vector", "text_part"]
+__all__ = ["OUTPUT", "POOLER", "TOKENIZER", "one_vector", "text_prepare"]
 
 TOKENIZER = "tokenizer.json"
+# A BERT-like pooler: no vector comes through it, and files without one get a random one.
+POOLER = ".pooler."
 OUTPUT = "embedding"  # the only output of a text encoder's graph
 
 
-def text_part(
+def text_prepare(
     *,
     max_length: int,
     pad_id: int,
@@ -29,12 +31,12 @@ def text_part(
     default_prompt: str | None,
     tokenizer: str = TOKENIZER,
     **settings: Any,
-) -> Part:
-    """Return the part of a text tower. `settings` are other fields of `TextPrepare`. Raises ExportError."""
+) -> TextPrepare:
+    """Return how a text tower prepares. `settings` are other fields of `TextPrepare`. Raises ExportError."""
     if default_prompt and default_prompt not in prompts:
         known = ", ".join(sorted(prompts)) or "none"
         raise ExportError(f"default_prompt {default_prompt!r} is not among the prompts: {known}")
-    prepare = TextPrepare(
+    return TextPrepare(
         tokenizer=tokenizer,
         max_length=max_length,
         pad_id=pad_id,
@@ -43,13 +45,12 @@ def text_part(
         default_prompt=default_prompt,
         **settings,
     )
-    return Part(prepare=prepare)
 
 
 def one_vector(
     *,
     kind: str,
-    part: Part,
+    prepare: TextPrepare,
     tokenizer: str,
     graph: GraphSource,
     encode: Callable[[str], NDArray[np.float32]],
@@ -63,7 +64,7 @@ def one_vector(
     """Return a model of one tower that makes one vector of a text. `encode` is the original: the vector of one text."""
     output = DenseOutput(tensor=OUTPUT, space="text", dim=dim, normalized=normalized, dims=tuple(sorted(dims)))
     tower = TowerSource(
-        parts={"text": part},
+        parts={"text": Part(prepare=prepare)},
         graph=graph,
         outputs={"dense": output},
         original=lambda text: {"dense": encode(text)},

@@ -47,7 +47,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
 
     return text.one_vector(
         kind="transformers",
-        part=text.text_part(
+        prepare=text.text_prepare(
             max_length=max_length,
             pad_id=source_tokenizer.pad_token_id or 0,
             inputs=inputs,
@@ -60,7 +60,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
         dim=model.config.hidden_size * len(recipe.modes),
         dims=recipe.dims,
         normalized=normalized,
-        definition=weights.definition(fused, path, heads=fused.described()),
+        definition=weights.definition(fused, path, without=text.POOLER, heads=fused.described()),
         hashes=weights.file_hashes(path),
         tools=tools("transformers", "torch", "onnxscript"),
     )

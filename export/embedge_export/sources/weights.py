@@ -50,12 +50,12 @@ def tensor_hash(tensors: Mapping[str, NDArray[np.generic]]) -> str:
     return digest.hexdigest()
 
 
-def definition(module: Any, path: Path, **settings: Any) -> dict[str, Any]:
+def definition(module: Any, path: Path, *, without: str | None = None, **settings: Any) -> dict[str, Any]:
     """Return what defines the spaces of a torch module: its tensors, the architecture in config.json, `settings`.
 
-    A BERT-like pooler is no part of it: no vector comes through it, and files without one get a random one.
+    without: leave out tensors with this in their name, which no vector comes through.
     """
-    tensors = {name: value.numpy() for name, value in module.state_dict().items() if ".pooler." not in name}
+    tensors = {n: value.numpy() for n, value in module.state_dict().items() if without is None or without not in n}
     return {"weights": tensor_hash(tensors), "config": config_facts(path / "config.json"), **settings}
 
 

@@ -49,6 +49,15 @@ class Figures:
             better: Literal["higher", "lower"] = "lower" if name.endswith(LOWER) else "higher"
             self.taken[name] = Figure(value=float(value), limit=self.limits[name], better=better, worst=worst)
 
+    def sorted(self) -> dict[str, Figure]:
+        """Return what was taken, output by output."""
+        return {
+            name: figure
+            for prefix in self._prefixes.values()
+            for name, figure in self.taken.items()
+            if name.startswith(prefix)
+        }
+
     def parity(self, ours: Rows) -> None:
         """Compare each result with the original's."""
         for (tower, name), prefix in self._prefixes.items():

@@ -65,7 +65,7 @@ def measure(
         with closing(Bench(bundle, tower, pairs, config)) as bench:
             figures.invariance(tower, bench)
     return Certificate(
-        figures=figures.taken,
+        figures=figures.sorted(),
         items=sum(len(pairs.items) for pairs in golden.towers.values()),
         corpus=corpus,
         device=f"{platform.machine()} {platform.system()}",
