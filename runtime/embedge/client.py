@@ -1,15 +1,14 @@
 """The client: the methods of `Embedder`, over gRPC.
 
-What a method does is written once, as a generator that yields the calls it needs and is sent their replies. `Client`
-makes the calls and waits, `AsyncClient` awaits them.
+What a method does is written once, in `embedge.wire.methods`. `Client` makes the calls and waits, `AsyncClient` awaits
+them.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,18 +17,18 @@ try:
     import grpc
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("the client needs gRPC; pip install 'embedge[client]'", name="grpc") from error
-from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from embedge.errors import DeadlineExceeded, EmbedgeError, Unavailable
-from embedge.request import Embedded, Item, Options, Reply, Request, ask
-from embedge.split import join
+from embedge.labels import Labels
+from embedge.outputs import Scores
+from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ask
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
 from embedge.wire import MAX_MESSAGE_BYTES
 from embedge.wire.access import bearer, trust
-from embedge.wire.convert import deadline_in, reply_from_proto, request_head
-from embedge.wire.pieces import pieces
+from embedge.wire.convert import deadline_in
+from embedge.wire.methods import Calls, Methods, Steps
 from embedge.wire.status import error_of
 from embedge.wire.stream import Answer, Feed
 from embedge.wire.texts import name_of
@@ -43,21 +42,6 @@ T = TypeVar("T")
 
 # Pieces of one large request that are on their way at a time: the server is never idle, its queue never full of us.
 _IN_FLIGHT = 4
-
-
-@dataclass(frozen=True, slots=True)
-class _Calls:
-    """Calls of one method that may run at the same time. Its replies come in the order of the messages, one at least.
-
-    Messages are made as they are taken.
-    """
-
-    method: str
-    messages: Iterable[Message]
-    deadline: float | None
-
-
-Steps = Generator[_Calls, list[Any], T]
 
 
 class _Base:
@@ -79,7 +63,7 @@ class _Base:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
         self.address = name_of("the address", address)
-        self.timeout = timeout
+        self._methods = Methods(timeout, max_message_bytes)
         self.max_message_bytes = max_message_bytes
         self._metadata = bearer(token)
         self._closed = False
@@ -102,27 +86,6 @@ class _Base:
         if credentials is None:
             return self._grpc.insecure_channel(self.address, options=options)
         return self._grpc.secure_channel(self.address, credentials, options=options)
-
-    def _run(self, model: str, request: Request) -> Steps[Reply]:
-        deadline = deadline_in(self.timeout) if request.deadline is None else request.deadline
-        messages = pieces(request_head(model, request), request.items, self.max_message_bytes)
-        return join([reply_from_proto(message) for message in (yield _Calls("Embed", messages, deadline))])
-
-    def _models(self) -> Steps[list[pb.ModelSummary]]:
-        replies = yield _Calls("ListModels", [pb.ListModelsRequest()], deadline_in(self.timeout))
-        return list(replies[0].models)
-
-    def _model(self, name: str) -> Steps[pb.ModelInfo]:
-        replies: list[pb.ModelInfo] = yield _Calls(
-            "GetModel", [pb.GetModelRequest(name=name_of("model", name))], deadline_in(self.timeout)
-        )
-        return replies[0]
-
-    def _stats(self, name: str) -> Steps[pb.ModelStats]:
-        replies: list[pb.ModelStats] = yield _Calls(
-            "GetStats", [pb.GetStatsRequest(name=name_of("model", name))], deadline_in(self.timeout)
-        )
-        return replies[0]
 
     def _options(self, deadline: float | None) -> dict[str, Any]:
         """Return the arguments of a call that say who makes it and how long it may take."""
@@ -158,19 +121,32 @@ class Client(_Base):
 
     def run(self, model: str, request: Request) -> Reply:
         """Embed, in several calls where one would be too large; see `Embedder.run`."""
-        return self._drive(self._run(model, request))
+        return self._drive(self._methods.run(model, request))
+
+    def classify(
+        self,
+        model: str,
+        items: Sequence[Item],
+        labels: Labels,
+        *,
+        templates: Sequence[str] = ("{}",),
+        top: int | None = None,
+        **options: Unpack[ItemOptions],
+    ) -> Scores:
+        """Return the scores of labels for the items, without training; see `Embedder.classify`."""
+        return self._drive(self._methods.classify(model, ask(items, **options), labels, templates, top))
 
     def models(self) -> list[pb.ModelSummary]:
         """Return a line a model: name, version, towers."""
-        return self._drive(self._models())
+        return self._drive(self._methods.models())
 
     def model(self, name: str) -> pb.ModelInfo:
         """Return all about a model: towers, spaces, limits, backend, certificate. Raises NotFound."""
-        return self._drive(self._model(name))
+        return self._drive(self._methods.model(name))
 
     def stats(self, name: str) -> pb.ModelStats:
         """Return what a model does now, what it did since its start, and what batches cost it."""
-        return self._drive(self._stats(name))
+        return self._drive(self._methods.stats(name))
 
     def stream(self, model: str, requests: Iterable[Request], *, timeout: float | None = None) -> Iterator[Answer]:
         """Yield (place of the request, its reply or error), each as soon as it is ready.
@@ -218,7 +194,7 @@ class Client(_Base):
         except grpc.RpcError as error:
             raise self._error(error) from error
 
-    def _perform(self, calls: _Calls) -> list[Any]:
+    def _perform(self, calls: Calls) -> list[Any]:
         method = getattr(self._stub, calls.method)
         messages = iter(calls.messages)
         first, second = next(messages), next(messages, None)
@@ -249,19 +225,32 @@ class AsyncClient(_Base):
 
     async def run(self, model: str, request: Request) -> Reply:
         """Embed; see `Client.run`."""
-        return await self._drive(self._run(model, request))
+        return await self._drive(self._methods.run(model, request))
+
+    async def classify(
+        self,
+        model: str,
+        items: Sequence[Item],
+        labels: Labels,
+        *,
+        templates: Sequence[str] = ("{}",),
+        top: int | None = None,
+        **options: Unpack[ItemOptions],
+    ) -> Scores:
+        """Return the scores of labels for the items, without training; see `Client.classify`."""
+        return await self._drive(self._methods.classify(model, ask(items, **options), labels, templates, top))
 
     async def models(self) -> list[pb.ModelSummary]:
         """Return a line a model; see `Client.models`."""
-        return await self._drive(self._models())
+        return await self._drive(self._methods.models())
 
     async def model(self, name: str) -> pb.ModelInfo:
         """Return all about a model; see `Client.model`."""
-        return await self._drive(self._model(name))
+        return await self._drive(self._methods.model(name))
 
     async def stats(self, name: str) -> pb.ModelStats:
         """Return what a model does now, and did; see `Client.stats`."""
-        return await self._drive(self._stats(name))
+        return await self._drive(self._methods.stats(name))
 
     async def stream(
         self, model: str, requests: Iterable[Request] | AsyncIterable[Request], *, timeout: float | None = None
@@ -309,7 +298,7 @@ class AsyncClient(_Base):
         except grpc.RpcError as error:
             raise self._error(error) from error
 
-    async def _perform(self, calls: _Calls) -> list[Any]:
+    async def _perform(self, calls: Calls) -> list[Any]:
         method = getattr(self._stub, calls.method)
         running: deque[Any] = deque()
         replies = []

@@ -13,6 +13,7 @@ from embedge.serving.info import model_info, model_stats, model_summary
 from embedge.serving.models import Models
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.convert import deadline_in, fill_reply, request_from_proto
+from embedge.wire.labels import labels_from_proto
 
 __all__ = ["SERVICE", "EmbedgeServicer", "within"]
 
@@ -35,6 +36,7 @@ class EmbedgeServicer:
         """Return all methods, to be added to a server."""
         methods = {
             "Embed": unary(self.embed, pb.EmbedRequest),
+            "Classify": unary(self.classify, pb.ClassifyRequest),
             "EmbedStream": stream(self.embed_stream),
             "ListModels": unary(self.list_models, pb.ListModelsRequest),
             "GetModel": unary(self.get_model, pb.GetModelRequest),
@@ -45,13 +47,16 @@ class EmbedgeServicer:
     async def embed(self, message: pb.EmbedRequest, context: Context) -> bytes:
         """Answer one request."""
 
-        def pack(reply: Reply) -> bytes:
-            answer = pb.EmbedReply()
-            fill_reply(answer, reply)
-            return within(self._max_message_bytes, answer.SerializeToString())
+        request = request_from_proto(message, deadline=deadline_in(context.time_remaining()))
+        return await then(self._models.get(message.model).submit(request), self._packed)
 
-        deadline = deadline_in(context.time_remaining())
-        return await then(self._models.get(message.model).submit(request_from_proto(message, deadline=deadline)), pack)
+    async def classify(self, message: pb.ClassifyRequest, context: Context) -> bytes:
+        """Answer one request for scores of labels; those of a new label set are embedded first, off the event loop."""
+        request = request_from_proto(message.request, deadline=deadline_in(context.time_remaining()))
+        labels, templates = labels_from_proto(message)
+        model, top = self._models.get(message.request.model), message.top if message.HasField("top") else None
+        ready = await asyncio.to_thread(model.classifier, request, labels, templates=templates, top=top)
+        return await then(model.submit(ready.asked(request)), lambda reply: self._packed(ready.scored(reply)))
 
     async def embed_stream(self, context: Context) -> None:
         """Answer each request of a stream as soon as it is ready, reading no further than there are free slots."""
@@ -102,6 +107,11 @@ class EmbedgeServicer:
             return await then(embedder.submit(request_from_proto(message.request, deadline=deadline)), pack)
         except Exception as error:  # the request's answer is its error; the stream goes on
             return _stream_error(message.id, error)
+
+    def _packed(self, reply: Reply) -> bytes:
+        answer = pb.EmbedReply()
+        fill_reply(answer, reply)
+        return within(self._max_message_bytes, answer.SerializeToString())
 
     async def list_models(self, _message: pb.ListModelsRequest, _context: Context) -> bytes:
         """Answer with a line a model."""

@@ -234,34 +234,30 @@ class EmbedReply(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., tower: _Optional[str] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ..., errors: _Optional[_Iterable[_Union[ItemError, _Mapping]]] = ..., tokens: _Optional[_Iterable[int]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
 
 class Labels(_message.Message):
-    __slots__ = ("labels", "templates")
+    __slots__ = ("labels", "templates", "tower", "output", "scores")
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TEMPLATES_FIELD_NUMBER: _ClassVar[int]
+    TOWER_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.RepeatedScalarFieldContainer[str]
     templates: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, labels: _Optional[_Iterable[str]] = ..., templates: _Optional[_Iterable[str]] = ...) -> None: ...
+    tower: str
+    output: str
+    scores: str
+    def __init__(self, labels: _Optional[_Iterable[str]] = ..., templates: _Optional[_Iterable[str]] = ..., tower: _Optional[str] = ..., output: _Optional[str] = ..., scores: _Optional[str] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "tower", "items", "label_set", "labels", "top", "truncate", "priority", "texts")
-    MODEL_FIELD_NUMBER: _ClassVar[int]
-    TOWER_FIELD_NUMBER: _ClassVar[int]
-    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("request", "label_set", "labels", "top")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
     LABEL_SET_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TOP_FIELD_NUMBER: _ClassVar[int]
-    TRUNCATE_FIELD_NUMBER: _ClassVar[int]
-    PRIORITY_FIELD_NUMBER: _ClassVar[int]
-    TEXTS_FIELD_NUMBER: _ClassVar[int]
-    model: str
-    tower: str
-    items: _containers.RepeatedCompositeFieldContainer[Item]
+    request: EmbedRequest
     label_set: str
     labels: Labels
     top: int
-    truncate: bool
-    priority: Priority
-    texts: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, model: _Optional[str] = ..., tower: _Optional[str] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., label_set: _Optional[str] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., top: _Optional[int] = ..., truncate: bool = ..., priority: _Optional[_Union[Priority, str]] = ..., texts: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, request: _Optional[_Union[EmbedRequest, _Mapping]] = ..., label_set: _Optional[str] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., top: _Optional[int] = ...) -> None: ...
 
 class EmbedStreamRequest(_message.Message):
     __slots__ = ("id", "request", "timeout_ms")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import sys
 import time
 from typing import cast
@@ -18,7 +17,7 @@ from embedge.wire.parts import item_from_proto
 from embedge.wire.pieces import whole
 from embedge.wire.results import fill_output, result_from_proto
 from embedge.wire.tensors import DTYPE_NAMES, DTYPE_NUMBERS
-from embedge.wire.texts import name_of, text_from_bytes
+from embedge.wire.texts import name_of, text_from_bytes, whole_number
 
 __all__ = [
     "deadline_in",
@@ -86,8 +85,8 @@ def request_head(model: str, request: Request) -> pb.EmbedRequest:
         model=name_of("model", model),
         tower=name_of("tower", request.tower or ""),
         outputs=[name_of("output", name) for name in request.outputs],
-        dim=_count("dim", request.dim),
-        pool=_count("pool", request.pool),
+        dim=whole_number("dim", request.dim),
+        pool=whole_number("pool", request.pool),
         dtype=DTYPE_NUMBERS[request.dtype],
         prompt=None if request.prompt is None else name_of("prompt", request.prompt),
         truncate=bool(request.truncate),
@@ -127,18 +126,3 @@ def _item_error(error: pb.ItemError) -> EmbedgeError:
     failure = from_status(error.status, error.message, index=error.index)
     failure.args = (f"item {error.index}: {error.message}",)  # as it reads in process
     return failure
-
-
-def _count(what: str, value: object) -> int | None:
-    """Return a number as the message can hold it; which ones there are, the server knows."""
-    if value is None:
-        return None
-    try:
-        count = operator.index(cast("int", value))
-    except TypeError:
-        count = None
-    if count is None or isinstance(value, bool):
-        raise InvalidInput(f"{what} {value!r} is no whole number")
-    if abs(count) >= 1 << 31:
-        raise InvalidInput(f"{what} {value} is not possible: no output has so many")
-    return count

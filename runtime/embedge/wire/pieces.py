@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar, cast
+from typing import cast
 
 from embedge.errors import InvalidInput
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.parts import fill_item
 from embedge.wire.texts import text_to_bytes
 
-__all__ = ["pieces", "whole"]
+__all__ = ["FRAME", "pieces", "whole"]
 
 # Enough items to fill any batch, and few enough that the reply stays small: 512 vectors of 4,096 float32 are 8 MiB.
 _ITEMS = 512
 _BYTES = 4 << 20
-# What a message adds to each of its items: a tag, and its length.
-_FRAME = 6
-
-M = TypeVar("M", pb.EmbedRequest, pb.ClassifyRequest)
+FRAME = 6
+"""What a message adds to each message in it, at most: a tag, and its length."""
 
 
-def pieces(head: M, items: Sequence[object], max_bytes: int) -> Iterator[M]:
+def pieces(head: pb.EmbedRequest, items: Sequence[object], max_bytes: int) -> Iterator[pb.EmbedRequest]:
     """Yield messages like `head`, which hold the items in order, one message at least.
 
     Items are packed, and files read, as messages are taken. Raises InvalidInput, also for an item over the limit.
@@ -30,7 +28,7 @@ def pieces(head: M, items: Sequence[object], max_bytes: int) -> Iterator[M]:
     first = size = 0
     piece: list[bytes | pb.Item] = []
     for index, item in enumerate(_packed(items, max_bytes)):
-        cost = _FRAME + (len(item) if isinstance(item, bytes) else item.ByteSize())
+        cost = FRAME + (len(item) if isinstance(item, bytes) else item.ByteSize())
         if piece and (len(piece) == _ITEMS or size + cost > room):
             yield _message(head, piece, max_bytes, first)
             first, size, piece = index, 0, []
@@ -39,7 +37,7 @@ def pieces(head: M, items: Sequence[object], max_bytes: int) -> Iterator[M]:
     yield _message(head, piece, max_bytes, first)
 
 
-def whole(head: M, items: Sequence[object], max_bytes: int) -> M:
+def whole(head: pb.EmbedRequest, items: Sequence[object], max_bytes: int) -> pb.EmbedRequest:
     """Return the one message like `head` that holds all items. Raises InvalidInput if it is over the limit."""
     return _message(head, list(_packed(items, max_bytes)), max_bytes, 0)
 
@@ -61,8 +59,8 @@ def _item(item: object, max_bytes: int) -> pb.Item:
     return message
 
 
-def _message(head: M, packed: list[bytes | pb.Item], limit: int, first: int) -> M:
-    message = type(head)()
+def _message(head: pb.EmbedRequest, packed: list[bytes | pb.Item], limit: int, first: int) -> pb.EmbedRequest:
+    message = pb.EmbedRequest()
     message.CopyFrom(head)
     if packed and isinstance(packed[0], bytes):
         message.texts.extend(cast("list[bytes]", packed))

@@ -1,10 +1,13 @@
-"""Texts and names between values and messages."""
+"""Texts, names and counts, as a message can hold them."""
 
 from __future__ import annotations
 
+import operator
+from typing import cast
+
 from embedge.errors import InvalidInput
 
-__all__ = ["name_of", "text_from_bytes", "text_to_bytes"]
+__all__ = ["name_of", "text_from_bytes", "text_to_bytes", "whole_number"]
 
 
 def name_of(what: str, value: object) -> str:
@@ -30,3 +33,18 @@ def text_from_bytes(data: bytes) -> str:
     """Return the text that was sent."""
     # Bytes that are not UTF-8 become lone surrogates, which preparing refuses for this item alone.
     return data.decode("utf-8", "surrogateescape")
+
+
+def whole_number(what: str, value: object) -> int | None:
+    """Return a number as a message can hold it; which ones are possible, the server knows. Raises InvalidInput."""
+    if value is None:
+        return None
+    try:
+        count = operator.index(cast("int", value))
+    except TypeError:
+        count = None
+    if count is None or isinstance(value, bool):
+        raise InvalidInput(f"{what} {value!r} is no whole number")
+    if abs(count) >= 1 << 31:
+        raise InvalidInput(f"{what} {value} is not possible: no output has so many")
+    return count
