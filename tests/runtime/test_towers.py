@@ -130,6 +130,16 @@ def test_a_part_that_is_not_there_is_nothing(lenient: Embedder) -> None:
     np.testing.assert_array_equal(vectors, expected)
 
 
+def test_an_item_without_any_part_is_refused(tmp_path: Path) -> None:
+    bundle = Bundle.load(tiny_towers(tmp_path / "1", optional=("text", "image")))
+
+    nothing, text = ItemInput(bundle, "both", RuntimeConfig()).prepare([{}, "a cat"], Request(items=()))
+
+    assert isinstance(nothing, InvalidInput)
+    assert "the item has no part; give some of text, image" in str(nothing)
+    assert isinstance(text, dict)
+
+
 def test_each_bad_item_of_several_parts_fails_alone(model: Embedder) -> None:
     good = {"text": "a cat", "image": PIXELS}
     items: list[Any] = [

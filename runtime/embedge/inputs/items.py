@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedge.batch import Batch, Row
 from embedge.bundle import Bundle
@@ -53,23 +54,24 @@ class ItemInput:
         """Return each item's arrays by graph input, or its error."""
         if self._only is not None and not any(isinstance(item, Mapping) for item in items):
             return self._only.prepare(items, request)
-        contents = [assign(item, self._parts) for item in items]
-        results: list[Row | EmbedgeError] = [each if isinstance(each, EmbedgeError) else {} for each in contents]
-        good = {index: each for index, each in enumerate(contents) if not isinstance(each, EmbedgeError)}
+        found = {index: assign(item, self._parts) for index, item in enumerate(items)}
+        errors = {index: each for index, each in found.items() if isinstance(each, EmbedgeError)}
+        contents = {index: each for index, each in found.items() if not isinstance(each, EmbedgeError)}
+        rows: dict[int, dict[str, NDArray[np.generic]]] = {index: {} for index in contents}
         for name, part in self._inputs.items():
-            there = [index for index, content in good.items() if name in content]
-            for index in good.keys() - there:
-                results[index] = {**cast(Row, results[index]), **self._absent[name]}
-            for index, row in zip(there, part.prepare([good[i][name] for i in there], request), strict=True):
+            there = [index for index in rows if name in contents[index]]
+            for index in rows.keys() - there:
+                rows[index].update(self._absent[name])
+            for index, row in zip(there, part.prepare([contents[i][name] for i in there], request), strict=True):
                 if isinstance(row, EmbedgeError):
-                    del good[index]
-                    results[index] = row if len(self._parts) == 1 else type(row)(f"part {name!r}: {row.message}")
+                    errors[index] = row if self._only else type(row)(f"part {name!r}: {row.message}")
+                    del rows[index]
                 else:
-                    results[index] = {**cast(Row, results[index]), **row}
-        if self._shared:
-            for index, content in good.items():
-                results[index] = self._agreed(cast(Row, results[index]), content)
-        return results
+                    rows[index].update(row)
+        for index in rows if self._shared else ():
+            if fault := self._disagreement(rows[index], contents[index]):
+                errors[index] = fault
+        return [errors.get(index) or rows[index] for index in found]
 
     def probe(self) -> Batch:
         """Return a prepared item with all its parts, for self-tests and warm-up."""
@@ -107,14 +109,14 @@ class ItemInput:
             raise BundleError(f"tower {self._tower!r} cannot prepare its own probe: {row}; export the bundle again")
         return row
 
-    def _agreed(self, row: Row, content: Mapping[str, Any]) -> Row | EmbedgeError:
-        """Return the row, or an error if its parts differ along an axis that they share."""
+    def _disagreement(self, row: Row, content: Mapping[str, Any]) -> EmbedgeError | None:
+        """Return an error if the parts that are there differ along an axis that they share."""
         for symbol, places in self._shared.items():
             sizes = {part: row[name].shape[axis] for part, name, axis in places if part in content}
             if len(set(sizes.values())) > 1:
                 told = ", ".join(f"{part!r} {size:,}" for part, size in sizes.items())
                 return InvalidInput(f"the parts differ along {symbol!r}, which they share: {told}")
-        return row
+        return None
 
 
 def _shared_symbols(parts: Mapping[str, Part]) -> dict[str, list[tuple[str, str, int]]]:

@@ -47,7 +47,7 @@ def assign(item: Any, parts: Mapping[str, Part]) -> Mapping[str, Any] | EmbedgeE
     for name, part in parts.items():
         if name not in contents and not part.optional:
             return InvalidInput(f"part {name!r} is missing")
-    return contents
+    return contents or InvalidInput(f"the item has no part; give some of {', '.join(parts)}")
 
 
 def choose(items: Sequence[Any], towers: Mapping[str, Tower]) -> str:
