@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from embedge import backends, outputs
 from embedge.batch import Limits
 from embedge.bundle import Bundle
+from embedge.classifier import Classifier
 from embedge.completer import Completer
 from embedge.config import RuntimeConfig
 from embedge.cost import CostTable
@@ -24,7 +25,7 @@ from embedge.crew import Crew
 from embedge.errors import DeadlineExceeded, NotFound, Unavailable
 from embedge.inputs.items import ItemInput
 from embedge.inputs.match import choose
-from embedge.labels import Classifier, Labels, LabelStore
+from embedge.labels import Labels, LabelStore
 from embedge.manifest import Manifest, Tower
 from embedge.outputs import Scores
 from embedge.preparer import Preparer

@@ -1,9 +1,7 @@
-"""Zero-shot classification: labels embedded once, kept, and compared with every item of the same space.
+"""Labels for zero-shot classification: embedded once, kept, and made ready for the items of a tower.
 
 A label's vector is the mean of the vectors of its templates, of length 1 each, scaled to length 1 again (Radford et
 al., 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv:2103.00020, section 3.1.4).
-An item's logit for a label is scale * cosine + bias, with the space's scale and bias; its score is the softmax of the
-logits over the labels, or the sigmoid of each.
 """
 
 from __future__ import annotations
@@ -14,83 +12,32 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput, NotFound
+from embedge.classifier import Classifier, Matrix, unit
+from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput, NotFound, Overloaded
 from embedge.kinds import DenseOutput
-from embedge.manifest import LabelSet, Manifest, Space, Tower
-from embedge.outputs import Scores, Vectors
+from embedge.manifest import LabelSet, Manifest, Tower
+from embedge.outputs import Vectors
 from embedge.prepare import TextPrepare
-from embedge.request import Reply, Request, raise_item_errors
+from embedge.request import Reply, Request
 
-__all__ = ["Classifier", "LabelStore", "Labels"]
+__all__ = ["LabelStore", "Labels"]
 
 Labels = str | LabelSet | Sequence[str]
 """The name of a label set of the bundle, a label set of one's own, or plain labels, embedded as they are."""
 
-Matrix = NDArray[np.float64]
 _Key = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 
 # Numbers in all kept matrices together: 256 MiB of float64. The one that was used last stays whatever its size.
 _MOST_NUMBERS = 1 << 25
 _MOST_LABELS = 1 << 16
-# Texts in one request for a label set, and logits worked on at a time.
+# New label sets embedded at a time, each by a thread of its own.
+_MOST_BUILDS = 8
+# Texts in one request for a label set.
 _TEXTS = 4096
-_LOGITS = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Classifier:
-    """Labels made ready for the items of a tower, whose `output` is in their space.
-
-    vectors: (labels, dim) float64, of length 1. top: how many labels an item gets, best first; None: all, in
-    their order.
-    """
-
-    labels: tuple[str, ...]
-    vectors: Matrix
-    space: Space
-    scores: Literal["softmax", "sigmoid"]
-    tower: str
-    output: str
-    top: int | None = None
-
-    def asked(self, request: Request) -> Request:
-        """Return the request that gets the vectors to score."""
-        return replace(request, tower=self.tower, outputs=(self.output,), dim=None, dtype="float32", pool=None)
-
-    def scored(self, reply: Reply) -> Reply:
-        """Return the reply to what was `asked`, with `scores` as its only output; rows of failed items are 0."""
-        scores = self.score(cast("Vectors", reply.outputs[self.output]).values)
-        if reply.errors:
-            scores.values[list(reply.errors)] = 0
-        return replace(reply, outputs={"scores": scores})
-
-    def result(self, reply: Reply) -> Scores:
-        """Return the scores of a reply to what was `asked`. Raises the error of the first bad item."""
-        raise_item_errors(reply.errors, len(reply.tokens))
-        return self.score(cast("Vectors", reply.outputs[self.output]).values)
-
-    def score(self, rows: NDArray[Any]) -> Scores:
-        """Return the scores of vectors (n, dim): float32, worked out in float64, so that no row sways another's."""
-        step = max(1, _LOGITS // len(self.labels))
-        blocks = [rows[start : start + step] for start in range(0, max(1, len(rows)), step)]
-        scored = [Scores(self._probabilities(block), self.labels) for block in blocks]
-        first, *rest = scored if self.top is None else [block.best(self.top) for block in scored]
-        return first.join(*rest)
-
-    def _probabilities(self, rows: NDArray[Any]) -> NDArray[np.float32]:
-        logits = self.space.scale * (_unit(rows) @ self.vectors.T) + self.space.bias
-        if self.scores == "sigmoid":
-            # 1 / (1 + exp(-x)), without overflow and exact to the last digits where it is tiny.
-            return np.exp(-np.logaddexp(0, -logits)).astype(np.float32)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-        return shares
 
 
 class LabelStore:
@@ -117,7 +64,7 @@ class LabelStore:
         """Return the labels ready for items of `tower`, once they are embedded.
 
         templates: for plain labels. deadline: on the `time.monotonic` clock. Raises InvalidInput, NotFound,
-        DeadlineExceeded, and what embedding raises.
+        DeadlineExceeded, Overloaded, and what embedding raises.
         """
         if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 1):
             raise InvalidInput(f"top {top!r} is not possible: ask for 1 label or more")
@@ -141,11 +88,12 @@ class LabelStore:
         if isinstance(labels, str):
             if labels not in self._sets:
                 raise NotFound(f"label set {labels!r} is unknown; there are: {', '.join(self._sets) or 'none'}")
-            labels = self._sets[labels]
-        elif not isinstance(labels, LabelSet):
-            labels = self._plain(tuple(labels), tower, templates)
-        _check(labels, self._towers)
-        return labels
+            chosen = self._sets[labels]
+        else:
+            chosen = labels if isinstance(labels, LabelSet) else self._plain(tuple(labels), tower, templates)
+            _check_texts(chosen)
+        _check_output(chosen, self._towers)
+        return chosen
 
     def _plain(self, labels: tuple[str, ...], tower: str, templates: Sequence[str]) -> LabelSet:
         """Return plain labels as a set of the first tower of texts alone that shares a space with `tower`.
@@ -176,6 +124,8 @@ class LabelStore:
             if known is not None:
                 self._kept.move_to_end(key)
                 return known
+            if sum(not each.done() for each in self._kept.values()) >= _MOST_BUILDS:
+                raise Overloaded("many new label sets are being embedded; try again soon")
             future = self._kept[key] = Future()
         # Owned by the build, and ends with it: no caller's deadline ends what others wait for.
         threading.Thread(target=self._build, args=(key, labels, future), name="embedge-labels", daemon=True).start()
@@ -215,16 +165,8 @@ class LabelStore:
         for index, error in reply.errors.items():
             raise _of_label(texts[index], error)
         vectors = cast("Vectors", reply.outputs[labels.output]).values
-        each = _unit(vectors).reshape(len(piece), len(labels.templates), -1)
-        return _unit(each.mean(axis=1))
-
-
-def _unit(rows: NDArray[Any]) -> Matrix:
-    """Return rows scaled to length 1; a zero row stays zero."""
-    doubles = rows.astype(np.float64)
-    norms = np.linalg.norm(doubles, axis=1, keepdims=True)
-    np.divide(doubles, norms, out=doubles, where=norms > 0)
-    return doubles
+        each = unit(vectors).reshape(len(piece), len(labels.templates), -1)
+        return unit(each.mean(axis=1))
 
 
 def _of_texts(tower: Tower) -> bool:
@@ -237,8 +179,8 @@ def _of_label(text: str, error: EmbedgeError) -> EmbedgeError:
     return type(error)(f"the label text {text!r} cannot be embedded: {error.message}")
 
 
-def _check(labels: LabelSet, towers: Mapping[str, Tower]) -> None:
-    """Raise NotFound or InvalidInput unless the caller's own label set can be embedded."""
+def _check_output(labels: LabelSet, towers: Mapping[str, Tower]) -> None:
+    """Raise NotFound or InvalidInput unless the tower and the output of a label set are there."""
     if labels.tower not in towers:
         raise NotFound(
             f"tower {labels.tower!r}, which embeds the labels, is not loaded; loaded are: {', '.join(towers)}"
@@ -248,6 +190,10 @@ def _check(labels: LabelSet, towers: Mapping[str, Tower]) -> None:
         raise NotFound(f"output {labels.output!r} is unknown; tower {labels.tower!r} has: {', '.join(outputs)}")
     if not isinstance(outputs[labels.output], DenseOutput):
         raise InvalidInput(f"labels need an output of one vector an item, which {labels.output!r} is not")
+
+
+def _check_texts(labels: LabelSet) -> None:
+    """Raise InvalidInput unless the texts of a caller's own label set can be labels."""
     if not all(isinstance(text, str) for text in (*labels.labels, *labels.templates)):
         raise InvalidInput("labels and templates are texts")
     if not 1 <= len(labels.labels) <= _MOST_LABELS:

@@ -13,11 +13,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embedge import AsyncEmbedder, DeadlineExceeded, Embedder, InvalidInput, NotFound, Reply, Request, labels
+from embedge import (
+    AsyncEmbedder,
+    DeadlineExceeded,
+    Embedder,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    Reply,
+    Request,
+    labels,
+)
+from embedge import classifier as classifier_
 from embedge import manifest as m
+from embedge.classifier import Classifier
 from embedge.content import Image
 from embedge.kinds import MultiVectorOutput
-from embedge.labels import Classifier, LabelStore
+from embedge.labels import LabelStore
 from embedge.outputs import Vectors
 from tests.tiny_towers import DIM, SIDE, tiny_towers, vector
 
@@ -233,6 +245,19 @@ def test_a_deadline_ends_the_wait_and_not_the_work(embedder: Embedder) -> None:
     assert len(counted.requests) == 1
 
 
+def test_only_so_many_new_label_sets_at_a_time(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "_MOST_BUILDS", 1)
+    counted = Counted(embedder)
+    counted.gate.clear()
+    with pytest.raises(DeadlineExceeded):
+        counted.store.ready(["cat"], "image", deadline=0.0)
+    with pytest.raises(Overloaded, match="many new label sets"):
+        counted.store.ready(["dog"], "image")
+    counted.gate.set()
+    counted.store.ready(["cat"], "image")
+    counted.store.ready(["dog"], "image")
+
+
 def test_what_fails_is_tried_again(embedder: Embedder) -> None:
     store = Counted(embedder).store
     for _ in range(2):
@@ -256,7 +281,7 @@ def test_many_labels_are_embedded_and_scored_in_pieces(embedder: Embedder, monke
     items = images(7)
     whole = embedder.classify(items, "animals")
     monkeypatch.setattr(labels, "_TEXTS", 3)
-    monkeypatch.setattr(labels, "_LOGITS", 9)
+    monkeypatch.setattr(classifier_, "_LOGITS", 9)
     counted = Counted(embedder)
 
     classifier = counted.store.ready("animals", "image")

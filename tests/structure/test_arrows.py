@@ -15,7 +15,7 @@ LAYERS = (
     "outputs config bundle cost slots",
     "request batch cuda similarity",
     "inputs backends fairqueue",
-    "lane scheduler measured",
+    "lane scheduler measured classifier",
     "task crew split labels",
     "preparer completer",
     "embedder",
