@@ -22,6 +22,7 @@ from embedge.commands import job as jobs
 from embedge.outputs import Vectors
 from embedge.request import Reply, Request
 from tests.tiny import tiny_bundle, words
+from tests.tiny_kinds import tiny_kinds
 
 TEXTS = [words(1 + number % 9, seed=number) for number in range(40)]
 
@@ -344,6 +345,13 @@ def test_user_errors_are_one_line(
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("embedge: ")]
     assert len(lines) == 1
     assert told in lines[0]
+
+
+def test_an_output_that_is_not_a_vector_a_line_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = tiny_kinds(tmp_path / "kinds")
+    args = ("-o", tmp_path / "out.npy", "--tower", "text", "--output", "tokens")
+    assert run(kinds, write_lines(tmp_path / "in.txt", TEXTS[:2]), *args) == 2
+    assert "output 'tokens' is multi_vector; files take one vector a line" in capsys.readouterr().err
 
 
 def test_missing_input_is_one_line(tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

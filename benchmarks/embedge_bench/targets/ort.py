@@ -20,6 +20,7 @@ from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.errors import BundleError, EmbedgeError, Unavailable
 from embedge.inputs.items import ItemInput
+from embedge.kinds import DenseOutput
 from embedge.lane import Program
 from embedge.request import Request
 from embedge_bench.results import TargetInfo
@@ -50,7 +51,10 @@ class OnnxRuntime(Target):
         self._spec, self._bundle, self._tower = spec, bundle, name
         self._inputs = ItemInput(bundle, name, RuntimeConfig(max_text_bytes=1 << 30))
         self._layout = layout(manifest, manifest.towers[name])
-        self._output = next(iter(manifest.towers[name].outputs.values()))
+        output = next(iter(manifest.towers[name].outputs.values()))
+        if not isinstance(output, DenseOutput):
+            raise BundleError(f"{bundle.path}: the first output of tower {name!r} is not dense")
+        self._output = output
         threads = options.threads or os.cpu_count() or 1
         steps = manifest.towers[name].steps
         self._program = Program(manifest, {step: _Session(bundle, step, threads) for step in steps})

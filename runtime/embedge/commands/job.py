@@ -15,7 +15,7 @@ from typing import Any
 from embedge import manifest as manifests
 from embedge.commands.lines import Chunk
 from embedge.commands.partial import Fault, Result, Row
-from embedge.errors import Unavailable
+from embedge.errors import InvalidInput, Unavailable
 from embedge.outputs import Vectors
 from embedge.request import Reply, Request
 
@@ -78,13 +78,17 @@ class Opened:
             return Result([], faults, None)
         items = [line.text for line in good]
         reply = self.model.run(Request(items=items, priority="bulk", **self.job.options))
-        vectors = next(iter(reply.outputs.values()))
+        name, vectors = next(iter(reply.outputs.items()))
+        if not isinstance(vectors, Vectors):
+            raise InvalidInput(
+                f"output {name!r} is {vectors.kind}; files take one vector a line: name a dense --output"
+            )
         faults += [Fault(good[index].number, error.message) for index, error in reply.errors.items()]
         kept = [index for index in range(len(good)) if index not in reply.errors]
         scales = vectors.scales
         rows = [Row(good[i].number, good[i].id, None if scales is None else float(scales[i])) for i in kept]
         faults.sort(key=lambda fault: fault.line)
-        return Result(rows, faults, Vectors(vectors.values[kept], vectors.space, vectors.dtype))
+        return Result(rows, faults, vectors.take(kept))
 
 
 @contextmanager
