@@ -6,12 +6,16 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from embedge import BackendError, Embedder, Reply, Request, Unavailable
+from embedge import BackendError, Embedder, Reply, Request, RuntimeConfig, Unavailable
+from embedge.backends import onnxruntime
 from tests.runtime.played import NAN, POISON, WAIT, ZERO, Play, played
+from tests.tiny import tiny_tokenizer
+from tests.tiny_kinds import tiny_kinds
 
 GOOD = ["a red cat", "the small dog sleeps", "a bird"]
 LONG = 30.0
@@ -263,3 +267,36 @@ def test_a_lane_takes_what_is_pushed_while_somebody_drains(model: tuple[Embedder
     assert call.result(LONG).errors == {}
     assert drained.result(LONG)
     draining.join(LONG)
+
+
+class Touchy:
+    """A real session that fails a batch which holds the poison."""
+
+    def __init__(self, session: Any, poison: int) -> None:
+        self.session, self.poison = session, poison
+
+    def run(self, feeds: Any) -> Any:
+        if (feeds.get("input_ids") == self.poison).any():
+            raise RuntimeError("the device is on fire")
+        return self.session.run(feeds)
+
+    def close(self) -> None:
+        self.session.close()
+
+
+def test_rows_that_are_computed_one_by_one_keep_their_own_shapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison, real = tiny_tokenizer().token_to_id(POISON), onnxruntime.Runner.open
+    monkeypatch.setattr(onnxruntime.Runner, "open", lambda *a, **options: Touchy(real(*a, **options), poison))
+    config = RuntimeConfig(towers=("text",), lanes=1, warm_up_seconds=0)
+    with Embedder.open(tiny_kinds(tmp_path / "kinds"), config=config) as embedder:
+        texts = ["a cat", f"the {POISON}", "the small dog sleeps"]
+        reply = embedder.run(Request(items=texts, outputs=("tokens",)))
+        alone = [embedder.embed([text], output="tokens") for text in (texts[0], texts[2])]
+
+    assert set(reply.errors) == {1}
+    tokens = reply.outputs["tokens"]
+    assert [len(tokens[row]) for row in range(3)] == [4, 0, 6]
+    for row, own in zip((0, 2), alone, strict=True):
+        np.testing.assert_array_equal(tokens[row], own[0])
