@@ -65,6 +65,6 @@ def image_gaussian() -> nn.Module:
     return ImageGaussian().eval()
 
 
-def text_gaussian(vocabulary: int = 30522) -> nn.Module:
+def text_gaussian(vocabulary: int = 259) -> nn.Module:
     torch.manual_seed(1)
     return TextGaussian(vocabulary).eval()

@@ -25,6 +25,6 @@ class LexicalTower(nn.Module):
         return (torch.log1p(torch.relu(logits)) * mask.unsqueeze(-1)).amax(1)
 
 
-def lexical(vocabulary: int = 30522) -> nn.Module:
+def lexical(vocabulary: int = 259) -> nn.Module:
     torch.manual_seed(0)
     return LexicalTower(vocabulary).eval()

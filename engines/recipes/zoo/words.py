@@ -26,6 +26,6 @@ class WordTower(nn.Module):
         return functional.normalize(self.project((encoded * weights).sum(1) / weights.sum(1)), dim=-1)
 
 
-def words(vocabulary: int = 30522) -> nn.Module:
+def words(vocabulary: int = 259) -> nn.Module:
     torch.manual_seed(0)
     return WordTower(vocabulary).eval()
