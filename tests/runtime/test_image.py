@@ -208,6 +208,9 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("size", [(9000, 9000), (12_000, 12_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
 def test_a_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
     assert "max_image_pixels" in fault(bomb(*size))
+    canvas = struct.pack("<I4x", 10) + (16_382).to_bytes(3, "little") * 2
+    chunks = b"VP8X" + canvas + encoded(noise(4, 4), "WEBP", lossless=True)[12:]
+    assert "too large" in fault(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks)
     small = RuntimeConfig(max_image_pixels=100)
     assert "110 pixels" not in fault(np.zeros((11, 10, 3), np.uint8), config=small)
     assert "11 x 10" in fault(encoded(noise(11, 10)), config=small)

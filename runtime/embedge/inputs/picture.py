@@ -68,6 +68,8 @@ def decode(data: bytes, *, max_pixels: int) -> Pillow.Image:
         image.load()
     except InvalidInput:
         raise
+    except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:  # WebP and GIF look by themselves
+        raise InvalidInput(f"the {name} image is too large, scale it down: {error}") from error
     except Exception as error:  # decoders of damaged files raise whatever they stumble over
         raise InvalidInput(f"the {name} image is damaged or cut off: {error}") from error
     turn = None if name == "TIFF" else _UPRIGHT.get(_orientation(image.info))  # Pillow turns TIFF by itself
