@@ -12,10 +12,11 @@ from typing import Annotated, Any, get_args
 import typer
 
 from embedge.commands.disk import naming
-from embedge.commands.job import Job
+from embedge.commands.job import Job, Remote
 from embedge.commands.lines import Chunk, chunks
 from embedge.commands.partial import Partial
 from embedge.commands.writers import check, json_line, write
+from embedge.errors import InvalidInput
 from embedge.outputs import DType
 
 __all__ = ["embed"]
@@ -28,8 +29,14 @@ def embed(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Lines to embed; - is stdin.")] = _STDIO,
     out: Annotated[Path, typer.Option("--out", "-o", help=".npy, .jsonl or .parquet; - is JSONL on stdout.")] = _STDIO,
     server: Annotated[str | None, typer.Option(help="HOST:PORT of a server that runs the model.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="EMBEDGE_TOKEN", help="Token of the server.")] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS; the system's authorities are trusted.")] = False,
+    tls_ca: Annotated[Path | None, typer.Option(help="Speak TLS; authority to trust, PEM.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Own certificate for the server, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Key of the own certificate, PEM.")] = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Lines are JSON, whatever the file is called.")] = False,
     field: Annotated[str, typer.Option(help="The field of a JSON object that holds the text.")] = "text",
+    files: Annotated[bool, typer.Option("--files", help="Lines are paths of images, clips or videos.")] = False,
     tower: Annotated[str | None, typer.Option(help="A tower of the model.")] = None,
     output: Annotated[str | None, typer.Option(help="An output of the tower.")] = None,
     dim: Annotated[int | None, typer.Option(help="Cut vectors to this many numbers.")] = None,
@@ -39,8 +46,10 @@ def embed(
     chunk: Annotated[int, typer.Option(min=1, max=65_536, help="Lines in a request, and between checkpoints.")] = 256,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
-    """Embed lines of text or JSONL.
+    """Embed lines of text, paths of files, or JSONL.
 
+    A JSON object may name the parts of its item, as {"image": "cat.jpg", "text": "a cat"}: paths for images, clips and
+    videos, lists for tensors and vectors. Paths start from where INPUT is.
     A bad line does not stop the run: it is listed with its number in OUT.errors.jsonl, and the exit code is 1.
     In .npy, row i is line i + 1, and the row of a bad line is zero; the other formats leave bad lines out.
     An interrupted run leaves OUT.partial behind; the same command with --resume goes on from there.
@@ -48,7 +57,9 @@ def embed(
     options: dict[str, Any] = {"tower": tower, "dim": dim, "dtype": dtype, "prompt": prompt, "truncate": truncate}
     options["outputs"] = () if output is None else (output,)
     as_json = jsonl or source.suffix in (".jsonl", ".ndjson")
-    job = Job(model, server, options, chunk, field if as_json else None)
+    remote = _remote(server, token, tls_ca or (tls or None), tls_cert, tls_key)
+    base = Path() if source == _STDIO else source.parent
+    job = Job(model, remote, options, chunk, field if as_json else None, files, base)
     with ExitStack() as stack:
         stream = sys.stdin.buffer if source == _STDIO else stack.enter_context(source.open("rb"))
         parts = chunks(stream, chunk, json_field=job.json_field)
@@ -58,6 +69,19 @@ def embed(
             total = None if source == _STDIO else os.fstat(stream.fileno()).st_size
             failed = _to_file(job, parts, out, total=total, resume=resume)
     raise typer.Exit(1 if failed else 0)
+
+
+def _remote(
+    server: str | None, token: str | None, tls: bool | Path | None, cert: Path | None, key: Path | None
+) -> Remote | None:
+    """Return the server that was named. Raises InvalidInput for options that need one, or each other."""
+    if server is None:
+        if tls or cert or key:
+            raise InvalidInput("the options of TLS need --server")
+        return None
+    if (cert is None) != (key is None):
+        raise InvalidInput("an own certificate needs both --tls-cert and --tls-key")
+    return Remote(server, token, tls, (cert, key) if cert and key else None)
 
 
 def _to_stdout(job: Job, parts: Iterator[Chunk]) -> int:

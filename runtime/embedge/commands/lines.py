@@ -15,12 +15,16 @@ __all__ = ["Chunk", "Line", "chunks"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: its number from 1, its text, the id its JSON object had, and what is wrong with it, if anything is."""
+    """One line: its number from 1, its text, the id its JSON object had, and why it has no text, if it has none.
+
+    fields: what else a JSON object had, parts of an item perhaps.
+    """
 
     number: int
     text: str = ""
     id: str | int | None = None
     fault: str = ""
+    fields: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,6 @@ class Chunk:
 
     lines: list[Line]
     raw: bytes = field(repr=False)
-
-    @property
-    def good(self) -> list[Line]:
-        """The lines without a fault."""
-        return [line for line in self.lines if not line.fault]
 
 
 def chunks(stream: Iterable[bytes], size: int, *, json_field: str | None = None) -> Iterator[Chunk]:
@@ -65,12 +64,14 @@ def _json(number: int, raw: bytes, name: str) -> Line:
         return Line(number, fault="JSON that is nested too deeply")
     if isinstance(value, str):
         return Line(number, value)
-    if not isinstance(value, dict) or not isinstance(value.get(name), str):
-        return Line(number, fault=f"neither a string nor an object with a string {name!r}")
-    label = value.get("id")
+    none = f"neither a string nor an object with a string {name!r}"
+    if not isinstance(value, dict):
+        return Line(number, fault=none)
+    label = value.pop("id", None)
     if not _is_label(label):
         return Line(number, fault="its id is neither a string nor an integer of 64 bits")
-    return Line(number, value[name], label)
+    text = value.get(name)
+    return Line(number, text, label, "", value) if isinstance(text, str) else Line(number, "", label, none, value)
 
 
 def _is_label(value: Any) -> bool:
