@@ -33,8 +33,9 @@ def module(tower: TowerRecipe) -> nn.Module:
 @cache
 def _made(place: str, **arguments: Any) -> nn.Module:
     file, factory = place.split(":")
+    torch.manual_seed(0)  # as a build does
     made: nn.Module = getattr(importlib.import_module(f"engines.recipes.zoo.{file}"), factory)(**arguments)
-    return made
+    return made.eval()
 
 
 def plain(name: str, module: nn.Module, item: Parts) -> list[Array]:

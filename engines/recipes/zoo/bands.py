@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["BandTower", "bands"]
+__all__ = ["BandTower"]
 
 GROUPS = ((0, 1, 2, 6), (3, 4, 5, 7), (8, 9))
 
@@ -29,8 +29,3 @@ class BandTower(nn.Module):
             for embed, group, mark in zip(self.patches, GROUPS, self.group, strict=True)
         ]
         return functional.normalize(self.project(self.encode(torch.cat(tokens, dim=1)).mean(1)), dim=-1)
-
-
-def bands() -> nn.Module:
-    torch.manual_seed(0)
-    return BandTower().eval()

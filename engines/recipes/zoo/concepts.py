@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ConceptTower", "concepts"]
+__all__ = ["ConceptTower"]
 
 
 class ConceptTower(nn.Module):
@@ -34,8 +34,3 @@ def sparsemax(scores: Tensor) -> Tensor:
     count = torch.arange(1, scores.shape[-1] + 1)
     kept = (ordered * count > over).sum(-1, keepdim=True)
     return torch.relu(scores - over.gather(-1, kept - 1) / kept)
-
-
-def concepts() -> nn.Module:
-    torch.manual_seed(0)
-    return ConceptTower().eval()

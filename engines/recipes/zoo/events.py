@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["EventTower", "events"]
+__all__ = ["EventTower"]
 
 
 class EventTower(nn.Module):
@@ -31,8 +31,3 @@ class EventTower(nn.Module):
         own = torch.ones_like(events) if mask is None else (mask != 0).long()
         last = (own.sum(1) - 1).view(-1, 1, 1).expand(-1, 1, 32)
         return functional.normalize(self.project(encoded.gather(1, last).squeeze(1)), dim=-1)
-
-
-def events() -> nn.Module:
-    torch.manual_seed(0)
-    return EventTower().eval()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
-__all__ = ["GaussianHead", "ImageGaussian", "TextGaussian", "image_gaussian", "text_gaussian"]
+__all__ = ["GaussianHead", "ImageGaussian", "TextGaussian"]
 
 
 class GaussianHead(nn.Module):
@@ -44,7 +44,7 @@ class ImageGaussian(nn.Module):
 class TextGaussian(nn.Module):
     """Token ids and mask (batch, length) to mean and log-variance. A text is encoded up to its last own token."""
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, vocabulary: int = 259) -> None:
         super().__init__()
         config = CLIPTextConfig(
             vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
@@ -58,13 +58,3 @@ class TextGaussian(nn.Module):
         states = self.text(input_ids=ids, attention_mask=mask).last_hidden_state
         last = (mask.sum(1) - 1).view(-1, 1, 1).expand(-1, 1, states.shape[-1])
         return self.head(states.gather(1, last).squeeze(1))
-
-
-def image_gaussian() -> nn.Module:
-    torch.manual_seed(0)
-    return ImageGaussian().eval()
-
-
-def text_gaussian(vocabulary: int = 259) -> nn.Module:
-    torch.manual_seed(1)
-    return TextGaussian(vocabulary).eval()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-__all__ = ["HashTower", "image_hash", "text_hash"]
+__all__ = ["HashTower"]
 
 
 class HashTower(nn.Module):
@@ -17,13 +16,3 @@ class HashTower(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.project(features)
-
-
-def image_hash() -> nn.Module:
-    torch.manual_seed(0)
-    return HashTower(48).eval()
-
-
-def text_hash() -> nn.Module:
-    torch.manual_seed(1)
-    return HashTower(24).eval()

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM
 
-__all__ = ["LexicalTower", "lexical"]
+__all__ = ["LexicalTower"]
 
 
 class LexicalTower(nn.Module):
     """Token ids and mask (batch, length) to weights (batch, vocabulary): the maximum of log(1 + relu(logit))."""
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, vocabulary: int = 259) -> None:
         super().__init__()
         config = BertConfig(
             vocab_size=vocabulary, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4
@@ -23,8 +23,3 @@ class LexicalTower(nn.Module):
         mask = torch.ones_like(ids) if mask is None else mask
         logits = self.bert(input_ids=ids, attention_mask=mask).logits
         return (torch.log1p(torch.relu(logits)) * mask.unsqueeze(-1)).amax(1)
-
-
-def lexical(vocabulary: int = 259) -> nn.Module:
-    torch.manual_seed(0)
-    return LexicalTower(vocabulary).eval()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from transformers import PatchTSTConfig, PatchTSTForClassification
 
-__all__ = ["MonitorTower", "monitors"]
+__all__ = ["MonitorTower"]
 
 
 class MonitorTower(nn.Module):
@@ -24,8 +23,3 @@ class MonitorTower(nn.Module):
         states = self.whole.model(past_values=values, past_observed_mask=observed != 0).last_hidden_state
         pooled = states.mean(2)  # over the patches; the head takes each channel's
         return pooled.mean(1), self.whole.head(states)
-
-
-def monitors() -> nn.Module:
-    torch.manual_seed(0)
-    return MonitorTower().eval()

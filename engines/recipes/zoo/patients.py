@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["PatientTower", "patients"]
+__all__ = ["PatientTower"]
 
 SIZES = (2, 5)
 
@@ -35,8 +35,3 @@ class PatientTower(nn.Module):
         named = [table(codes[:, place]).unsqueeze(1) for place, table in enumerate(self.categories)]
         tokens = torch.cat([self.whole.expand(numbers.shape[0], 1, 32), measured, *named], dim=1)
         return functional.normalize(self.project(self.encode(tokens)[:, 0]), dim=-1)
-
-
-def patients() -> nn.Module:
-    torch.manual_seed(0)
-    return PatientTower().eval()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ClimateTower", "PlaceTower", "climate", "place"]
+__all__ = ["ClimateTower", "PlaceTower"]
 
 
 class PlaceTower(nn.Module):
@@ -40,13 +40,3 @@ class ClimateTower(nn.Module):
 
     def forward(self, values: Tensor, observed: Tensor) -> Tensor:
         return functional.normalize(self.encode(torch.where(observed != 0, values, self.unknown)), dim=-1)
-
-
-def place() -> nn.Module:
-    torch.manual_seed(0)
-    return PlaceTower().eval()
-
-
-def climate() -> nn.Module:
-    torch.manual_seed(1)
-    return ClimateTower().eval()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["PointTower", "points"]
+__all__ = ["PointTower"]
 
 
 class PointTower(nn.Module):
@@ -22,8 +21,3 @@ class PointTower(nn.Module):
         if mask is not None:  # features are 0 or more, so a 0 changes no maximum
             features = features * (mask != 0).unsqueeze(-1)
         return functional.normalize(self.project(features.amax(1)), dim=-1)
-
-
-def points() -> nn.Module:
-    torch.manual_seed(0)
-    return PointTower().eval()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["SeriesTower", "series"]
+__all__ = ["SeriesTower"]
 
 
 class SeriesTower(nn.Module):
@@ -32,8 +32,3 @@ class SeriesTower(nn.Module):
         total = scores @ own.float()
         mean = (scores @ (values * own)) / total.clamp(min=1e-6)
         return functional.normalize(self.encode(torch.cat([mean, total.log1p()], dim=-1).flatten(1)), dim=-1)
-
-
-def series() -> nn.Module:
-    torch.manual_seed(0)
-    return SeriesTower().eval()

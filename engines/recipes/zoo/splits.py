@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["SplitTower", "splits"]
+__all__ = ["SplitTower"]
 
 
 class SplitTower(nn.Module):
@@ -27,8 +27,3 @@ class SplitTower(nn.Module):
         pooled = (encoded * weights).sum(1) / weights.sum(1)
         shared = functional.normalize(self.shared(pooled), dim=-1)
         return shared, self.specific(pooled), functional.normalize(self.translate(pooled), dim=-1)
-
-
-def splits() -> nn.Module:
-    torch.manual_seed(0)
-    return SplitTower().eval()

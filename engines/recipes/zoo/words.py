@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["WordTower", "words"]
+__all__ = ["WordTower"]
 
 
 class WordTower(nn.Module):
     """Token ids and mask (batch, length) to vectors (batch, dim) of length 1: the mean of the encoded tokens."""
 
-    def __init__(self, vocabulary: int, dim: int = 32) -> None:
+    def __init__(self, vocabulary: int = 259, dim: int = 32) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, 32)
         layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True, norm_first=True)
@@ -24,8 +24,3 @@ class WordTower(nn.Module):
         encoded = self.encode(self.tokens(ids), src_key_padding_mask=~own)
         weights = own.unsqueeze(-1).float()
         return functional.normalize(self.project((encoded * weights).sum(1) / weights.sum(1)), dim=-1)
-
-
-def words(vocabulary: int = 259) -> nn.Module:
-    torch.manual_seed(0)
-    return WordTower(vocabulary).eval()
