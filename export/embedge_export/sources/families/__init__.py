@@ -19,7 +19,11 @@ from embedge_export.sources.base import Model
 __all__ = ["FAMILIES", "fits", "load"]
 
 FAMILIES: dict[str, str] = {
+    "audio-spectrogram-transformer": "ast",
+    "clap": "clap",
     "clip": "clip",
+    "wav2vec2": "wav2vec2",
+    "whisper": "whisper",
 }
 
 

@@ -1,0 +1,42 @@
+"""Audio Spectrogram Transformer (Gong et al., 2021, arXiv:2104.01778): the mean of its two class tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from embedge_export.recipe import Recipe
+from embedge_export.sources.base import Model
+from embedge_export.sources.families.audio import Vector, one_tower
+from embedge_export.sources.families.common import pretrained, processor_of
+from embedge_export.sources.fronts.extractors import from_extractor
+
+__all__ = ["load"]
+
+
+class _Audio(Vector):
+    def __init__(self, recipe: Recipe, front: nn.Module, model: Any) -> None:
+        super().__init__(recipe)
+        self.front, self.model = front, model
+
+    def forward(self, samples: Tensor, samples_length: Tensor) -> Tensor:
+        return self.finish(self.model(self.front(samples, samples_length)).pooler_output)
+
+
+def load(path: Path, recipe: Recipe) -> Model:
+    """Load a directory of ASTModel, or of a classifier on top of it, and its feature extractor. Raises ExportError."""
+    model, extractor = pretrained(path, "ASTModel"), processor_of(path, "AutoFeatureExtractor")
+    prepare, front = from_extractor(extractor)
+    return one_tower(
+        path,
+        recipe,
+        kind="ast",
+        model=model,
+        tower=_Audio(recipe, front, model),
+        prepare=prepare,
+        extractor=extractor,
+        encode=lambda features: model(**features).pooler_output,
+        dim=model.config.hidden_size,
+    )

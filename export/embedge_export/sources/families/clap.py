@@ -1,0 +1,96 @@
+"""CLAP: a text tower and an audio tower with one space (Wu et al., 2022, arXiv:2211.06687), without feature fusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from embedge.kinds import DenseOutput
+from embedge.manifest import Part
+from embedge_export.errors import ExportError
+from embedge_export.recipe import Recipe
+from embedge_export.sources import weights
+from embedge_export.sources.base import Model, SpaceSource, TowerSource
+from embedge_export.sources.families.audio import facts, original
+from embedge_export.sources.families.common import prefix, pretrained, processor_of, text_input, unit
+from embedge_export.sources.fronts.extractors import from_extractor
+from embedge_export.sources.torch_graph import TorchGraph, tools
+
+__all__ = ["load"]
+
+
+class _Text(nn.Module):
+    def __init__(self, clap: Any) -> None:
+        super().__init__()
+        self.model, self.projection = clap.text_model, clap.text_projection
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        states = self.model(input_ids=input_ids, attention_mask=attention_mask)
+        return unit(self.projection(states.pooler_output))
+
+
+class _Audio(nn.Module):
+    def __init__(self, clap: Any, front: nn.Module) -> None:
+        super().__init__()
+        self.front, self.model, self.projection = front, clap.audio_model, clap.audio_projection
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return unit(self.projection(self.model(input_features=self.front(samples)).pooler_output))
+
+
+def load(path: Path, recipe: Recipe) -> Model:
+    """Load a directory of ClapModel and its processor. Raises ExportError."""
+    clap, processor = pretrained(path, "ClapModel"), processor_of(path)
+    if clap.config.audio_config.enable_fusion:
+        raise ExportError(f"{path}: this CLAP fuses random pieces of long clips; export one without fusion")
+    config = clap.config.text_config
+    text, files = text_input(
+        path,
+        processor.tokenizer,
+        recipe,
+        inputs={"ids": "input_ids", "mask": "attention_mask"},
+        limit=config.max_position_embeddings - config.pad_token_id - 1,
+        table=config.vocab_size,
+    )
+    extractor = processor.feature_extractor
+    audio, front = from_extractor(extractor)
+
+    def original_text(content: str) -> dict[str, Any]:
+        tokens = {"truncation": True, "max_length": text.max_length}
+        inputs = processor.tokenizer([prefix(text) + content], **tokens, return_tensors="pt")
+        with torch.no_grad():
+            found = clap.get_text_features(inputs["input_ids"], inputs["attention_mask"])
+        return {"dense": found.pooler_output[0].numpy()}
+
+    def output(tower: str) -> dict[str, Any]:
+        dims = recipe.of(tower).dims or ()
+        return {"dense": DenseOutput(tensor="vector", space="clap", dim=dim, normalized=True, dims=dims)}
+
+    dim = clap.config.projection_dim
+    towers = {
+        "text": TowerSource(
+            parts={"text": Part(prepare=text)},
+            graph=TorchGraph(_Text(clap), ("vector",)),
+            outputs=output("text"),
+            original=original_text,
+        ),
+        "audio": TowerSource(
+            parts={"audio": Part(prepare=audio)},
+            graph=TorchGraph(_Audio(clap, front), ("vector",)),
+            outputs=output("audio"),
+            original=original(extractor, lambda features: clap.get_audio_features(**features).pooler_output),
+        ),
+    }
+    definition = weights.definition(clap, path, extractor=facts(extractor))
+    space = SpaceSource(definition=definition, dim=dim, scale=clap.logit_scale_a.exp().item())
+    return Model(
+        kind="clap",
+        towers=towers,
+        spaces={"clap": space},
+        files=files,
+        hashes=weights.file_hashes(path),
+        tools=tools("transformers", "torch", "onnxscript"),
+    )
