@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from embedge.bundle import Bundle
     from embedge.client import AsyncClient, Client
     from embedge.config import RuntimeConfig
+    from embedge.content import Audio, Image, Text, Vector, Video
     from embedge.embedder import AsyncEmbedder, Embedder
     from embedge.errors import (
         BackendError,
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AsyncClient": "client",
     "AsyncEmbedder": "embedder",
+    "Audio": "content",
     "BackendError": "errors",
     "Bundle": "bundle",
     "BundleError": "errors",
@@ -51,6 +53,7 @@ _HOMES = {
     "Embedder": "embedder",
     "EmbedgeError": "errors",
     "Gaussian": "outputs",
+    "Image": "content",
     "InvalidInput": "errors",
     "LabelSet": "manifest",
     "MultiVectors": "outputs",
@@ -62,15 +65,19 @@ _HOMES = {
     "RuntimeConfig": "config",
     "Scores": "outputs",
     "Sparse": "outputs",
+    "Text": "content",
     "Timings": "request",
     "Unauthenticated": "errors",
     "Unavailable": "errors",
+    "Vector": "content",
     "Vectors": "outputs",
+    "Video": "content",
 }
 
 __all__ = [
     "AsyncClient",
     "AsyncEmbedder",
+    "Audio",
     "BackendError",
     "Bundle",
     "BundleError",
@@ -80,6 +87,7 @@ __all__ = [
     "Embedder",
     "EmbedgeError",
     "Gaussian",
+    "Image",
     "InvalidInput",
     "LabelSet",
     "MultiVectors",
@@ -91,10 +99,13 @@ __all__ = [
     "RuntimeConfig",
     "Scores",
     "Sparse",
+    "Text",
     "Timings",
     "Unauthenticated",
     "Unavailable",
+    "Vector",
     "Vectors",
+    "Video",
     "__version__",
 ]
 

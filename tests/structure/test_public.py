@@ -13,6 +13,7 @@ from embedge import errors, manifest
 NAMES = {
     "AsyncClient",
     "AsyncEmbedder",
+    "Audio",
     "BackendError",
     "Bundle",
     "BundleError",
@@ -22,6 +23,7 @@ NAMES = {
     "Embedder",
     "EmbedgeError",
     "Gaussian",
+    "Image",
     "InvalidInput",
     "LabelSet",
     "MultiVectors",
@@ -33,10 +35,13 @@ NAMES = {
     "RuntimeConfig",
     "Scores",
     "Sparse",
+    "Text",
     "Timings",
     "Unauthenticated",
     "Unavailable",
+    "Vector",
     "Vectors",
+    "Video",
     "__version__",
 }
 
