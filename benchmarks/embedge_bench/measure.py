@@ -16,7 +16,17 @@ import numpy as np
 from embedge.errors import BackendError, EmbedgeError, Overloaded
 from embedge_bench import parity
 from embedge_bench.energy import Energy
-from embedge_bench.load import Limit, Query, Shot, SystemClock, closed_loop, open_loop, poisson, queries
+from embedge_bench.load import (
+    Limit,
+    Query,
+    Shot,
+    SystemClock,
+    closed_loop,
+    closed_loop_in_one_thread,
+    open_loop,
+    poisson,
+    queries,
+)
 from embedge_bench.messages import Give, Run
 from embedge_bench.processes import Meter, Watcher
 from embedge_bench.results import Load, Moment, Round, Tokens, Usage
@@ -92,11 +102,15 @@ class _Gun:
         """Send by the load for as long as `limit` says."""
         load, clock = self.load, SystemClock()
         feed = self._feed(phase)
-        if load.kind == "closed":
+        if load.kind == "closed" and self._target.threads:
             return closed_loop(self._send, feed, callers=load.concurrency or 1, limit=limit, clock=clock)
-        arrivals = self._task.arrivals or poisson(load.rate or 1.0, self._seed(phase))
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="caller") as pool:
-            return open_loop(partial(self._submit, pool), feed, arrivals, limit=limit, clock=clock)
+            submit = partial(self._submit, pool)
+            if load.kind == "closed":
+                callers = load.concurrency or 1
+                return closed_loop_in_one_thread(submit, feed, callers=callers, limit=limit, clock=clock)
+            arrivals = self._task.arrivals or poisson(load.rate or 1.0, self._seed(phase))
+            return open_loop(submit, feed, arrivals, limit=limit, clock=clock)
 
     def _feed(self, phase: str) -> Iterator[Query]:
         material = self._material

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,18 @@ import numpy as np
 import pytest
 
 from embedge.errors import InvalidInput, Overloaded
-from embedge_bench.load import Limit, Query, SystemClock, closed_loop, open_loop, poisson, queries, recorded
+from embedge_bench.load import (
+    Limit,
+    Query,
+    Shot,
+    SystemClock,
+    closed_loop,
+    closed_loop_in_one_thread,
+    open_loop,
+    poisson,
+    queries,
+    recorded,
+)
 from embedge_bench.targets import Answer
 
 VECTORS = np.zeros((1, 4), np.float32)
@@ -43,6 +55,13 @@ def one_by_one(send: Callable[[Query], Answer]) -> Callable[[Query], Future[Answ
         return future
 
     return submit
+
+
+def in_one_thread(send: Callable[[Query], Answer], *arguments: Any, **options: Any) -> list[Shot]:
+    return closed_loop_in_one_thread(one_by_one(send), *arguments, **options)
+
+
+CLOSED = pytest.mark.parametrize("loop", [closed_loop, in_one_thread])
 
 
 class Stalling:
@@ -78,9 +97,10 @@ def test_open_loop_shows_a_stall_in_every_later_latency() -> None:
     assert latencies[10:] == pytest.approx(expected)
 
 
-def test_closed_loop_hides_the_same_stall_in_one_latency() -> None:
+@CLOSED
+def test_closed_loop_hides_the_same_stall_in_one_latency(loop: Any) -> None:
     clock = VirtualClock()
-    shots = closed_loop(Stalling(clock, stall_at=10), endless(), callers=1, limit=Limit(2.0), clock=clock)
+    shots = loop(Stalling(clock, stall_at=10), endless(), callers=1, limit=Limit(2.0), clock=clock)
     assert sum(shot.latency > 0.011 for shot in shots) == 1
 
 
@@ -91,10 +111,11 @@ def test_open_loop_sends_by_the_timetable_whatever_the_target_does() -> None:
     assert [shot.started for shot in shots] == pytest.approx([0.0, 1.0, 3.0])
 
 
+@CLOSED
 @pytest.mark.parametrize("limit", [Limit(1e9, 7), Limit(0.065)])
-def test_closed_loop_stops_at_count_or_time(limit: Limit) -> None:
+def test_closed_loop_stops_at_count_or_time(loop: Any, limit: Limit) -> None:
     clock = VirtualClock()
-    assert len(closed_loop(Stalling(clock, -1), endless(), callers=1, limit=limit, clock=clock)) == 7
+    assert len(loop(Stalling(clock, -1), endless(), callers=1, limit=limit, clock=clock)) == 7
 
 
 def test_open_loop_stops_at_count() -> None:
@@ -110,8 +131,11 @@ def test_closed_loop_has_as_many_requests_on_their_way_as_callers() -> None:
         together.wait()  # breaks unless four callers are inside at once
         return Answer(VECTORS)
 
-    shots = closed_loop(send, endless(), callers=4, limit=Limit(1e9, 8), clock=SystemClock())
-    assert [shot.error for shot in shots] == [None] * 8
+    options: Any = {"callers": 4, "limit": Limit(1e9, 8), "clock": SystemClock()}
+    with ThreadPoolExecutor(4) as pool:
+        alone = closed_loop_in_one_thread(partial(pool.submit, send), endless(), **options)
+    for shots in (closed_loop(send, endless(), **options), alone):
+        assert [shot.error for shot in shots] == [None] * 8
 
 
 def test_an_error_is_a_failed_request_and_the_load_goes_on() -> None:
@@ -126,6 +150,8 @@ def test_an_error_is_a_failed_request_and_the_load_goes_on() -> None:
     limit, clock = Limit(1e9, 3), VirtualClock()
     for shots in (
         closed_loop(refuse, endless(), callers=1, limit=limit, clock=clock),
+        closed_loop_in_one_thread(refuse, endless(), callers=1, limit=limit, clock=clock),
+        closed_loop_in_one_thread(fail_later, endless(), callers=1, limit=limit, clock=clock),
         open_loop(refuse, endless(), every(0.1), limit=limit, clock=clock),
         open_loop(fail_later, endless(), every(0.1), limit=limit, clock=clock),
     ):

@@ -46,12 +46,14 @@ class Target(Protocol):
     """Something that embeds texts. It lives in the process that loads it; `embed` is called from many threads.
 
     batch, sort, callers: the load that the target must have, whatever was asked for; None: any.
+    threads: whether the callers of a closed loop are threads that call `embed`, and not one that calls `submit`.
     processes: ids of the processes that do the work, where they are not this one.
     """
 
     batch: int | None = None
     sort: bool = False
     callers: int | None = None
+    threads: bool = True
     processes: tuple[int, ...] = ()
 
     @abstractmethod
