@@ -19,6 +19,8 @@ from embedge import Embedder, RuntimeConfig, cli
 from embedge.commands import inspect
 from embedge.errors import BundleError
 from tests.tiny import tiny_bundle
+from tests.tiny_kinds import tiny_kinds
+from tests.tiny_towers import tiny_towers
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,33 @@ def test_inspect_shows_what_the_bundle_holds(bundle: Path, capsys: pytest.Captur
         "tiny-16-0",
         "model.onnx",
         "query",
+    ):
+        assert part in shown
+
+
+def test_inspect_shows_every_modality_and_every_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for bundle in (tiny_kinds(tmp_path / "kinds"), tiny_towers(tmp_path / "towers", optional=("image",))):
+        assert cli._run(["inspect", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    for part in (
+        "text, up to 32 tokens, or a pair of them",
+        "audio, heard at 1,000 Hz, 0 to 1 s",
+        "video, 2 frames over its whole length",
+        "image, seen as 4 x 4 RGB, optional",
+        "scaled to 4 x 4 (bicubic)",
+        "tensor, float32 (time, 5)",
+        "table, 3 columns",
+        "age: number from 0 up to 120",
+        "town: one of Bern, Chur, may be missing",
+        "vector, 4 numbers of space before",
+        "multi_vector, 8 numbers a place",
+        "sparse, of 8 entries, the highest 5",
+        "gaussian, a mean and a log-variance of 8 numbers",
+        "codes, 8 bits",
+        "codes, 8 integers a place",
+        "scores, of red, green, blue",
+        "colours",
+        "text.dense",
     ):
         assert part in shown
 

@@ -44,19 +44,16 @@ def whole(head: pb.EmbedRequest, items: Sequence[object], max_bytes: int) -> pb.
 
 def _packed(items: Sequence[object], max_bytes: int) -> Iterator[bytes | pb.Item]:
     """Yield each item as it travels: all as bytes if all are plain texts."""
-    texts = all(isinstance(item, str) for item in items)
+    if all(isinstance(item, str) for item in items):
+        yield from map(text_to_bytes, items)
+        return
     for index, item in enumerate(items):
+        message = pb.Item()
         try:
-            packed = text_to_bytes(item) if texts else _item(item, max_bytes)
+            fill_item(message, item, max_bytes=max_bytes)
         except InvalidInput as error:
             raise InvalidInput(f"item {index}: {error.message}", index=index) from error
-        yield packed
-
-
-def _item(item: object, max_bytes: int) -> pb.Item:
-    message = pb.Item()
-    fill_item(message, item, max_bytes=max_bytes)
-    return message
+        yield message
 
 
 def _message(head: pb.EmbedRequest, packed: list[bytes | pb.Item], limit: int, first: int) -> pb.EmbedRequest:
