@@ -64,7 +64,6 @@ class _Base:
     ) -> None:
         self.address = name_of("the address", address)
         self._methods = Methods(timeout, max_message_bytes)
-        self.max_message_bytes = max_message_bytes
         self._metadata = bearer(token)
         self._closed = False
         credentials = trust(tls, cert)
@@ -72,6 +71,16 @@ class _Base:
         self._channel = self._connect(credentials)
         self._stub = _stub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds, where a call names none."""
+        return self._methods.timeout
+
+    @property
+    def max_message_bytes(self) -> int:
+        """Size of the largest message, in either direction."""
+        return self._methods.max_message_bytes
 
     # `grpc` or `grpc.aio`: where channels come from.
     _grpc: Any

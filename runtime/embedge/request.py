@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.content import Content
 from embedge.errors import EmbedgeError, InvalidInput
 from embedge.outputs import DType, Result, Vectors
 
@@ -27,8 +28,8 @@ __all__ = [
     "raise_item_errors",
 ]
 
-Item = str | Mapping[str, str]
-"""One thing to embed: a text, or named parts (`{"text": "…"}`)."""
+Item = Content | Mapping[str, Content]
+"""One thing to embed: a text or another content that is the only one of its kind, or named parts (`{"text": "…"}`)."""
 
 Embedded = NDArray[np.generic] | Any
 """The array of dense vectors, (n, dim); of other kinds the result: MultiVectors, Sparse, Gaussian, Codes or Scores."""
