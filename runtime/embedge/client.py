@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,6 +77,10 @@ class _Base:
     def timeout(self) -> float | None:
         """Seconds, where a call names none."""
         return self._methods.timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._methods = replace(self._methods, timeout=seconds)
 
     @property
     def max_message_bytes(self) -> int:
