@@ -11,7 +11,10 @@ import pytest
 from tests.structure.code import ROOT
 from tests.tiny import tiny_bundle
 
-HEAVY = ("torch", "transformers", "sentence_transformers", "onnx", "onnxscript", "grpc", "google.protobuf", "pyarrow")
+HEAVY = (
+    *("torch", "transformers", "sentence_transformers", "onnx", "onnxscript", "grpc", "google.protobuf", "pyarrow"),
+    *("PIL", "soundfile", "soxr", "av"),
+)
 
 EMBED = """
 import sys
