@@ -125,6 +125,7 @@ def _file(data: object, max_bytes: int) -> bytes:
 
 
 def _fill_row(message: pb.Row, row: Mapping[object, object]) -> None:
+    message.SetInParent()  # also where the row has no cell
     for name, value in row.items():
         cell = message.cells[name_of("the name of a column", name)]
         if isinstance(value, str):

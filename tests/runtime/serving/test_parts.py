@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -62,6 +62,7 @@ def plain(value: Any) -> Any:
     return value
 
 
+@example(item={"table": {}})
 @given(item=items)
 def test_an_item_comes_back_as_it_went(item: Any) -> None:
     message = pb.Item()
