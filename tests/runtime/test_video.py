@@ -250,6 +250,8 @@ def test_no_damage_is_more_than_an_error_of_the_item(data: st.DataObject) -> Non
 
 
 def test_weights_sizes_and_probe() -> None:
+    slow = part(sampling="fps", fps=0.1, max_seconds=1.0)
+    assert len(row(slow.probe(), sampling="fps", fps=0.1, max_seconds=1.0)) == 1
     shared = part(sampling="fps", fps=2.0)
     (found,) = shared.prepare([shared.probe()], REQUEST)
     assert not isinstance(found, Exception)

@@ -45,7 +45,8 @@ class VideoInput:
 
     def probe(self) -> Video:
         """Return two grey frames: of a longer video there would be more."""
-        return Video(np.full((2, _PROBE_EDGE, _PROBE_EDGE, 3), 127, np.uint8), rate=self.spec.fps)
+        rate = max(self.spec.fps, 2 / self.spec.max_seconds)
+        return Video(np.full((2, _PROBE_EDGE, _PROBE_EDGE, 3), 127, np.uint8), rate=rate)
 
     def size(self, row: Row) -> int:
         """Return how many frames a row has."""
