@@ -1,4 +1,4 @@
-"""Families of audio: encoded clips in, the vectors of the library's own extractor and model out, alone or in a batch."""
+"""Families of audio: clips in, the vectors of the library's own extractor and model out, alone or in a batch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.export.models import cosines, tokenizer
 CLIPS = [Audio(data) for data in sounds(6)]
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 2,
     "intermediate_size": 48,
     "initializer_range": 0.3,
@@ -41,7 +41,7 @@ SIZES: dict[str, Any] = {
 def whisper(path: Path) -> None:
     config = transformers.WhisperConfig(
         d_model=32,
-        encoder_layers=2,
+        encoder_layers=1,
         encoder_attention_heads=2,
         encoder_ffn_dim=48,
         decoder_layers=1,
@@ -93,9 +93,14 @@ def saved(make: Callable[..., None], path: Path, **settings: Any) -> Path:
     return path
 
 
-@pytest.fixture(
-    scope="module", params=[whisper, ast, wav2vec2, wav2vec2_of_layers, clap], ids=lambda make: make.__name__
-)
+SLOW = (wav2vec2_of_layers, clap)  # to trace
+FAMILIES = [
+    *(pytest.param(make, id=make.__name__) for make in (whisper, ast, wav2vec2)),
+    *(pytest.param(make, id=make.__name__, marks=pytest.mark.slow) for make in SLOW),
+]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def tower(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[TowerSource, Path]:
     """The audio tower of a family, and its graph."""
     path = saved(request.param, tmp_path_factory.mktemp("model"))

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from embedge.kinds import DenseOutput
 from embedge.manifest import Part
+from embedge.prepare import Prepare
 from embedge_export.errors import ExportError
 from embedge_export.recipe import Recipe
 from embedge_export.sources import weights
-from embedge_export.sources.base import Model, SpaceSource, TowerSource
+from embedge_export.sources.base import Model, Original, SpaceSource, TowerSource
 from embedge_export.sources.families.audio import facts, original
 from embedge_export.sources.families.common import prefix, pretrained, processor_of, text_input, unit
 from embedge_export.sources.fronts.extractors import from_extractor
@@ -46,51 +47,51 @@ def load(path: Path, recipe: Recipe) -> Model:
     clap, processor = pretrained(path, "ClapModel"), processor_of(path)
     if clap.config.audio_config.enable_fusion:
         raise ExportError(f"{path}: this CLAP fuses random pieces of long clips; export one without fusion")
+    text, files = _text_tower(path, recipe, clap, processor.tokenizer)
+    definition = weights.definition(clap, path, extractor=facts(processor.feature_extractor))
+    dim = clap.config.projection_dim
+    return Model(
+        kind="clap",
+        towers={"text": text, "audio": _audio_tower(recipe, clap, processor.feature_extractor)},
+        spaces={"clap": SpaceSource(definition=definition, dim=dim, scale=clap.logit_scale_a.exp().item())},
+        files=files,
+        hashes=weights.file_hashes(path),
+        tools=tools("transformers", "torch", "onnxscript"),
+    )
+
+
+def _text_tower(path: Path, recipe: Recipe, clap: Any, tokenizer: Any) -> tuple[TowerSource, dict[str, bytes]]:
     config = clap.config.text_config
     text, files = text_input(
         path,
-        processor.tokenizer,
+        tokenizer,
         recipe,
         inputs={"ids": "input_ids", "mask": "attention_mask"},
         limit=config.max_position_embeddings - config.pad_token_id - 1,
         table=config.vocab_size,
     )
-    extractor = processor.feature_extractor
-    audio, front = from_extractor(extractor)
 
-    def original_text(content: str) -> dict[str, Any]:
+    def read(content: str) -> dict[str, Any]:
         tokens = {"truncation": True, "max_length": text.max_length}
-        inputs = processor.tokenizer([prefix(text) + content], **tokens, return_tensors="pt")
+        inputs = tokenizer([prefix(text) + content], **tokens, return_tensors="pt")
         with torch.no_grad():
             found = clap.get_text_features(inputs["input_ids"], inputs["attention_mask"])
         return {"dense": found.pooler_output[0].numpy()}
 
-    def output(tower: str) -> dict[str, Any]:
-        dims = recipe.of(tower).dims or ()
-        return {"dense": DenseOutput(tensor="vector", space="clap", dim=dim, normalized=True, dims=dims)}
+    return _tower(recipe, clap, "text", text, _Text(clap), read), files
 
-    dim = clap.config.projection_dim
-    towers = {
-        "text": TowerSource(
-            parts={"text": Part(prepare=text)},
-            graph=TorchGraph(_Text(clap), ("vector",)),
-            outputs=output("text"),
-            original=original_text,
-        ),
-        "audio": TowerSource(
-            parts={"audio": Part(prepare=audio)},
-            graph=TorchGraph(_Audio(clap, front), ("vector",)),
-            outputs=output("audio"),
-            original=original(extractor, lambda features: clap.get_audio_features(**features).pooler_output),
-        ),
-    }
-    definition = weights.definition(clap, path, extractor=facts(extractor))
-    space = SpaceSource(definition=definition, dim=dim, scale=clap.logit_scale_a.exp().item())
-    return Model(
-        kind="clap",
-        towers=towers,
-        spaces={"clap": space},
-        files=files,
-        hashes=weights.file_hashes(path),
-        tools=tools("transformers", "torch", "onnxscript"),
+
+def _audio_tower(recipe: Recipe, clap: Any, extractor: Any) -> TowerSource:
+    audio, front = from_extractor(extractor)
+    hear = original(extractor, lambda features: clap.get_audio_features(**features).pooler_output)
+    return _tower(recipe, clap, "audio", audio, _Audio(clap, front), hear)
+
+
+def _tower(recipe: Recipe, clap: Any, name: str, prepare: Prepare, module: nn.Module, ask: Original) -> TowerSource:
+    dims, dim = recipe.of(name).dims or (), clap.config.projection_dim
+    return TowerSource(
+        parts={name: Part(prepare=prepare)},
+        graph=TorchGraph(module, ("vector",)),
+        outputs={"dense": DenseOutput(tensor="vector", space="clap", dim=dim, normalized=True, dims=dims)},
+        original=ask,
     )
