@@ -36,7 +36,7 @@ def build(
     target = bundle.target_of(out, recipe)
     bundle.check_free(target, force=force)
     stage("load")
-    path = locate(recipe.source, revision=recipe.revision, allow_pickle=allow_pickle)
+    path = locate(recipe.source, revision=recipe.revision, allow_pickle=allow_pickle) if recipe.source else None
     model = sources.load(path, recipe, allow_pickle=allow_pickle).only(recipe.towers)
     stage("ask the original")
     pairs, corpus_name = gate.ask_original(model, recipe)
@@ -56,12 +56,13 @@ def build(
     return target, proven
 
 
-def _provenance(model: Model, recipe: Recipe, path: Path) -> Provenance:
+def _provenance(model: Model, recipe: Recipe, path: Path | None) -> Provenance:
+    own = [tower.module or tower.onnx or "" for tower in recipe.tower.values() if tower.own]
     return Provenance(
-        source=recipe.source,
-        revision=revision_of(path) or recipe.revision or "",
+        source=recipe.source or ", ".join(dict.fromkeys(own)),
+        revision=(path and revision_of(path)) or recipe.revision or "",
         hashes=dict(model.hashes),
         tools=dict(model.tools),
-        recipe=msgspec.json.encode(recipe).decode(),
+        recipe=msgspec.json.encode(msgspec.structs.replace(recipe, folder="")).decode(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

@@ -103,7 +103,7 @@ def write_graphs(staged: Path, model: Model, *, opset: int) -> dict[str, Written
     made: dict[int, Written] = {}
     for name, tower in model.towers.items():
         key = id(tower.graph)
-        inputs = inputs_of(tower)
+        inputs = inputs_of(tower.parts, tower.examples)
         if key not in made:
             step, file = (ONLY_GRAPH, GRAPH) if len(sources) == 1 else (name, f"{name}.onnx")
             tower.graph.write(staged / file, inputs, opset=opset)

@@ -52,7 +52,7 @@ def export(
     if recipe is None and source is None:
         raise ExportError("name a SOURCE, or a --recipe that does")
     plan = recipes.load(recipe, **overrides)
-    _check_installed(Path(plan.source))
+    _check_installed(plan)
     try:
         with _terminated_like_interrupted(), _progress() as stage:
             from embedge_export.build import build
@@ -64,11 +64,14 @@ def export(
     _report(path, manifest, as_json=as_json)
 
 
-def _check_installed(source: Path) -> None:
+def _check_installed(plan: recipes.Recipe) -> None:
     """Raise ExportError if a package that makes bundles is not there, before anything else is looked at."""
     from embedge_export.sources import onnx
 
-    needed = _ONNX if source.exists() and onnx.fits(source) else (*_TORCH, *_ONNX)
+    source = Path(plan.source)
+    graphs_only = onnx.fits(source) if plan.source and source.exists() else not plan.source
+    modules = any(tower.module for tower in plan.tower.values())
+    needed = _ONNX if graphs_only and not modules else (*_TORCH, *_ONNX)
     if missing := [name for name in needed if not find_spec(name)]:
         raise ExportError(f"export needs {', '.join(missing)}; pip install 'embedge[export]'")
 

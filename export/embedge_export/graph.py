@@ -36,6 +36,8 @@ def export(module: nn.Module, path: Path, *, inputs: Sequence[Input], outputs: S
 
     The module takes the inputs as keyword arguments, and gives one tensor or a tuple of them: the outputs in order.
     """
+    if both := {each.name for each in inputs} & set(outputs):
+        raise ExportError(f"{min(both)!r} is an input and an output; give the output's tensor another name")
     model = _trace(module, inputs, outputs, opset)
     _tidy(model, outputs)
     save(model, path)
@@ -223,6 +225,17 @@ def _size_of(value: ir.Value) -> str | None:
     return str(node.inputs[0].shape[first])
 
 
+def _copied(graph: ir.Graph, value: ir.Value) -> ir.Value:
+    """Return a copy of a value that has a name already, as an input or another output."""
+    import onnx_ir as ir
+
+    node = ir.node("Identity", [value])
+    graph.append(node)
+    copy = node.outputs[0]
+    copy.shape, copy.type = value.shape, value.type
+    return copy
+
+
 def _rename(model: ir.Model, outputs: Sequence[str]) -> None:
     """Give short names, drop inferred shapes and the exporter's stack traces (they hold paths of this machine)."""
     graph = model.graph
@@ -234,8 +247,11 @@ def _rename(model: ir.Model, outputs: Sequence[str]) -> None:
             value.metadata_props.clear()
             value.name = f"v{number}" if len(node.outputs) == 1 else f"v{number}_{place}"
             value.shape = value.shape if value.is_graph_output() else None
-    for value, name in zip(graph.outputs, outputs, strict=True):
-        value.name = name
+    for place, (value, name) in enumerate(zip(graph.outputs, outputs, strict=True)):
+        given = value.is_graph_input() or value.is_initializer() or value in graph.outputs[:place]
+        own = _copied(graph, value) if given else value
+        graph.outputs[place] = own
+        own.name = name
     for value in (*graph.inputs, *graph.initializers.values()):
         value.metadata_props.clear()
     graph.name = "encoder"

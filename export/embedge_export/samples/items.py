@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from embedge.content import Audio, Image, Text
+from embedge.content import Audio, Image, Text, Video
 from embedge.manifest import Part
 from embedge.prepare import (
     AudioPrepare,
@@ -53,9 +53,9 @@ def _contents(prepare: Prepare, texts: Sequence[str], count: int, lengths: dict[
 
         return [Audio(data) for data in sounds(count)]
     if isinstance(prepare, VideoPrepare):
-        from embedge_export.samples.films import films
+        from embedge_export.samples.videos import videos
 
-        return films(count)
+        return [Video(data) for data in videos(count)]
     if isinstance(prepare, TensorPrepare):
         return numbers.arrays(prepare, count, lengths)
     if isinstance(prepare, TablePrepare):

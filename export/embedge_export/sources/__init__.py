@@ -22,6 +22,8 @@ _MODULES = {
     "transformers": "embedge_export.sources.transformers",
 }
 
+_OWN = "embedge_export.sources.own"
+
 
 def kind_of(path: Path, recipe: Recipe) -> str:
     """Return the name of the source that reads `path`. Raises ExportError."""
@@ -36,10 +38,20 @@ def kind_of(path: Path, recipe: Recipe) -> str:
     )
 
 
-def load(path: Path, recipe: Recipe, *, allow_pickle: bool = False) -> Model:
-    """Load the trained encoder at `path`. Raises ExportError for what cannot be exported."""
-    module = importlib.import_module(_MODULES[kind_of(path, recipe)])
+def load(path: Path | None, recipe: Recipe, *, allow_pickle: bool = False) -> Model:
+    """Load the trained encoder at `path`, and the recipe's own towers. Raises ExportError for what cannot be exported.
+
+    path: None where the recipe names no source.
+    """
     try:
-        return cast(Callable[..., Model], module.load)(path, recipe, allow_pickle=allow_pickle)
+        model = None if path is None else _load(path, recipe, allow_pickle=allow_pickle)
+        if any(tower.own for tower in recipe.tower.values()):
+            model = importlib.import_module(_OWN).load(recipe, model)
     except ModuleNotFoundError as error:
         raise ExportError(f"{error.name} is not installed; pip install 'embedge[export]'") from error
+    return cast(Model, model)
+
+
+def _load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
+    module = importlib.import_module(_MODULES[kind_of(path, recipe)])
+    return cast(Callable[..., Model], module.load)(path, recipe, allow_pickle=allow_pickle)

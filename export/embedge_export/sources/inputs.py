@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from embedge.prepare import (
     VideoPrepare,
 )
 from embedge_export.errors import ExportError
-from embedge_export.sources.base import Input, TowerSource
+from embedge_export.sources.base import Input
 
 __all__ = ["BATCH", "inputs_of"]
 
@@ -41,12 +42,15 @@ class _Shape:
     sizes: Mapping[str, tuple[int, int]]
 
 
-def inputs_of(tower: TowerSource) -> tuple[Input, ...]:
-    """Return the inputs that the tower's parts make, each with its example. Raises ExportError for examples of none."""
-    named = dict(_shapes(tower.parts))
-    if unknown := set(tower.examples) - set(named):
-        raise ExportError(f"an example is given for {sorted(unknown)[0]!r}, but the parts make: {', '.join(named)}")
-    return tuple(_input(name, shape, fill, tower.examples.get(name)) for name, (shape, fill) in named.items())
+def inputs_of(parts: Mapping[str, Part], examples: Mapping[str, NDArray[Any]] | None = None) -> tuple[Input, ...]:
+    """Return the inputs that parts make, each with the example given for it, or one of the usual dtype.
+
+    Raises ExportError for an example of an input that is not there, or of another shape.
+    """
+    named, given = dict(_shapes(parts)), examples or {}
+    if unknown := set(given) - set(named):
+        raise ExportError(f"there is no input {sorted(unknown)[0]!r}; the parts make: {', '.join(named)}")
+    return tuple(_input(name, shape, fill, given.get(name)) for name, (shape, fill) in named.items())
 
 
 def _input(name: str, shape: _Shape, fill: Fill, example: NDArray[np.generic] | None) -> Input:

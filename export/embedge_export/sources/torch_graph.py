@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from embedge_export import graph
 from embedge_export.sources.attention import eager_attention
@@ -18,7 +18,7 @@ from embedge_export.sources.base import Input
 from embedge_export.sources.heads import Fused
 from embedge_export.sources.tokenizer import has_types
 
-__all__ = ["TorchGraph", "fuse", "tools"]
+__all__ = ["Named", "TorchGraph", "fuse", "tools"]
 
 _INPUTS = {"ids": "input_ids", "mask": "attention_mask"}
 
@@ -41,6 +41,25 @@ class TorchGraph:
             graph.export(self.module, path, inputs=inputs, outputs=self.outputs, opset=opset)
 
 
+class Named(nn.Module):
+    """A module with its tensors picked by `pick`, those at the places in `unit` scaled to length 1."""
+
+    def __init__(self, module: nn.Module, pick: Callable[[Any], Sequence[Tensor]], unit: Collection[int]) -> None:
+        super().__init__()
+        self.module, self._pick, self._unit = module, pick, frozenset(unit)
+
+        def forward(**inputs: Tensor) -> tuple[Tensor, ...]:
+            return self._collect(self.module(**inputs))
+
+        # The exporter goes by the names that a signature has, and this module takes what the wrapped one takes.
+        forward.__signature__ = inspect.signature(module.forward)  # type: ignore[attr-defined]
+        self.forward = forward
+
+    def _collect(self, given: Any) -> tuple[Tensor, ...]:
+        found = self._pick(given)
+        return tuple(_scaled(each) if place in self._unit else each for place, each in enumerate(found))
+
+
 def _backbones(module: nn.Module) -> Iterator[Any]:
     """Yield the outermost modules of transformers; each switches those inside it."""
     if hasattr(module, "set_attn_implementation"):
@@ -48,6 +67,11 @@ def _backbones(module: nn.Module) -> Iterator[Any]:
         return
     for child in module.children():
         yield from _backbones(child)
+
+
+def _scaled(vectors: Tensor) -> Tensor:
+    lengths: Tensor = vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return vectors / lengths
 
 
 def fuse(backbone: Any, heads: list[nn.Module], tokenizer: str) -> tuple[dict[Any, str], Fused]:

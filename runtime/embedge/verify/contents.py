@@ -97,8 +97,9 @@ def label(content: Any) -> str:
         return f"{text[:60]!r}{'…' if len(text) > 60 else ''}"
     if isinstance(content, Mapping):
         return ", ".join(f"{column}={value}" for column, value in content.items())[:60]
-    data = content.values if isinstance(content, Vector) else getattr(content, "data", content)
-    what = type(content).__name__.lower() if not isinstance(content, np.ndarray) else "tensor"
+    if isinstance(content, np.ndarray):
+        return f"tensor {' x '.join(map(str, content.shape))}"
+    what, data = type(content).__name__.lower(), content.values if isinstance(content, Vector) else content.data
     if isinstance(data, np.ndarray):
         return f"{what} {' x '.join(map(str, data.shape))}"
     return f"{what} {data.name}" if isinstance(data, Path) else f"{what} of {len(data):,} bytes"

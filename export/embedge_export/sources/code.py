@@ -1,0 +1,63 @@
+"""Code that a recipe names: `package.file:name`, from a file in the recipe's directory or an installed package."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from embedge_export.errors import ExportError
+
+__all__ = ["resolve"]
+
+
+def resolve(name: str, folder: str) -> Callable[..., Any]:
+    """Return what `package.file:name` means, for a recipe in `folder`. Raises ExportError."""
+    place, _, attribute = name.partition(":")
+    if not place or not attribute:
+        raise ExportError(f"{name!r} names no code; write it as package.file:name")
+    file = Path(folder, *place.split(".")).with_suffix(".py")
+    try:
+        with _importing(folder):
+            module = _from_file(file) if file.is_file() else importlib.import_module(place)
+    except Exception as error:  # the module's own code runs here
+        raise ExportError(f"{name}: cannot be imported: {type(error).__name__}: {error}") from error
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise ExportError(f"{name}: {module.__name__ if not file.is_file() else file} has no callable {attribute!r}")
+    return found  # type: ignore[no-any-return]  # nothing is known of it but that it can be called
+
+
+def _from_file(file: Path) -> ModuleType:
+    """Import a file under a name that no other file has: two recipes may both have a `model.py`."""
+    name = f"_embedge_recipe_{sha256(str(file.resolve()).encode()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as the import system does: dataclasses and pickle look there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextmanager
+def _importing(folder: str) -> Iterator[None]:
+    """Let code import what lies beside the recipe."""
+    path = str(Path(folder).resolve())
+    sys.path.insert(0, path)
+    try:
+        yield
+    finally:
+        sys.path.remove(path)
