@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from embedge import Embedder, Gaussian, Request, RuntimeConfig, Scores, Sparse, Vectors
 from embedge.content import Image
 from embedge.kinds import CodesOutput, GaussianOutput, Output, ScoresOutput
-from embedge.manifest import FILE_NAME, Part, Provenance, encode
+from embedge.manifest import Part
 from embedge.outputs import Codes, Result
-from embedge.prepare import ImagePrepare, TextPrepare
-from embedge_export import bundle, gate, recipe
-from embedge_export.recipe import Gate, Recipe, TowerRecipe
+from embedge.prepare import ImagePrepare
+from embedge_export import recipe
+from embedge_export.build import build
+from embedge_export.recipe import Gate, TowerRecipe
 from embedge_export.samples.items import items_of
-from embedge_export.sources.base import Model, SpaceSource, TowerSource
-from embedge_export.sources.torch_graph import TorchGraph
-from embedge_export.sources.weights import tensor_hash
 from tests.export.zoo import PLAIN, ZOO, module, plain
 
 RECIPES = sorted(ZOO.glob("*.toml"))
@@ -33,10 +31,13 @@ def test_every_tower_is_tried() -> None:
     assert {f"{file.stem}.{name}" for file in RECIPES for name in recipe.load(file).tower} == set(PLAIN)
 
 
+@pytest.mark.slow  # each export traces its graphs
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_the_runtime_gives_what_the_module_gives(file: Path, tmp_path: Path) -> None:
     plan = recipe.load(file, gate=QUICK)
-    path = exported(plan, tmp_path / plan.name / "1")
+    path, manifest = build(plan, tmp_path)
+    outputs = [output for said in plan.tower.values() for output in said.outputs.values()]
+    assert len(manifest.spaces) == len({output.space for output in outputs if not isinstance(output, ScoresOutput)})
     with Embedder.open(path, config=RuntimeConfig(warm_up_seconds=0, lanes=1, threads=1)) as embedder:
         for name, said in plan.tower.items():
             asked = items(said.parts)
@@ -93,44 +94,3 @@ def rows(result: Result) -> NDArray[Any]:
         return wide
     assert isinstance(result, (Vectors, Scores))
     return result.values
-
-
-def exported(plan: Recipe, out: Path) -> Path:
-    """Write the bundle of a recipe and pass it through the gate."""
-    made = model(plan)
-    pairs, name = gate.ask_original(made, plan)
-    out.mkdir(parents=True)
-    graphs = bundle.write_graphs(out, made, opset=20)
-    for file, content in made.files.items():
-        (out / file).write_bytes(content)
-    (out / bundle.GOLDEN).write_bytes(pairs.to_bytes())
-    (out / FILE_NAME).write_bytes(encode(bundle.describe(out, made, plan, graphs, Provenance(source="zoo"))))
-    assert gate.pass_gate(out, pairs, plan, corpus_name=name).passed
-    return out
-
-
-def model(plan: Recipe) -> Model:
-    """Return what a source gives for the towers of a recipe."""
-    towers, spaces, files = {}, {}, {}
-    for name, said in plan.tower.items():
-        made, full = module(said), f"{plan.name}.{name}"
-        weights = tensor_hash({key: value.numpy() for key, value in made.state_dict().items()})
-        for output in said.outputs.values():
-            if not isinstance(output, ScoresOutput):
-                metric = plan.space[output.space].metric if output.space in plan.space else None
-                definition = {"weights": weights, "output": output.tensors}
-                spaces[output.space] = SpaceSource(definition=definition, dim=output.dim, metric=metric or "cosine")
-        for part in said.parts.values():
-            if isinstance(part.prepare, TextPrepare):
-                files[part.prepare.tokenizer] = (ZOO / part.prepare.tokenizer).read_bytes()
-        tensors = tuple(dict.fromkeys(tensor for output in said.outputs.values() for tensor in output.tensors))
-        towers[name] = TowerSource(
-            parts=said.parts,
-            graph=TorchGraph(made, tensors),
-            outputs=said.outputs,
-            original=lambda item, said=said, full=full: results(
-                full, said, item if len(said.parts) > 1 else {next(iter(said.parts)): item}
-            ),
-            samples=lambda count, parts=said.parts: items(parts),
-        )
-    return Model(kind="module", towers=towers, spaces=spaces, files=files)
