@@ -7,6 +7,9 @@ from embedge.manifest import Certificate
 
 __all__ = ["ExportError", "GateMiss"]
 
+# A model of many towers has many figures; the table shows them all.
+_TOLD = 6
+
 
 class ExportError(EmbedgeError):
     """The recipe or the source cannot be exported as it is; the message says what to change."""
@@ -17,5 +20,6 @@ class GateMiss(EmbedgeError):
 
     def __init__(self, certificate: Certificate) -> None:
         missed = [name for name, figure in certificate.figures.items() if not figure.passed]
-        super().__init__(f"the gate stopped the bundle: {', '.join(missed)} missed the limit; nothing was written")
+        told = ", ".join(missed[:_TOLD]) + (f" and {len(missed) - _TOLD} more" if len(missed) > _TOLD else "")
+        super().__init__(f"the gate stopped the bundle: {told} missed the limit; nothing was written")
         self.certificate = certificate
