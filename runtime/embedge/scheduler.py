@@ -178,6 +178,11 @@ class Scheduler:
             self._stopped = True
             self._work.notify_all()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no batch runs, and at most one call is open. Read without the lock: a moment later it may be not."""
+        return not self._running and len(self._active) <= 1
+
     def stats(self) -> dict[str, float]:
         """Return what waits and runs now, and what was counted since the start.
 

@@ -81,14 +81,14 @@ def test_small_calls_share_a_piece(watched: tuple[Embedder, Watch]) -> None:
     embedder, watch = watched
     entered, gate = threading.Event(), threading.Event()
     watch.before = lambda: (entered.set(), gate.wait(LONG))
-    futures = [embedder.submit(Request(items=["a cat"]))]
+    futures = [embedder.submit(Request(items=["a cat", "a"]))]
     assert entered.wait(LONG)
     futures += [embedder.submit(Request(items=["a", "the dog"])) for _ in range(3)]
 
     gate.set()
 
     assert all(not future.result(LONG).errors for future in futures)
-    assert watch.pieces == [[5], [1, 7] * 3]
+    assert watch.pieces == [[5, 1], [1, 7] * 3]
 
 
 @pytest.mark.parametrize("way", ["run", "submit"])
@@ -146,3 +146,15 @@ def test_images_of_one_call_are_prepared_by_all_threads_at_a_time(
 
     assert pieces == [1] * threads * 2
     np.testing.assert_array_equal(reply.vectors, [vector(image=pixels[:SIDE, :SIDE])] * threads * 2)
+
+
+def test_a_short_text_that_comes_alone_is_prepared_where_it_comes(watched: tuple[Embedder, Watch]) -> None:
+    embedder, watch = watched
+    threads: list[threading.Thread] = []
+    watch.before = lambda: threads.append(threading.current_thread())
+
+    embedder.submit(Request(items=["a cat"])).result(LONG)
+    for items in (["a cat", "a dog"], ["a " * KIB]):
+        embedder.submit(Request(items=items, truncate=True)).result(LONG)
+
+    assert [thread is threading.current_thread() for thread in threads] == [True, False, False]
