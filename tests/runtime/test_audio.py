@@ -233,6 +233,17 @@ def test_no_damage_is_more_than_an_error(place: int, value: int, name: str) -> N
     assert isinstance(row, InvalidInput) or 0 < len(row["s"]) <= 2 * RATE
 
 
+def test_damage_that_points_before_the_begin_is_quiet(tmp_path: Path) -> None:
+    path = tmp_path / "clip.aiff"
+    for place in range(60):  # sizes of chunks are among them; an error inside libsndfile's callback would be a warning
+        data = bytearray(FILES["aiff"])
+        data[place] = 0xFF
+        path.write_bytes(data)
+        for content in (bytes(data), path):
+            (row,) = prepare(part(), content)
+            assert isinstance(row, InvalidInput) or len(row["s"])
+
+
 def test_sizes_estimates_and_weights(tmp_path: Path) -> None:
     audio = part(unit=320)
     clips = [FILES["wav"], Audio(wave(), RATE), Audio(wave(rate=48_000), 48_000)]

@@ -56,6 +56,21 @@ class Limit(NamedTuple):
         return min(found, math.ceil((self.seconds + self.spare) * rate))
 
 
+class _Reader:
+    """A file for libsndfile, which seeks places before the begin of damaged ones: nothing may raise in its callback."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.readinto, self.tell = stream.readinto, stream.tell  # type: ignore[attr-defined]  # all files here have it
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place, or stay where that place cannot be."""
+        try:
+            return self._stream.seek(place, whence)
+        except (OSError, ValueError):
+            return self._stream.tell()
+
+
 def read(source: bytes | Path, limit: Limit) -> tuple[Samples, float]:
     """Return a file's samples (n,), the mean of its channels, and their rate in Hz.
 
@@ -95,7 +110,7 @@ def _decode(stream: BinaryIO, limit: Limit) -> tuple[Samples, float]:
     size = stream.seek(0, io.SEEK_END)
     _check_end(stream, kind, size)
     stream.seek(0)
-    with soundfile.SoundFile(stream) as sound:
+    with soundfile.SoundFile(_Reader(stream)) as sound:
         _check_form(sound.samplerate, sound.channels)
         wanted = limit.frames(sound.frames, sound.samplerate)
         samples = _mono(sound, wanted)
