@@ -22,8 +22,8 @@ def _span(prepare: Prepare) -> tuple[int, int]:
     """Return the least and the most of length that a part can have."""
     if isinstance(prepare, TextPrepare):
         return 1, prepare.max_length
-    if isinstance(prepare, VideoPrepare) and prepare.sampling == "fps":
-        return 1, prepare.frames
+    if isinstance(prepare, VideoPrepare):
+        return (1 if prepare.sampling == "fps" else prepare.frames), prepare.frames
     if isinstance(prepare, AudioPrepare):
         most = -(-round(prepare.max_seconds * prepare.rate) // prepare.unit)
         if prepare.hop_seconds is not None:
