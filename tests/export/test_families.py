@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from embedge import Embedder, RuntimeConfig
+from embedge.cli import main
 from embedge.content import Image
 from embedge.manifest import Manifest
 from embedge.verify import verify
@@ -46,6 +47,20 @@ def test_both_towers_of_clip_share_one_space(built: tuple[Path, Manifest]) -> No
     assert all(figure.passed for figure in figures.values())
     assert {"text.dense.cosine_min", "image.dense.recall_at_10", "text.dense.padding_cosine"} <= set(figures)
     assert "image.dense.padding_cosine" not in figures  # an image cannot be padded
+
+
+def test_the_commands_show_and_verify_both_towers(
+    built: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    for command in ("inspect", "verify"):
+        monkeypatch.setattr("sys.argv", ["embedge", command, str(built[0])])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code
+        shown = capfd.readouterr().out
+        assert "text.dense.cosine_min" in shown
+        assert "image.dense.recall_at_10" in shown
 
 
 def test_clip_gives_what_transformers_gives(built: tuple[Path, Manifest], source: Path) -> None:

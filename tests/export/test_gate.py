@@ -13,6 +13,9 @@ import pytest
 
 from embedge import Bundle
 from embedge.cli import main
+from embedge.content import Image
+from embedge.manifest import Certificate, Figure
+from embedge.verify import Golden, Pairs
 from embedge_export import corpus, gate, sources
 from embedge_export.build import build
 from embedge_export.errors import ExportError, GateMiss
@@ -123,6 +126,21 @@ def test_an_original_that_is_not_finite_is_refused(plain_model: Path, small_corp
     towers = {name: replace(tower, original=lambda item: broken) for name, tower in model.towers.items()}
     with pytest.raises(ExportError, match=r"text\.dense that are not finite, for 'the value of a list'"):
         gate.ask_original(replace(model, towers=towers), recipe)
+
+
+def test_golden_pairs_travel_thinned_and_within_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [{"image": Image(bytes(1000))} for _ in range(40)]
+    golden = Golden({"image": Pairs(items, {"dense": [np.full(4, row, np.float32) for row in range(40)]})})
+    assert len(gate.thin(golden, 16).towers["image"].items) == 16
+    monkeypatch.setattr(gate, "_GOLDEN_BYTES", 5100)  # stands for sixteen mebibytes
+    kept = gate.thin(golden, 16).towers["image"]
+    assert [int(row[0]) for row in kept.outputs["dense"]] == [0, 8, 16, 24, 32]
+
+
+def test_a_miss_of_many_figures_is_still_one_line() -> None:
+    figures = {f"tower{n}.dense.cosine_min": Figure(value=0, limit=1, better="higher") for n in range(30)}
+    miss = GateMiss(Certificate(figures=figures, items=0, corpus="", device="", backend=""))
+    assert "tower5.dense.cosine_min and 24 more missed the limit" in str(miss)
 
 
 def test_the_standard_corpus_is_varied_and_the_same_every_time() -> None:

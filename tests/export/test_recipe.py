@@ -39,6 +39,22 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert made.gate.limits([""])["recall_at_10"] == 0.9
 
 
+def test_a_tower_has_what_its_table_says_and_the_rest_from_the_top(tmp_path: Path) -> None:
+    made = load(
+        tmp_path, GOOD + 'max_length = 64\ndims = [8]\n[tower.text]\nmax_length = 32\nprompts = { q = "q: " }\n'
+    )
+    assert (made.of("text").max_length, made.of("text").dims, made.of("text").prompts) == (32, (8,), {"q": "q: "})
+    assert (made.of("image").max_length, made.of("image").prompts) == (64, None)
+
+
+def test_limits_by_figure_and_by_full_name() -> None:
+    gate = recipe.Gate(max_abs=0.5, single={"image.dense.max_abs": 0.25})
+    limits = gate.limits(["text.dense.", "image.dense."])
+    assert (limits["text.dense.max_abs"], limits["image.dense.max_abs"]) == (0.5, 0.25)
+    assert limits["text.dense.batch_max_abs"] == gate.batch_max_abs
+    assert limits["text.dense.order_support"] == gate.support  # an invariance without a limit of its own
+
+
 def test_options_override_the_file(tmp_path: Path) -> None:
     made = load(tmp_path, GOOD, version="2", pooling=("max",), name=None)
     assert (made.name, made.version, made.modes) == ("m", "2", ("max",))
