@@ -1,0 +1,169 @@
+"""Manifest records: what a bundle holds, and how to run it. Their docstrings are the reference of the format."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from embedge.kinds import Output, Vocabulary
+from embedge.prepare import Prepare, Strict, Tokens
+
+__all__ = [
+    "Buckets",
+    "Certificate",
+    "Figure",
+    "Graph",
+    "LabelSet",
+    "Manifest",
+    "Part",
+    "Provenance",
+    "Space",
+    "TensorSpec",
+    "Tower",
+]
+
+# Far above any real model, and below what a damaged number could make the runtime allocate.
+_Rows = Annotated[int, msgspec.Meta(ge=1, le=1 << 12)]
+_SOME = msgspec.Meta(min_length=1)
+_FEW = msgspec.Meta(min_length=1, max_length=64)
+
+
+class TensorSpec(Strict, frozen=True, kw_only=True):
+    """A graph input or output. `shape` mixes fixed sizes and symbols, e.g. `["batch", "length"]`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Graph(Strict, frozen=True, kw_only=True):
+    """One ONNX file. `sha256` is of the file; `precision` is how its weights and matmuls compute."""
+
+    file: str
+    sha256: str
+    precision: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Space(Strict, frozen=True, kw_only=True):
+    """An identified vector space: vectors of different ids must not be compared.
+
+    The id is derived from what defines the space (weights, pooling, projection). `lineage` lists ids of
+    spaces that a projection of this one is compatible with. A logit, as the model was trained with, is
+    scale * similarity + bias.
+    """
+
+    id: str
+    dim: Vocabulary
+    metric: Literal["cosine", "dot", "euclidean", "hamming", "max_sim", "sparse_dot", "likelihood"] = "cosine"
+    lineage: tuple[str, ...] = ()
+    scale: float = 1.0
+    bias: float = 0.0
+
+
+class Part(Strict, frozen=True, kw_only=True):
+    """One named part of an item: how to prepare it, and whether an item may come without it.
+
+    A part that is not there is all padding: ragged arrays have no values of their own, so their mask is 0; others are 0.
+    """
+
+    prepare: Prepare
+    optional: bool = False
+
+    @property
+    def modality(self) -> str:
+        """The prepare spec's tag: text, image, audio, video, tensor, table or vector."""
+        return str(self.prepare.__struct_config__.tag)
+
+
+class Buckets(Strict, frozen=True, kw_only=True):
+    """Sizes that warm-up measures and that an engine builder makes profiles for. A row of no axis has length 1."""
+
+    lengths: Annotated[tuple[Tokens, ...], _FEW]
+    batches: Annotated[tuple[_Rows, ...], _FEW] = (1, 2, 4, 8, 16, 32)
+
+
+class Tower(Strict, frozen=True, kw_only=True):
+    """A callable entry: named parts in, the graphs of `steps` in order, named outputs out.
+
+    A step reads its inputs by name from the prepared arrays and the outputs of the steps before it.
+    """
+
+    parts: Annotated[dict[str, Part], _SOME]
+    steps: Annotated[tuple[str, ...], _SOME]
+    outputs: Annotated[dict[str, Output], _SOME]
+    buckets: Buckets
+
+
+class LabelSet(Strict, frozen=True, kw_only=True):
+    """Labels for zero-shot classification, embedded by `tower`: each label in every template, where `{}` stands for it.
+
+    A label's vector is the mean of its templates' vectors, of length 1 each, scaled to length 1 (Radford et al., 2021,
+    arXiv:2103.00020, section 3.1.4). Scores are the softmax, or the sigmoid, of the space's logits.
+    """
+
+    tower: str
+    output: str
+    labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=1 << 16)]
+    templates: Annotated[tuple[str, ...], _SOME] = ("{}",)
+    scores: Literal["softmax", "sigmoid"] = "softmax"
+
+
+class Provenance(Strict, frozen=True, kw_only=True):
+    """Where the weights came from and what made the bundle."""
+
+    source: str
+    revision: str = ""
+    hashes: dict[str, str] = {}
+    tools: dict[str, str] = {}
+    recipe: str = ""
+    created: str = ""
+
+
+class Figure(Strict, frozen=True, kw_only=True):
+    """One measured figure of the certificate beside its threshold. `worst` names the input that set it."""
+
+    value: float
+    limit: float
+    better: Literal["higher", "lower"]
+    worst: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value meets its limit; NaN never does."""
+        return self.value >= self.limit if self.better == "higher" else self.value <= self.limit
+
+
+class Certificate(Strict, frozen=True, kw_only=True):
+    """The recorded parity figures, with the device and versions they were taken on."""
+
+    figures: dict[str, Figure]
+    items: int
+    corpus: str
+    device: str
+    backend: str
+    versions: dict[str, str] = {}
+    created: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is at least one figure and every one meets its limit."""
+        return bool(self.figures) and all(figure.passed for figure in self.figures.values())
+
+
+class Manifest(Strict, frozen=True, kw_only=True):
+    """All of a bundle. `files` maps every other file's relative path to its SHA-256."""
+
+    format: int
+    name: str
+    version: str
+    provenance: Provenance
+    spaces: dict[str, Space]
+    graphs: dict[str, Graph]
+    towers: dict[str, Tower]
+    files: dict[str, str]
+    label_sets: dict[str, LabelSet] = {}
+    golden: str
+    certificate: Certificate | None = None
