@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 BUNDLE := engines/minilm/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench format protos clean peers promises
+.PHONY: help install demo demo-multimodal test check bench format protos clean peers promises
 
 help:  ## show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 install: $(STAMP)  ## make .venv with everything in it, at the pinned versions
 
@@ -25,6 +25,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## export, prove, serve and search the standard library's documentation
 	$(BIN)/python docs/demo.py
+
+demo-multimodal: $(STAMP)  ## train two towers on pictures and captions, serve them, search each with the other
+	$(BIN)/python docs/demo_multimodal.py
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest

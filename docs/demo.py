@@ -7,32 +7,25 @@ the way a user does it, through the `embedge` command and the client. It ends by
 from __future__ import annotations
 
 import ast
-import os
-import signal
-import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from steps import ENGINES, console, ended, serving, step
 
 from embedge import Client, EmbedgeError, Request
 
-ENGINES = Path(__file__).resolve().parents[1] / "engines"
 RECIPE = ENGINES / "recipes" / "minilm.toml"
 MODEL = "minilm"
-EMBEDGE = (sys.executable, "-m", "embedge.cli")
 
 QUESTIONS = (
     "How do I read a spreadsheet saved as comma separated values?",
@@ -48,13 +41,6 @@ _SHORTEST, _LONGEST = 30, 400  # characters of a docstring worth a search, and h
 _MOST = 4000
 _PER_REQUEST = 32
 _TIMED_QUERIES = 200
-_STOP_SECONDS = 30
-
-console = Console()
-
-
-class DemoError(Exception):
-    """A step did not work; the message says which and why."""
 
 
 @dataclass(frozen=True)
@@ -70,76 +56,24 @@ class Passage:
         return self.text.strip().splitlines()[0]
 
 
-def main() -> int:
-    """Run every step; return the exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the server is stopped then, too
-    try:
-        export()
-        with serving() as address, Client(address) as client:
-            passages = list(documentation())[:_MOST]
-            vectors = embed(client, passages)
-            for question in QUESTIONS:
-                answer(client, question, passages, vectors)
-            console.print(latencies(client, [passage.text[:80] for passage in passages]))
-    except (DemoError, EmbedgeError) as error:
-        console.print(f"[red]the demo stopped:[/] {escape(str(error))}")
-        return 1
-    except KeyboardInterrupt:
-        return 130
+def demo() -> None:
+    """Run every step."""
+    export()
+    with serving("2 · serve", MODEL) as address, Client(address) as client:
+        passages = list(documentation())[:_MOST]
+        vectors = embed(client, passages)
+        for question in QUESTIONS:
+            answer(client, question, passages, vectors)
+        console.print(latencies(client, [passage.text[:80] for passage in passages]))
     console.print(f"[green]done[/]: the bundle is in {ENGINES.name}/{MODEL}; README.md says what to do with it")
-    return 0
 
 
 def export() -> None:
     """Make the bundle and prove it; one that is there already is kept and proven again."""
     if (ENGINES / MODEL).is_dir():
-        _step("1 · verify", "verify", str(ENGINES / MODEL))
+        step("1 · verify", "verify", str(ENGINES / MODEL))
     else:
-        _step("1 · export", "export", "--recipe", str(RECIPE), "--out", str(ENGINES))
-
-
-def _step(title: str, *args: str) -> None:
-    """Run a command of `embedge` to its end, with its output shown."""
-    console.print(f"[bold]{title}[/] embedge {' '.join(os.path.relpath(arg) if '/' in arg else arg for arg in args)}")
-    done = subprocess.run([*EMBEDGE, *args], check=False)
-    if done.returncode:
-        raise DemoError(f"embedge {args[0]} ended with exit code {done.returncode}; its last lines say why")
-
-
-@contextmanager
-def serving() -> Iterator[str]:
-    """Start the real server, yield its address once it is warm, and stop it whatever happens."""
-    console.print(f"[bold]2 · serve[/] embedge serve {ENGINES.name}/ --model {MODEL}")
-    with tempfile.TemporaryFile("w+") as log:
-        server = subprocess.Popen(
-            [*EMBEDGE, "serve", str(ENGINES), "--model", MODEL, "--port", "0"],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        try:
-            yield _address(server, log.fileno())
-            server.terminate()
-            if server.wait(_STOP_SECONDS):
-                raise DemoError(f"the server ended with exit code {server.returncode}:\n{_tail(log.fileno())}")
-        except subprocess.TimeoutExpired as error:
-            raise DemoError(f"the server did not end within {_STOP_SECONDS} s") from error
-        finally:
-            server.kill()
-            server.wait()
-
-
-def _address(server: subprocess.Popen[str], log: int) -> str:
-    """Return the address that the server prints when it is ready; its output ends early if it fails."""
-    if server.stdout is not None:
-        for line in server.stdout:
-            if line.startswith("ready "):
-                return line.split()[1]
-    raise DemoError(f"the server ended before it was ready:\n{_tail(log)}")
-
-
-def _tail(log: int) -> str:
-    return os.pread(log, 1 << 20, 0).decode(errors="replace")[-2000:]
+        step("1 · export", "export", "--recipe", str(RECIPE), "--out", str(ENGINES))
 
 
 def documentation() -> Iterator[Passage]:
@@ -216,4 +150,4 @@ def latencies(client: Client, texts: Sequence[str]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(demo))

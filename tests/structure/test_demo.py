@@ -1,0 +1,38 @@
+"""The demo of images and texts, run as on a fresh clone: what is served finds what PyTorch finds, or it fails."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.structure.code import ROOT
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_towers_trained_for_seconds_are_proven_served_and_searched(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copytree(ROOT / "engines" / "recipes" / "digits", tmp_path / "engines" / "recipes" / "digits")
+    done = subprocess.run(
+        [sys.executable, "docs/demo_multimodal.py", "--quick"],
+        cwd=tmp_path,
+        env=os.environ | {"NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    figures = re.findall(r"for a \w+ +│ +([\d.]+) │ +([\d.]+) │", done.stdout)
+    assert len(figures) == 2
+    for before, after in figures:
+        assert before == after
+        assert float(after) > 0.05  # by chance it is 0.003
+    with Image.open(tmp_path / "build" / "digits" / "found.png") as sheet:
+        assert sheet.width > 1000
