@@ -37,6 +37,8 @@ __all__ = ["Material", "measure"]
 # Threads for an open loop where the target cannot be sent to without waiting. Waiting for one counts as latency.
 _THREADS = 256
 _LOOK_SECONDS = 0.1
+# Between two looks at memory: one at a process and its descendants goes through every process of the machine.
+_MEMORY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,8 @@ class _Watch:
         self._server_meter = Meter(self._target.processes, children=True)
         self._first = self._last = self._counters()
         self._joules = self._counter.read() if self._counter else 0.0
-        self._began = self._clock.now()
+        self._began = self._next_memory = self._clock.now()
+        self._memory = 0
         self._watcher = Watcher(self._look, _LOOK_SECONDS)
         self._watcher.__enter__()
         return self
@@ -180,12 +183,15 @@ class _Watch:
     def _look(self) -> None:
         now, last = self._counters(), self._last
         self._last = now
-        memory = self._server_meter.look() or self._client_meter.look()
-        self._client_meter.look()
+        clock = self._clock.now()
+        if clock >= self._next_memory:
+            client = self._client_meter.look()
+            self._memory = self._server_meter.look() or client
+            self._next_memory = clock + _MEMORY_SECONDS
         if self._counter:
             self._counter.tick()
-        at = self._clock.now() - self._began
-        self.moments.append(Moment(at=round(at, 4), queue=now.queue, rows=_mean_rows(last, now), rss=memory))
+        rows = _mean_rows(last, now)
+        self.moments.append(Moment(at=round(clock - self._began, 4), queue=now.queue, rows=rows, rss=self._memory))
 
 
 def _mean_rows(last: Counters, now: Counters) -> float | None:
