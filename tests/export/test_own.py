@@ -16,6 +16,7 @@ from embedge.manifest import Manifest
 from embedge_export import recipe as recipes
 from embedge_export.build import build
 from embedge_export.errors import ExportError, GateMiss
+from embedge_export.sources.code import resolve
 from tests.export.towers import clip
 
 COLD = RuntimeConfig(warm_up_seconds=0)
@@ -115,8 +116,6 @@ def original(folder: Path) -> Any:
     """The module as the export makes it, by its own code alone."""
     import torch
 
-    from embedge_export.sources.code import resolve
-
     torch.manual_seed(0)
     return resolve("walk:Walk", str(folder))(width=6).eval()
 
@@ -154,6 +153,9 @@ def test_weights_come_from_a_file_and_make_the_space(folder: Path) -> None:
     _, plain = made(folder)
     _, loaded = made(folder, RECIPE.replace("normalize = true", 'normalize = true\nweights = "walk.safetensors"'))
     assert set(plain.spaces).isdisjoint(loaded.spaces)
+    (folder / "walk.py").write_text(MODEL.replace("torch.tanh", "torch.relu"))
+    _, other = made(folder)
+    assert set(plain.spaces).isdisjoint(other.spaces)  # other code with the same weights
     assert "walk.safetensors" in loaded.provenance.hashes
     assert str(folder) not in loaded.provenance.recipe
 
@@ -232,6 +234,14 @@ def test_a_tower_joins_the_space_of_a_source(folder: Path) -> None:
     _, manifest = made(folder, text)
     assert list(manifest.towers) == ["image", "walk"]
     assert manifest.towers["walk"].outputs["walk"].space == manifest.towers["image"].outputs["dense"].space  # type: ignore[union-attr]
+
+
+def test_code_beside_a_recipe_is_its_own(tmp_path: Path) -> None:
+    for name, dim in (("a", 5), ("b", 6)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "walk.py").write_text(MODEL)
+        (tmp_path / name / "sizes.py").write_text(f"DIM = {dim}\n")
+        assert resolve("walk:Walk", str(tmp_path / name))().out.out_features == dim
 
 
 WRONG: dict[str, tuple[str, str, str]] = {

@@ -16,6 +16,8 @@ from embedge_export.errors import ExportError
 
 __all__ = ["resolve"]
 
+_OURS = "_embedge_recipe_"
+
 
 def resolve(name: str, folder: str) -> Callable[..., Any]:
     """Return what `package.file:name` means, for a recipe in `folder`. Raises ExportError."""
@@ -35,8 +37,8 @@ def resolve(name: str, folder: str) -> Callable[..., Any]:
 
 
 def _from_file(file: Path) -> ModuleType:
-    """Import a file under a name that no other file has: two recipes may both have a `model.py`."""
-    name = f"_embedge_recipe_{sha256(str(file.resolve()).encode()).hexdigest()[:16]}"
+    """Import a file under a name that no other has, and no other state of it: two recipes may have a `model.py`."""
+    name = f"{_OURS}{sha256(str(file.resolve()).encode() + file.read_bytes()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
@@ -54,10 +56,15 @@ def _from_file(file: Path) -> ModuleType:
 
 @contextmanager
 def _importing(folder: str) -> Iterator[None]:
-    """Let code import what lies beside the recipe."""
-    path = str(Path(folder).resolve())
-    sys.path.insert(0, path)
+    """Let code import what lies beside the recipe, and forget it by name: another recipe may have the same names."""
+    path = Path(folder).resolve()
+    before = set(sys.modules)
+    sys.path.insert(0, str(path))
     try:
         yield
     finally:
-        sys.path.remove(path)
+        sys.path.remove(str(path))
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if not name.startswith(_OURS) and file and Path(file).parent == path:
+                del sys.modules[name]

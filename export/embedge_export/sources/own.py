@@ -21,7 +21,7 @@ from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.errors import EmbedgeError
 from embedge.inputs.items import ItemInput
-from embedge.kinds import CodesOutput, GaussianOutput, MultiVectorOutput, Output, ScoresOutput
+from embedge.kinds import CodesOutput, DenseOutput, GaussianOutput, MultiVectorOutput, Output, ScoresOutput
 from embedge.manifest import Buckets, Manifest, Part, Provenance, Tower
 from embedge.prepare import TextPrepare
 from embedge.request import Request
@@ -73,7 +73,7 @@ def _open(said: TowerRecipe, folder: str, opened: dict[bytes, Runnable]) -> Runn
 
 
 def _tower(said: TowerRecipe, run: Runnable, recipe: Recipe) -> TowerSource:
-    outputs = {key: _scaled(output, said) for key, output in said.outputs.items()}
+    outputs = {key: _output(output, said) for key, output in said.outputs.items()}
     parts = {key: _part(part, said) for key, part in said.parts.items()}
     examples = _examples(parts, run.dtypes)
     return TowerSource(
@@ -91,15 +91,17 @@ def _part(part: Part, said: TowerRecipe) -> Part:
     """Return a part, with what the recipe says of texts elsewhere."""
     if not isinstance(part.prepare, TextPrepare):
         return part
-    other = {"max_length": said.max_length, "prompts": said.prompts, "default_prompt": said.default_prompt}
-    changes = {key: value for key, value in other.items() if value is not None}
+    names = ("max_length", "prompts", "default_prompt", "instruction")
+    changes = {name: getattr(said, name) for name in names if getattr(said, name) is not None}
     return msgspec.structs.replace(part, prepare=msgspec.structs.replace(part.prepare, **changes))
 
 
-def _scaled(output: Output, said: TowerRecipe) -> Output:
-    if said.normalize and output.kind in ("dense", "multi_vector"):
-        return msgspec.structs.replace(output, normalized=True)
-    return output
+def _output(output: Output, said: TowerRecipe) -> Output:
+    """Return an output, with what the recipe says of vectors elsewhere."""
+    if not isinstance(output, (DenseOutput, MultiVectorOutput)):
+        return output
+    dims = output.dims or tuple(sorted(said.dims or ()))
+    return msgspec.structs.replace(output, dims=dims, normalized=output.normalized or bool(said.normalize))
 
 
 def _examples(parts: Mapping[str, Part], dtypes: Mapping[str, str]) -> dict[str, Array]:

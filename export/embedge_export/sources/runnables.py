@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,7 @@ def open_module(said: TowerRecipe, folder: str) -> Runnable:
         definition={
             "weights": weights.tensor_hash({key: value.numpy() for key, value in module.state_dict().items()}),
             "module": [name, said.arguments],
+            "code": _code_hash(factory),
             "normalized": sorted(unit),
         },
         hashes={file.name: sha256(file)} if file is not None else {},
@@ -108,7 +110,7 @@ def open_onnx(said: TowerRecipe, folder: str) -> Runnable:
     return Runnable(
         graph=_File(file),
         run=lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True)),
-        definition={"weights": weights.tensor_hash(tensors)},
+        definition={"weights": weights.tensor_hash(tensors), "file": sha256(file)},
         hashes={file.name: sha256(file)},
         tools={"onnx": onnx.__version__},
         dtypes={**dtypes, **said.dtypes},
@@ -148,6 +150,15 @@ def _picked(given: Any, tensors: Sequence[str], name: str) -> list[Any]:
     if len(found) != len(tensors):
         raise ExportError(f"{name}: gives {len(found)} tensors, the outputs name {len(tensors)}: {', '.join(tensors)}")
     return found
+
+
+def _code_hash(factory: Callable[..., Any]) -> str:
+    """Return the SHA-256 of the file that a factory is in: other code may make another model of the same weights."""
+    try:
+        file = inspect.getsourcefile(factory)
+    except TypeError:  # of something that was not written in Python
+        file = None
+    return sha256(Path(file)) if file else ""
 
 
 def _load_weights(module: Any, file: Path) -> None:
