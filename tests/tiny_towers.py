@@ -53,12 +53,13 @@ def vector(
 def tiny_towers(path: Path, *, name: str = "towers", optional: Sequence[str] = ()) -> Path:
     """Write the bundle into the new directory `path` and return it: towers text, image, series and both.
 
-    The parts text and image of both are required, but for those in `optional`. Each tower has the output `dense`.
+    The parts text and image of both are required, but for those in `optional`; an optional image tells its presence.
+    Each tower has the output `dense`.
     """
     path.mkdir(parents=True)
     Tokenizer.save(tiny_tokenizer(), str(path / "tokenizer.json"))
     (path / "golden.json").write_text(json.dumps({"text": ["a cat sleeps"], "tower": "text"}))
-    graphs = {each: save_graph(path, each, model) for each, model in _graphs().items()}
+    graphs = {each: save_graph(path, each, model) for each, model in _graphs("image" in optional).items()}
     text = TextPrepare(
         tokenizer="tokenizer.json",
         max_length=32,
@@ -74,7 +75,9 @@ def tiny_towers(path: Path, *, name: str = "towers", optional: Sequence[str] = (
         "series": _tower(series=m.Part(prepare=series)),
         "both": _tower(
             text=m.Part(prepare=text, optional="text" in optional),
-            image=m.Part(prepare=image, optional="image" in optional),
+            image=m.Part(prepare=image, optional=True, presence="image_there")
+            if "image" in optional
+            else m.Part(prepare=image),
         ),
     }
     bundle = m.Manifest(
@@ -105,7 +108,7 @@ def _tower(**parts: m.Part) -> m.Tower:
     )
 
 
-def _graphs() -> dict[str, onnx.ModelProto]:
+def _graphs(presence: bool) -> dict[str, onnx.ModelProto]:
     node, weights = helper.make_node, tables()
     text = [
         node("Gather", ["table", "input_ids"], ["embedded"]),
@@ -127,6 +130,14 @@ def _graphs() -> dict[str, onnx.ModelProto]:
         node("MatMul", ["sum", "table"], ["series_dense"]),
     ]
     words, dense = ["batch", "length"], ["batch", DIM]
+    both, there = [node("Add", ["text_dense", "image_dense"], ["both_dense"])], {}
+    if presence:
+        both = [
+            node("Unsqueeze", ["image_there", "rows"], ["column"]),
+            node("Where", ["column", "image_dense", "zero"], ["kept"]),
+            node("Add", ["text_dense", "kept"], ["both_dense"]),
+        ]
+        there = {"image_there": (TensorProto.BOOL, ["batch"])}
     return {
         "text": _model(text, {"input_ids": (_INT, words), "attention_mask": (_INT, words)}, weights["text"]),
         "image": _model(image, {"pixels": (_BYTE, ["batch", 3, SIDE, SIDE])}, weights["image"]),
@@ -136,8 +147,8 @@ def _graphs() -> dict[str, onnx.ModelProto]:
             weights["series"],
         ),
         "both": _model(
-            [node("Add", ["text_dense", "image_dense"], ["both_dense"])],
-            {"text_dense": (_FLOAT, dense), "image_dense": (_FLOAT, dense)},
+            both,
+            {"text_dense": (_FLOAT, dense), "image_dense": (_FLOAT, dense), **there},
         ),
     }
 
@@ -150,6 +161,7 @@ def _model(
     constants = [
         numpy_helper.from_array(np.array([1], np.int64), "rows"),
         numpy_helper.from_array(np.array([2], np.int64), "last"),
+        numpy_helper.from_array(np.array(0, np.float32), "zero"),
     ]
     if table is not None:
         constants.append(numpy_helper.from_array(table, "table"))

@@ -122,7 +122,7 @@ def _nearest(lengths: Sequence[int], anchor: int, low: int, high: int, limits: L
 def layout(manifest: Manifest, tower: Tower) -> Layout:
     """Return how a tower's rows are laid out, from its prepare specs and its graphs' input dtypes."""
     dtypes = {spec.name: spec.dtype for step in tower.steps for spec in manifest.graphs[step].inputs}
-    fills = {name: fill for part in tower.parts.values() for name, fill in part.prepare.fills().items()}
+    fills = {name: fill for part in tower.parts.values() for name, fill in part.fills().items()}
     return Layout({name: dtypes[name] for name in fills}, fills)
 
 

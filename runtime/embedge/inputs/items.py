@@ -27,7 +27,8 @@ _SAMPLE = 64
 class ItemInput:
     """Prepares the items of one tower. Safe to call from several threads.
 
-    A part that an item comes without is empty: ragged arrays have length 0, so that their mask is 0; others are 0.
+    A part that an item comes without is empty: ragged arrays have length 0, so that their mask is 0; others are 0, and
+    so is its presence, where the graph takes one.
     """
 
     def __init__(self, bundle: Bundle, tower: str, config: RuntimeConfig) -> None:
@@ -35,7 +36,9 @@ class ItemInput:
         self._tower = tower
         self._parts = bundle.manifest.towers[tower].parts
         self._inputs = {name: open_part(part.prepare, config, bundle.file) for name, part in self._parts.items()}
-        self._only = next(iter(self._inputs.values())) if len(self._inputs) == 1 else None
+        self._present = {name: _presence(part, there=True) for name, part in self._parts.items()}
+        lone = len(self._inputs) == 1 and not any(self._present.values())
+        self._only = next(iter(self._inputs.values())) if lone else None
         # Whether one call of `prepare` uses all cores, as a tokenizer does.
         self.threaded = all(part.modality == "text" for part in self._parts.values())
         self._shared = _shared_symbols(self._parts)
@@ -52,7 +55,7 @@ class ItemInput:
 
     def prepare(self, items: Sequence[Any], request: Request) -> list[Row | EmbedgeError]:
         """Return each item's arrays by graph input, or its error."""
-        if self._only is not None and not any(isinstance(item, Mapping) for item in items):
+        if self._only is not None and not any(isinstance(item, (Mapping, EmbedgeError)) for item in items):
             return self._only.prepare(items, request)
         found = {index: assign(item, self._parts) for index, item in enumerate(items)}
         errors = {index: each for index, each in found.items() if isinstance(each, EmbedgeError)}
@@ -67,7 +70,7 @@ class ItemInput:
                     errors[index] = row if self._only else type(row)(f"part {name!r}: {row.message}")
                     del rows[index]
                 else:
-                    rows[index].update(row)
+                    rows[index].update(row, **self._present[name])
         for index in rows if self._shared else ():
             if fault := self._disagreement(rows[index], contents[index]):
                 errors[index] = fault
@@ -135,4 +138,10 @@ def _absent(part: Part, probe: Row) -> Row:
     """Return the arrays of a part that is not there."""
     fills = part.prepare.fills()
     prepared = {name: probe[name] for name, fill in fills.items() if fill.mask_of is None}
-    return {name: array[:0] if fills[name].ragged else np.zeros_like(array) for name, array in prepared.items()}
+    empty = {name: array[:0] if fills[name].ragged else np.zeros_like(array) for name, array in prepared.items()}
+    return {**empty, **_presence(part, there=False)}
+
+
+def _presence(part: Part, *, there: bool) -> Row:
+    """Return the array that tells a graph whether the part is there, if it takes one; `pad` gives it its dtype."""
+    return {} if part.presence is None else {part.presence: np.array(there)}

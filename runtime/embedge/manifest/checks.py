@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from embedge.errors import BundleError
 from embedge.kinds import CodesOutput, DenseOutput, MultiVectorOutput, Output, ScoresOutput
-from embedge.manifest.records import LabelSet, Manifest, Tower
+from embedge.manifest.records import LabelSet, Manifest, Part, Tower
 from embedge.prepare import (
     FarthestPoints,
     ImagePrepare,
@@ -28,8 +28,10 @@ def check(manifest: Manifest) -> None:
     _need(manifest.golden, manifest.files, "golden")
     for name, tower in manifest.towers.items():
         for part_name, part in tower.parts.items():
-            _check_part(part.prepare, tower, manifest, f"part {name}.{part_name}")
+            _check_prepare(part.prepare, tower, manifest, f"part {name}.{part_name}")
         _check_steps(tower, manifest, f"tower {name!r}")
+        for part_name, part in tower.parts.items():
+            _check_absence(part, tower, manifest, f"part {name}.{part_name}")
         for output_name, output in tower.outputs.items():
             _check_output(output, manifest, f"output {name}.{output_name}")
     for name, labels in manifest.label_sets.items():
@@ -42,7 +44,7 @@ def _need(name: str, known: Collection[str], what: str) -> None:
         raise BundleError(f"{what} names {name!r}, but the manifest holds {have}")
 
 
-def _check_part(prepare: Prepare, tower: Tower, manifest: Manifest, what: str) -> None:
+def _check_prepare(prepare: Prepare, tower: Tower, manifest: Manifest, what: str) -> None:
     """Refuse a prepare spec that contradicts itself or names what is not there."""
     longest = max(tower.buckets.lengths)
     if not set(prepare.carriers) & set(prepare.inputs):
@@ -71,6 +73,18 @@ def _check_part(prepare: Prepare, tower: Tower, manifest: Manifest, what: str) -
         _check_tensor(prepare, what)
     elif isinstance(prepare, TablePrepare):
         _check_table(prepare, what)
+
+
+def _check_absence(part: Part, tower: Tower, manifest: Manifest, what: str) -> None:
+    """Refuse an optional part that a graph would take for zeros, and a presence that is not a number for each row."""
+    if part.optional and not part.shows_absence:
+        raise BundleError(
+            f"{what} is optional, but no graph can see whether it is there; map one of its masks, or name its presence"
+        )
+    for step in tower.steps if part.presence is not None else ():
+        for spec in manifest.graphs[step].inputs:
+            if spec.name == part.presence and len(spec.shape) != 1:
+                raise BundleError(f"the presence of {what} is a number for each row, but {step!r} wants {spec.shape}")
 
 
 def _check_tensor(prepare: TensorPrepare, what: str) -> None:
@@ -104,7 +118,9 @@ def _check_table(prepare: TablePrepare, what: str) -> None:
 
 def _check_steps(tower: Tower, manifest: Manifest, what: str) -> None:
     """Refuse steps that read what nothing makes, prepared arrays that no step reads, outputs that no step makes."""
-    prepared = {name for part in tower.parts.values() for name in part.prepare.inputs.values()}
+    prepared = {name for part in tower.parts.values() for name in part.fills()}
+    if len(prepared) < sum(len(part.fills()) for part in tower.parts.values()):
+        raise BundleError(f"two parts of {what} are prepared for one graph input")
     read: set[str] = set()
     made: set[str] = set()
     for step in tower.steps:

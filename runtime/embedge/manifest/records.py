@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from embedge.kinds import Output, Vocabulary
-from embedge.prepare import Prepare, Strict, Tokens
+from embedge.prepare import Fill, Prepare, Strict, Tokens
 
 __all__ = [
     "Buckets",
@@ -66,16 +66,31 @@ class Space(Strict, frozen=True, kw_only=True):
 class Part(Strict, frozen=True, kw_only=True):
     """One named part of an item: how to prepare it, and whether an item may come without it.
 
-    A part that is not there is all padding: ragged arrays have no values of their own, so their mask is 0; others are 0.
+    A part that is not there is all padding: ragged arrays have no values of their own, others are 0. The graph must be
+    able to see that: by a mask that is then 0, or by `presence`, a graph input (batch,) that is 1 where the item has
+    the part and 0 where not.
     """
 
     prepare: Prepare
     optional: bool = False
+    presence: str | None = None
 
     @property
     def modality(self) -> str:
         """The prepare spec's tag: text, image, audio, video, tensor, table or vector."""
         return str(self.prepare.__struct_config__.tag)
+
+    def fills(self) -> dict[str, Fill]:
+        """Return how each graph input of the part is filled: those of its prepare spec, and presence ()."""
+        presence = {} if self.presence is None else {self.presence: Fill()}
+        return {**self.prepare.fills(), **presence}
+
+    @property
+    def shows_absence(self) -> bool:
+        """Whether a graph can tell a part that is not there from one that is all zero."""
+        fills = self.prepare.fills()
+        masked = any(fill.mask_of is not None and fills[fill.mask_of].ragged for fill in fills.values())
+        return masked or self.presence is not None or not {"observed", "length"}.isdisjoint(self.prepare.inputs)
 
 
 class Buckets(Strict, frozen=True, kw_only=True):
