@@ -28,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the table `[tower.NAME]` says of one tower. None means: as the recipe's top, or the source, says.
 
-    max_length, prompts, default_prompt, dims, normalize: as in `Recipe`. buckets: as in the manifest.
+    max_length, prompts, default_prompt, instruction, dims, normalize: as in `Recipe`. buckets: as in the manifest.
 
     The rest makes a tower of one's own, of a torch module or an ONNX file. Paths are relative to the recipe.
     module: `package.file:Factory`, from the recipe's directory or installed; called with `arguments`, it returns an
@@ -46,6 +46,7 @@ class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_length: _Positive | None = None
     prompts: dict[str, str] | None = None
     default_prompt: str | None = None
+    instruction: str | None = None
     dims: tuple[_Positive, ...] | None = None
     normalize: bool | None = None
     buckets: Buckets | None = None
@@ -94,6 +95,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pooling: one mode, or several whose vectors are concatenated in this order.
     max_length: most tokens of a text, specials included.
     prompts, default_prompt: added to the source's own, or in their place.
+    instruction: what is put before a text that comes with an instruction of its own, in place of the prompt, e.g.
+    `Instruct: {instruction}\\nQuery:`.
     dims: sizes the vectors were trained to be cut to; empty: any.
     normalize: scale vectors to length 1.
     corpus: a file of passages for the gate, a line each, or JSONL with a `text` key; relative to the recipe.
@@ -110,6 +113,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_length: _Positive | None = None
     prompts: dict[str, str] = {}
     default_prompt: str | None = None
+    instruction: str | None = None
     dims: tuple[_Positive, ...] = ()
     normalize: bool | None = None
     precision: Literal["float32"] = "float32"
@@ -144,6 +148,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "max_length": self.max_length,
             "prompts": self.prompts or None,
             "default_prompt": self.default_prompt,
+            "instruction": self.instruction,
             "dims": self.dims or None,
             "normalize": None if said.onnx else self.normalize,
         }
