@@ -126,6 +126,12 @@ def test_texts_of_two_parts_have_lengths_of_their_own_and_arrays_of_one_symbol_s
     assert shapes == {"i1": "text_1_length", "i2": "text_2_length", "x1": "time", "x2": "time"}
 
 
+def test_the_presence_of_a_part_is_a_number_for_each_row() -> None:
+    part = Part(prepare=PARTS["vector"][0], optional=True, presence="there")
+    (_, presence) = inputs_of({"a": part})
+    assert (presence.name, presence.shape, presence.example.dtype) == ("there", ("batch",), "float32")
+
+
 def test_absent_parts_are_absent_in_some_samples_but_never_all() -> None:
     parts = {name: Part(prepare=PARTS["vector"][0], optional=True) for name in ("a", "b")}
     kinds = {frozenset(item) for item in items_of(parts, [], 12)}

@@ -95,6 +95,8 @@ def _shapes(parts: Mapping[str, Part]) -> Iterator[tuple[str, tuple[_Shape, Fill
             named = tuple(rename[axis] if isinstance(axis, str) else axis for axis in shape)
             used = {rename[axis]: sizes[axis] for axis in shape if isinstance(axis, str)}
             yield graph_input, (_Shape(dtype, named, used), fills[graph_input])
+        if part.presence is not None:
+            yield part.presence, (_Shape("float32", (), {}), Fill())
 
 
 def _shared(prepare: Prepare) -> bool:
