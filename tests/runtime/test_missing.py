@@ -21,7 +21,7 @@ from embedge.content import Vector
 from embedge.inputs.items import ItemInput
 from embedge.manifest import Part
 from embedge.prepare import AudioPrepare, Column, ImagePrepare, Prepare, TablePrepare, TextPrepare, VideoPrepare
-from tests.tiny_composed import NUMBERS, fused, numbers, series, tiny_fused
+from tests.tiny_fused import NUMBERS, fused, numbers, series, tiny_fused
 
 PARTS = ("series", "left", "right")
 SUBSETS = [set(some) for count in (1, 2, 3) for some in itertools.combinations(PARTS, count)]
