@@ -18,11 +18,13 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from embedge import RuntimeConfig
+from embedge.batch import Layout, pad
 from embedge.content import Image
 from embedge.errors import BundleError, InvalidInput
 from embedge.inputs.image import ImageInput
 from embedge.prepare import CenterCrop, ImagePrepare, ImageStep, Pad, Resize
 from embedge.request import Request
+from embedge.wire.convert import request_to_proto
 
 REQUEST = Request(items=[])
 SQUARE = Resize(height=24, width=24)
@@ -293,3 +295,15 @@ def test_weights_sizes_and_probe(tmp_path: Path) -> None:
         1,
         0,
     ]
+
+
+def test_a_batch_of_pixels_is_a_quarter_of_the_same_in_float32_on_the_wire_and_before_the_graph() -> None:
+    square = Resize(height=224, width=224)
+    items = [Image(np.asarray(noise(224, 224)))] * 32
+    message = request_to_proto("m", Request(items=items))
+    spec = ImagePrepare(inputs={"pixels": "x"}, steps=(square,), height=224, width=224)
+    rows: list[Any] = part(square).prepare(items, REQUEST)
+    fed = pad(rows, Layout({"x": "uint8"}, spec.fills()))["x"]
+    as_floats = 32 * 3 * 224 * 224 * np.dtype(np.float32).itemsize
+    assert fed.nbytes / as_floats == 0.25
+    assert 0.25 < message.ByteSize() / as_floats < 0.2501
