@@ -73,7 +73,7 @@ def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     return (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
 
-def tokenizer() -> Any:
+def tokenizer(**settings: Any) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     pieces = [*_SPECIALS, *_WORDS, *_LETTERS, *(f"##{letter}" for letter in _LETTERS)]
@@ -86,12 +86,5 @@ def tokenizer() -> Any:
     # What must not come through into the bundle: the runtime pads and cuts by its own settings.
     tokenizer.enable_truncation(8)
     tokenizer.enable_padding(length=16)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_max_length=48,
-    )
+    named = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "pad", "cls", "sep", "mask")}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{**named, "model_max_length": 48, **settings})

@@ -19,11 +19,20 @@ from embedge_export.sources.base import Model
 __all__ = ["FAMILIES", "fits", "load"]
 
 FAMILIES: dict[str, str] = {
+    "align": "align",
     "audio-spectrogram-transformer": "ast",
     "clap": "clap",
     "clip": "clip",
+    "dinov2": "vit",
+    "dinov2_with_registers": "vit",
+    "metaclip_2": "clip",
+    "siglip": "siglip",
+    "timesformer": "video",
+    "videomae": "video",
+    "vit": "vit",
     "wav2vec2": "wav2vec2",
     "whisper": "whisper",
+    "xclip": "xclip",
 }
 
 

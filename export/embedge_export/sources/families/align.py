@@ -1,0 +1,30 @@
+"""ALIGN (Jia et al., 2021, arXiv:2102.05918): BERT reads texts, EfficientNet sees images, in one space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from embedge_export.recipe import Recipe
+from embedge_export.sources.base import Model
+from embedge_export.sources.families.common import pretrained, processor_of
+from embedge_export.sources.families.pairs import text_and_image
+
+__all__ = ["load"]
+
+_TOKENS = 64  # AlignProcessor cuts texts there
+
+
+def load(path: Path, recipe: Recipe) -> Model:
+    """Load a directory of AlignModel and its processor. Raises ExportError."""
+    model, processor = pretrained(path, "AlignModel"), processor_of(path)
+    limit = min(_TOKENS, model.config.text_config.max_position_embeddings)
+    return text_and_image(
+        path,
+        recipe,
+        model,
+        processor,
+        dim=model.config.projection_dim,
+        scale=1 / model.temperature.item(),
+        masked=True,
+        limit=limit,
+    )

@@ -1,0 +1,66 @@
+"""X-CLIP (Ni et al., 2022, arXiv:2208.02816): a text tower and a video tower whose frames tell each other messages.
+
+The model folds the frames of all clips into its batch axis; here a row is a clip, so that no batch can split one. The
+text tower gives what `get_text_features` gives: the prompts that the model makes for each pair of a text and a video
+are no vector of the text, and are left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from embedge_export.recipe import Recipe
+from embedge_export.sources.base import Model
+from embedge_export.sources.families.common import pretrained, processor_of, unit
+from embedge_export.sources.families.pairs import text_tower
+from embedge_export.sources.families.readers import original, video_reader
+from embedge_export.sources.families.towers import model_of, tower, video_input
+
+__all__ = ["load"]
+
+
+class _Video(nn.Module):
+    """Frames (batch, frames, channels, height, width) to vectors of videos and of their frames, of length 1."""
+
+    def __init__(self, xclip: Any, front: nn.Module) -> None:
+        super().__init__()
+        self.front, self.model, self.projection, self.mit = (
+            front,
+            xclip.vision_model,
+            xclip.visual_projection,
+            xclip.mit,
+        )
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        folded = self.front(pixels).flatten(0, 1)
+        frames = self.projection(self.model(folded).pooler_output).unflatten(0, (-1, pixels.shape[1]))
+        return unit(self.mit(frames).pooler_output), unit(frames)
+
+
+def load(path: Path, recipe: Recipe) -> Model:
+    """Load a directory of XCLIPModel and its processor. Raises ExportError."""
+    model, processor = pretrained(path, "XCLIPModel"), processor_of(path)
+    dim, count = model.config.projection_dim, model.config.vision_config.num_frames
+    text, files = text_tower(path, recipe, model, processor, dim=dim)
+    prepare, front = video_input(processor.image_processor, count)
+
+    def encode(pixel_values: Tensor) -> dict[str, Tensor]:
+        frames = model.visual_projection(model.vision_model(pixel_values[0]).pooler_output)
+        return {"dense": unit(model.get_video_features(pixel_values).pooler_output), "frames": unit(frames)[None]}
+
+    video = tower(
+        recipe,
+        "video",
+        prepare,
+        _Video(model, front),
+        original(video_reader(processor.image_processor, count), encode),
+        space=model.config.model_type,
+        dim=dim,
+        normalized=True,
+        pieces="frames",
+    )
+    scale = model.logit_scale.exp().item()
+    return model_of(path, model, front, {"text": text, "video": video}, files=files, scale=scale)
