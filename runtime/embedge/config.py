@@ -21,6 +21,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         number, and memory grows with it.
     max_batch: most rows in one batch.
     max_queue_items: admission refuses a call when more items than this would wait.
+    max_queue_bytes: and when their prepared arrays would have more bytes, as predicted. Large calls are prepared no
+        further while a quarter of it waits for lanes.
     max_queue_seconds: admission refuses a call when more predicted work than this would wait.
     max_text_bytes: longest text accepted at all, in UTF-8 bytes; the model's own limit in tokens comes after it.
     max_media_bytes: largest encoded image, clip or video, or array of pixels or samples, accepted at all.
@@ -37,6 +39,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     token_budget: _Positive = 2048
     max_batch: _Positive = 64
     max_queue_items: _Positive = 32768
+    max_queue_bytes: _Positive = 1 << 30
     max_queue_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     max_text_bytes: _Positive = 2 << 20
     max_media_bytes: _Positive = 64 << 20

@@ -30,6 +30,7 @@ from embedge.manifest import Manifest, Tower
 from embedge.outputs import Scores
 from embedge.preparer import Preparer
 from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ask
+from embedge.room import Room
 from embedge.scheduler import Scheduler
 from embedge.slots import Slots
 from embedge.split import join, split
@@ -62,7 +63,7 @@ class Embedder:
         self._scheduler = Scheduler(
             self.costs,
             Limits(self.config.max_batch, self.config.token_budget),
-            max_items=self.config.max_queue_items,
+            Room(self.config.max_queue_items, self.config.max_queue_bytes),
             max_seconds=self.config.max_queue_seconds,
             max_wait=self.config.max_wait_us / 1e6,
             lanes=self.slots.lanes,
@@ -133,9 +134,10 @@ class Embedder:
     def run(self, request: Request) -> Reply:
         """Embed and wait. Bad items are in the reply's `errors`; an error of the whole request is raised.
 
-        Any number of items will do: more than half of `max_queue_items` go part after part.
+        Any number of items will do: more than half of what the queue holds, in items or bytes, go part after part.
         """
-        parts = split(request, max_items=max(1, self.config.max_queue_items // 2))
+        most = max(1, self.config.max_queue_items // 2), self.config.max_queue_bytes // 2
+        parts = split(request, lambda items: self._size(request, items), max_items=most[0], max_size=most[1])
         return join([self._run(part) for part in parts])
 
     def _run(self, request: Request) -> Reply:
@@ -237,9 +239,13 @@ class Embedder:
         if not request.items:
             task.future.set_result(task.reply())
             return task
-        self._scheduler.admit(task, len(request.items), inputs.estimate(request.items))
+        self._scheduler.admit(task, len(request.items), *inputs.estimate(request.items))
         task.future.add_done_callback(lambda future: self._abandon(task) if future.cancelled() else None)
         return task
+
+    def _size(self, request: Request, items: Sequence[Item]) -> int:
+        """Return about how many bytes these items of the request have, prepared."""
+        return self._inputs[self._tower(request)].estimate(items)[1]
 
     def _plan(self, request: Request) -> tuple[str, dict[str, int]]:
         """Return the tower that serves the request, and the size of each output it wants."""

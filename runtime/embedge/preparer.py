@@ -94,6 +94,8 @@ class Preparer:
                 return
             self._prepare([job])
             piece = rest.take()
+            if piece is not None:
+                self._scheduler.make_room(task)
 
     def later(self, task: Task) -> None:
         """Prepare the task in the threads, piece after piece, each from the end of the line: calls take turns.
@@ -136,6 +138,8 @@ class Preparer:
 
     def _main(self) -> None:
         while company := self._take():
+            if company[0].start:  # not a call's first piece: those that just came in need not wait for its room
+                self._scheduler.make_room(company[0].task)
             jobs = [job for job in company if job.wanted]
             try:
                 if jobs:

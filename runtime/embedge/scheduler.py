@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from embedge.batch import Batch, Limits
 from embedge.cost import CostTable
-from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput, Overloaded, Unavailable
+from embedge.errors import DeadlineExceeded, EmbedgeError, Overloaded, Unavailable
 from embedge.fairqueue import BULK_TURN, FOREVER, Call, Entry, FairQueue
 from embedge.request import Priority
+from embedge.room import Room
 
 __all__ = ["Scheduler"]
 
@@ -36,17 +37,17 @@ class Scheduler:
         self,
         costs: Mapping[str, CostTable],
         limits: Limits,
+        room: Room,
         *,
-        max_items: int,
         max_seconds: float,
         max_wait: float = 0.0,
         lanes: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`costs`: what batches of each tower cost."""
+        """`costs`: what batches of each tower cost. `room`: an empty one, which the scheduler owns from now on."""
         self._costs = costs
         self._limits = limits
-        self._max_items = max_items
+        self._room = room
         self._max_seconds = max_seconds
         self._max_wait = max_wait
         self._lanes = lanes
@@ -55,12 +56,12 @@ class Scheduler:
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)  # lanes wait for entries
         self._quiet = threading.Condition(self._lock)  # whoever drains waits for the end of all work
+        self._less = threading.Condition(self._lock)  # whoever prepares a large call waits for lanes to take more
         self._queue = FairQueue()
         # Weak, so that a call which ended does not stay with all its results until its deadline.
         self._deadlines: list[tuple[float, int, weakref.ref[Call]]] = []
         self._order = itertools.count()  # settles ties the same way every time
         self._active: dict[Call, None] = {}  # a set would not come in the same order every time
-        self._items = 0
         self._seconds: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
         self._many: dict[Call, None] = {}  # the interactive ones of the active calls that have several items
         self._running = 0
@@ -74,21 +75,23 @@ class Scheduler:
         # The last batches: (formed, rows, width, real tokens, items that then waited); read by whoever draws them.
         self.recent: deque[tuple[float, int, int, int, int]] = deque(maxlen=4096)
 
-    def admit(self, call: Call, items: int, tokens: int) -> None:
-        """Let in a call of `items` items and about `tokens` tokens, or raise what stands against it.
+    def admit(self, call: Call, items: int, tokens: int, size: int) -> None:
+        """Let in a call of `items` items, about `tokens` tokens and `size` bytes, or raise what stands against it.
 
         Raises Overloaded (with retry-after), Unavailable, DeadlineExceeded, InvalidInput (too large for any queue).
         """
         with self._lock:
             each = self._costs[call.tower].seconds(1, max(1, tokens // items))
             try:
-                self._consider(call, items, items * each)
+                self._consider(call, items, items * each, size)
             except EmbedgeError:
                 self._counts["refused"] += 1
                 raise
             self._counts["calls"] += 1
-            call.owed, call.each, call.paid = items, each, self._queue.virtual[call.priority]
-            self._items += items
+            call.owed, call.each, call.size = items, each, size // items
+            call.paid = self._queue.virtual[call.priority]
+            self._room.items += items
+            self._room.bytes += items * call.size
             self._seconds[call.priority] += items * each
             self._active[call] = None
             if items > 1 and call.priority == "interactive":
@@ -106,10 +109,17 @@ class Scheduler:
                 entry.pushed = now
                 entry.seconds = cost.seconds(1, entry.length)
                 self._seconds[call.priority] += entry.seconds - call.each
+                self._room.bytes += entry.size - call.size
+                self._room.ready += entry.size
                 self._queue.push(entry)
             call.owed -= len(entries)
             self._skip(call, skipped)
             self._work.notify()  # one lane: it wakes the next if it leaves something over
+
+    def make_room(self, call: Call) -> None:
+        """Wait until preparing more of a large call is not too far ahead of the lanes, or the call is over."""
+        with self._lock:
+            self._less.wait_for(lambda: call.dropped is not None or not self._room.crowded)
 
     def take(self) -> Batch | None:
         """Wait for work and return the next batch; None when the scheduler has stopped."""
@@ -139,7 +149,7 @@ class Scheduler:
     def done(self, batch: Batch, seconds: float | None) -> None:
         """Count a taken batch as finished; `seconds`, if it ran well, teach the cost table."""
         if seconds is not None:
-            self._costs[batch.tower].observe(len(batch.rows), batch.width, seconds)
+            self._costs[batch.towers[0]].observe(len(batch.rows), batch.width, seconds)
         with self._lock:
             self._running -= 1
             self._underway = self._underway - batch.predicted if self._running else 0.0
@@ -166,7 +176,7 @@ class Scheduler:
         """Refuse new calls and wait until all admitted work is done; False if time ran out."""
         with self._lock:
             self._ending = self._ending or Unavailable("the server is shutting down; use another one")
-            return self._quiet.wait_for(lambda: self._items == 0 and self._running == 0, timeout)
+            return self._quiet.wait_for(lambda: self._room.items == 0 and self._running == 0, timeout)
 
     def stop(self) -> None:
         """Wake every lane with None; whoever still waits is told."""
@@ -186,20 +196,21 @@ class Scheduler:
     def stats(self) -> dict[str, float]:
         """Return what waits and runs now, and what was counted since the start.
 
-        Now: waiting_items, waiting_seconds (of work, on the clock), running_batches, open_calls. Since the start:
-        calls, refused and expired calls, batches, items, tokens and padded_tokens (computed) of the batches.
+        Now: waiting_items, waiting_bytes, waiting_seconds (of work, on the clock), running_batches, open_calls. Since
+        the start: calls, refused and expired calls, batches, items, tokens and padded_tokens (computed) of the batches.
         """
         with self._lock:
             return {
-                "waiting_items": self._items,
+                "waiting_items": self._room.items,
+                "waiting_bytes": self._room.bytes,
                 "waiting_seconds": self._wall(sum(self._seconds.values())),
                 "running_batches": self._running,
                 "open_calls": len(self._active),
                 **self._counts,
             }
 
-    def _consider(self, call: Call, items: int, work: float) -> None:
-        """Raise what stands against a call of `work` seconds."""
+    def _consider(self, call: Call, items: int, work: float, size: int) -> None:
+        """Raise what stands against a call of `work` seconds and `size` bytes."""
         refusal = self._ending or self._refusal
         if refusal is not None:
             raise copy.copy(refusal)  # one raised again and again would hold on to every frame it passed
@@ -207,23 +218,13 @@ class Scheduler:
         if left <= 0:
             raise DeadlineExceeded("the deadline had passed before the call came in; allow more time")
         backlog = self._wall(sum(self._seconds.values()))
-        if items > self._max_items:
-            raise InvalidInput(
-                f"{items:,} items are more than ever fit into the queue, {self._max_items:,} (max_queue_items); "
-                "send them in several calls"
-            )
-        if self._items + items > self._max_items:
-            raise Overloaded(
-                f"{items:,} items do not fit: the queue holds {self._items:,} of at most {self._max_items:,} "
-                f"(max_queue_items); come back in {backlog:.1f} s or send fewer",
-                retry_after=backlog,
-            )
+        self._room.check(items, size, backlog)
         if backlog > self._max_seconds:
             raise Overloaded(
                 f"{backlog:.1f} s of work wait, more than {self._max_seconds:g} (max_queue_seconds); come back later",
                 retry_after=backlog - self._max_seconds,
             )
-        if self._items and (wait := self._wait(call, work)) * _CAUTION > left:
+        if self._room.items and (wait := self._wait(call, work)) * _CAUTION > left:
             raise Overloaded(
                 f"done in about {wait:.2f} s, but the deadline leaves {left:.2f} s; come back later or allow more time",
                 retry_after=wait - left,
@@ -270,31 +271,36 @@ class Scheduler:
         self._queue.take(anchor, entries)
         self._leave(entries)
         self._running += 1
-        batch = Batch(anchor.call.tower, [e.row for e in entries], [e.length for e in entries], entries, now)
+        towers, lengths = [e.call.tower for e in entries], [e.length for e in entries]
+        batch = Batch(towers, [e.row for e in entries], lengths, entries, now)
         self._note(batch, entries)
         return batch, now
 
     def _note(self, batch: Batch, entries: Sequence[Entry]) -> None:
         """Count the batch, and learn how much faster batches are than their rows one at a time."""
         rows, width, tokens = len(entries), batch.width, sum(batch.lengths)
-        batch.predicted = self._costs[batch.tower].seconds(rows, width)
+        batch.predicted = self._costs[batch.towers[0]].seconds(rows, width)
         self._underway += batch.predicted
         self._alone += sum(entry.seconds for entry in entries) - _LEARNING_RATE * self._alone
         self._together += batch.predicted - _LEARNING_RATE * self._together
         for name, amount in (("batches", 1), ("items", rows), ("tokens", tokens), ("padded_tokens", rows * width)):
             self._counts[name] += amount
-        self.recent.append((batch.formed, rows, width, tokens, self._items))
+        self.recent.append((batch.formed, rows, width, tokens, self._room.items))
 
     def _leave(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self._seconds[entry.call.priority] -= entry.seconds
+            self._room.bytes -= entry.size
+            self._room.ready -= entry.size
             self._end(entry.call)
-        self._items -= len(entries)
+        self._room.items -= len(entries)
+        self._less.notify_all()
         self._rest()
 
     def _skip(self, call: Call, items: int) -> None:
         call.owed -= items
-        self._items -= items
+        self._room.items -= items
+        self._room.bytes -= items * call.size
         self._seconds[call.priority] -= items * call.each
         self._end(call)
         self._rest()
@@ -305,7 +311,7 @@ class Scheduler:
             self._many.pop(call, None)
 
     def _rest(self) -> None:
-        if not self._items:
+        if not self._room.items:
             self._seconds = {"interactive": 0.0, "bulk": 0.0}  # what rounding left over
             self._quiet.notify_all()
 

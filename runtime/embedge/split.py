@@ -14,13 +14,21 @@ from embedge.request import Item, Reply, Request, Timings
 __all__ = ["cuts", "join", "split"]
 
 
-def split(request: Request, *, max_items: int) -> list[Request]:
-    """Return the request as parts of at most `max_items` items."""
+def split(
+    request: Request, measure: Callable[[Sequence[Item]], int], *, max_items: int, max_size: int
+) -> list[Request]:
+    """Return the request as parts of at most `max_items` items, and `max_size` by `measure` if they are several."""
     items = request.items
-    if isinstance(items, (str, bytes, Mapping)) or not items:
+    if isinstance(items, (str, bytes, Mapping)) or len(items) <= 1:
         return [request]  # what is wrong with it is said where it is checked
-    starts = range(0, len(items), max_items)
-    return [replace(request, items=items[start : start + max_items]) for start in starts]
+    parts, start = [], 0
+    while start < len(items):
+        part = items[start : start + max_items]
+        while len(part) > 1 and measure(part) > max_size:
+            part = part[: len(part) // 2]
+        parts.append(replace(request, items=part))
+        start += len(part)
+    return parts
 
 
 def join(replies: Sequence[Reply]) -> Reply:

@@ -17,10 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from embedge.batch import Batch, Limits
 from embedge.cost import CostTable
 from embedge.errors import BackendError, DeadlineExceeded, EmbedgeError, InvalidInput, Overloaded, Unavailable
 from embedge.fairqueue import FOREVER, Call, Entry
+from embedge.room import Room
 from embedge.scheduler import Scheduler
 from tests.runtime.turns import Turns
 
@@ -31,6 +34,8 @@ _CHUNK = 256  # as many items as the preparer pushes at once
 _FULL_CHECK = 1000  # events between two checks of everything
 _LOOK = 64  # open calls up to which each batch's turn is checked; with more, one batch in so many
 _LIMITS = Limits(64, 8192)
+_IDS = np.zeros(1 << 16, np.int64)  # what rows are cut from
+_TOKEN_BYTES = _IDS.itemsize
 
 
 class Broken(AssertionError):
@@ -50,6 +55,7 @@ class Machine:
     jitter: float = 0.0
     limits: Limits = _LIMITS
     max_items: int = 4096
+    max_bytes: int = 1 << 30
     max_seconds: float = 60.0
     max_wait: float = 0.0
 
@@ -108,7 +114,7 @@ class World:
         self.scheduler = Scheduler(
             defaultdict(lambda: table),  # whatever the tower
             machine.limits,
-            max_items=machine.max_items,
+            Room(machine.max_items, machine.max_bytes),
             max_seconds=machine.max_seconds,
             max_wait=machine.max_wait,
             lanes=machine.lanes,
@@ -149,7 +155,8 @@ class World:
         call = SimCall(self, self.counts["calls"], lengths, tower=tower, deadline=deadline, priority=priority)
         self.counts["calls"] += 1
         try:
-            self.scheduler.admit(call, len(lengths), max(1, int(sum(lengths) * estimate)))
+            tokens = max(1, int(sum(lengths) * estimate))
+            self.scheduler.admit(call, len(lengths), tokens, tokens * _TOKEN_BYTES)
         except (Overloaded, Unavailable, DeadlineExceeded, InvalidInput) as error:
             self.counts[f"refused {type(error).__name__}"] += 1
             return None
@@ -203,7 +210,7 @@ class World:
         self._expect(ended == self.counts["admitted"], f"{self.counts['admitted']} admitted, but {ended} ended")
         self._expect(not self.open, f"{len(self.open)} calls never ended")
         stats = self.scheduler.stats()
-        for name in ("waiting_items", "waiting_seconds", "running_batches", "open_calls"):
+        for name in ("waiting_items", "waiting_bytes", "waiting_seconds", "running_batches", "open_calls"):
             self._expect(stats[name] == 0, f"drained, but {name} is {stats[name]}")
 
     # What happens by itself.
@@ -211,7 +218,7 @@ class World:
     def _push(self, call: SimCall, start: int, prepare: float, bad: float) -> None:
         stop = min(len(call.lengths), start + _CHUNK)
         good = [i for i in range(start, stop) if not bad or self.random.random() >= bad]
-        entries = [Entry(call, i, {}, call.lengths[i]) for i in good]
+        entries = [Entry(call, i, {"ids": _IDS[: call.lengths[i]]}, call.lengths[i]) for i in good]
         skipped = stop - start - len(good)
         self.scheduler.push(call, entries, skipped=skipped)
         if call.over is not None:
@@ -304,15 +311,14 @@ class World:
 
     def _check_batch(self, batch: Batch, entries: list[Entry]) -> None:
         rows, width, limits = len(entries), 0, self.machine.limits
-        kinds = set()
         for entry in entries:
             call = entry.call
             width = max(width, entry.length)
-            kinds.add(call.tower)
             self._expect(call.states[entry.index] == WAITING, "an item came into a batch that did not wait")
             self._expect(call.over is None, "an item of a dropped call reached a lane")
             self._expect(call.deadline > self.now, "an item reached a lane after its deadline")
-        self._expect(kinds == {batch.tower}, "a batch mixes towers")
+        self._expect(len({entry.call.trunk for entry in entries}) == 1, "a batch mixes trunks")
+        self._expect(batch.towers == [entry.call.tower for entry in entries], "a batch's towers are not its entries'")
         self._expect(rows == len(set(entries)) and 1 <= rows <= limits.rows, f"a batch has {rows} rows")
         self._expect(rows == 1 or rows * width <= limits.tokens, f"a batch has {rows} x {width} tokens")
         self._expect(batch.lengths == [entry.length for entry in entries], "a batch's lengths are not its entries'")
@@ -321,7 +327,7 @@ class World:
 
     def _check(self) -> None:
         self._steps += 1
-        inside = self.scheduler._items
+        inside = self.scheduler._room.items
         if inside != self._items or inside > self.machine.max_items:
             raise Broken(f"{inside} items are said to wait, {self._items} do, {self.machine.max_items} may")
         if self._steps % _FULL_CHECK == 0:
@@ -339,6 +345,10 @@ class World:
             abs(seconds - sum(scheduler._seconds.values())) < 1e-6 * (1 + seconds), "the seconds that wait are wrong"
         )
         self._expect(all(c.owed == c.unpushed for c in active), "a call owes what it has pushed")
+        room, sizes = scheduler._room, sum(entry.size for entry in waiting)
+        self._expect(room.ready == sizes, f"{room.ready} bytes are said to be prepared, {sizes} are")
+        owed = sum(call.owed * call.size for call in active)
+        self._expect(room.bytes == sizes + owed, "the bytes that wait are wrong")
         queued = sum(map(len, queue._by_length.values()))
         self._expect(queued == len(waiting), f"{queued} entries are queued, {len(waiting)} wait")
         most = 2 * self.machine.max_items + 65

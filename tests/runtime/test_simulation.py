@@ -211,7 +211,7 @@ def test_refusal_says_when_to_come_back_and_it_is_true() -> None:
     world.call([40] * 1000)
     newcomer = SimCall(world, 99, [40] * 500, tower="text", deadline=None, priority="interactive")
     with pytest.raises(Overloaded, match="1,000 of at most 1,000") as refused:
-        world.scheduler.admit(newcomer, 500, 20_000)
+        world.scheduler.admit(newcomer, 500, 20_000, 0)
     world.at(refused.value.retry_after, lambda: answers.append(world.call([40] * 500)))
     world.run()
 

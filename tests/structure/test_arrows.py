@@ -14,7 +14,7 @@ LAYERS = (
     "manifest",
     "outputs config bundle cost slots",
     "request batch cuda similarity",
-    "inputs backends fairqueue",
+    "inputs backends fairqueue room",
     "lane scheduler measured classifier",
     "task crew split labels",
     "preparer completer",

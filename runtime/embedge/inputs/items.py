@@ -13,6 +13,7 @@ from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.errors import BundleError, EmbedgeError, InvalidInput, NotFound
 from embedge.inputs import open_part
+from embedge.inputs.base import PartInput
 from embedge.inputs.match import assign
 from embedge.manifest import Part
 from embedge.prepare import TensorPrepare
@@ -44,6 +45,7 @@ class ItemInput:
         self._shared = _shared_symbols(self._parts)
         self._absent: dict[str, Row] = {}
         self._probe = self._prepare_probe()
+        self._bytes = {name: _footprint(part, self._probe, self._inputs[name]) for name, part in self._parts.items()}
         self._absent = {name: _absent(part, self._probe) for name, part in self._parts.items()}
 
     def check(self, request: Request) -> None:
@@ -86,15 +88,22 @@ class ItemInput:
             return self._only.size(row)
         return max(1, sum(part.size(row) for part in self._inputs.values()))
 
-    def estimate(self, items: Sequence[Any]) -> int:
-        """Return about the sum of the items' lengths, from the first few."""
+    def estimate(self, items: Sequence[Any]) -> tuple[int, int]:
+        """Return about the sum of the items' lengths, and of their bytes once prepared, from the first few."""
         some = items[:_SAMPLE]
-        if self._only is not None and not any(isinstance(item, Mapping) for item in some):
-            return self._only.estimate(some) * len(items) // max(1, len(some))
-        sample = [assign(item, self._parts) for item in some]
-        good = [each for each in sample if not isinstance(each, EmbedgeError)]
-        guess = sum(part.estimate([each[name] for each in good if name in each]) for name, part in self._inputs.items())
-        return guess * len(items) // max(1, len(sample))
+        contents: dict[str, Sequence[Any]] = dict.fromkeys(self._parts, some)
+        if self._only is None or any(isinstance(item, Mapping) for item in some):
+            sample = [assign(item, self._parts) for item in some]
+            good = [each for each in sample if not isinstance(each, EmbedgeError)]
+            contents = {name: [each[name] for each in good if name in each] for name in self._parts}
+        length = size = 0
+        for name, those in contents.items():
+            units = self._inputs[name].estimate(those)
+            fixed, each_unit = self._bytes[name]
+            length += units
+            size += len(those) * fixed + units * each_unit
+        share = max(1, len(some))
+        return length * len(items) // share, size * len(items) // share
 
     def weight(self, item: Any) -> int:
         """Return how much work it is to prepare the item, in bytes or characters."""
@@ -132,6 +141,14 @@ def _shared_symbols(parts: Mapping[str, Part]) -> dict[str, list[tuple[str, str,
                 if isinstance(size, str):
                     found.setdefault(size, []).append((name, spec.inputs["values"], axis))
     return {symbol: places for symbol, places in found.items() if len(places) > 1}
+
+
+def _footprint(part: Part, probe: Row, counts: PartInput) -> tuple[int, int]:
+    """Return the bytes that a prepared part has whatever its length, and those of each unit of length."""
+    fills = {name: fill for name, fill in part.prepare.fills().items() if fill.mask_of is None}
+    fixed = sum(probe[name].nbytes for name, fill in fills.items() if not fill.ragged)
+    ragged = sum(probe[name].nbytes for name, fill in fills.items() if fill.ragged)
+    return fixed, -(-ragged // max(1, counts.size(probe)))
 
 
 def _absent(part: Part, probe: Row) -> Row:
