@@ -16,11 +16,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from embedge.async_client import AsyncClient
+    from embedge.async_embedder import AsyncEmbedder
     from embedge.bundle import Bundle
-    from embedge.client import AsyncClient, Client
+    from embedge.client import Client
     from embedge.config import RuntimeConfig
     from embedge.content import Audio, Image, Text, Vector, Video
-    from embedge.embedder import AsyncEmbedder, Embedder
+    from embedge.embedder import Embedder
     from embedge.errors import (
         BackendError,
         BundleError,
@@ -41,8 +43,8 @@ __version__ = "0.1.0"
 
 # Every public name and where it lives; resolved on first use, so that importing embedge stays cheap.
 _HOMES = {
-    "AsyncClient": "client",
-    "AsyncEmbedder": "embedder",
+    "AsyncClient": "async_client",
+    "AsyncEmbedder": "async_embedder",
     "Audio": "content",
     "BackendError": "errors",
     "Bundle": "bundle",

@@ -1,14 +1,14 @@
 """The client: the methods of `Embedder`, over gRPC.
 
-What a method does is written once, in `embedge.wire.methods`. `Client` makes the calls and waits, `AsyncClient` awaits
-them.
+What a method does is written once, in `embedge.wire.methods`. `Client` makes the calls and waits; `AsyncClient`, in a
+module of its own, awaits them.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -23,13 +23,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from embedge.errors import DeadlineExceeded, EmbedgeError, Unavailable
 from embedge.labels import Labels
 from embedge.outputs import Scores
-from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ask
+from embedge.pairs import Ranking, Scored, Side
+from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
 from embedge.wire import MAX_MESSAGE_BYTES
 from embedge.wire.access import bearer, trust
 from embedge.wire.convert import deadline_in
 from embedge.wire.methods import Calls, Methods, Steps
+from embedge.wire.pairs import Stages
 from embedge.wire.status import error_of
 from embedge.wire.stream import Answer, Feed
 from embedge.wire.texts import name_of
@@ -37,15 +39,15 @@ from embedge.wire.texts import name_of
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["AsyncClient", "Client"]
+__all__ = ["IN_FLIGHT", "Base", "Client"]
 
 T = TypeVar("T")
 
-# Pieces of one large request that are on their way at a time: the server is never idle, its queue never full of us.
-_IN_FLIGHT = 4
+IN_FLIGHT = 4
+"""Pieces of one large request that are on their way at a time: the server is never idle, its queue never full of us."""
 
 
-class _Base:
+class Base:
     """What both clients have: the channel, and what each method does.
 
     address: `host:port`. token: sent with every call. timeout: seconds, where a call names none.
@@ -121,7 +123,7 @@ class _Base:
         return error_of(error, address=self.address, tls=self._tls)
 
 
-class Client(_Base):
+class Client(Base):
     """A server's models. Safe to share between threads; close it, or use it in a `with` block."""
 
     _grpc = grpc
@@ -149,6 +151,34 @@ class Client(_Base):
     ) -> Scores:
         """Return the scores of labels for the items, without training; see `Embedder.classify`."""
         return self._drive(self._methods.classify(model, ask(items, **options), labels, templates, top))
+
+    def score(
+        self, model: str, queries: Side | Sequence[Side], documents: Sequence[Side], **options: Unpack[ScoreOptions]
+    ) -> Scored:
+        """Return the score of each pair of a query and a document; see `Embedder.score`."""
+        return self._drive(self._methods.score(model, queries, documents, ask((), **options)))
+
+    def rerank(
+        self,
+        model: str,
+        query: Side,
+        candidates: Sequence[Side],
+        *,
+        top: int | None = 10,
+        embed_model: str | None = None,
+        keep: int = 100,
+        prompts: tuple[str | None, str | None] = (None, None),
+        **options: Unpack[ScoreOptions],
+    ) -> Ranking:
+        """Return the `top` candidates (None: all) by the score that `model` gives each with the query, best first.
+
+        embed_model: embeds query and candidates first, and only the `keep` candidates that `embedge.similarity` calls
+        nearest are scored; None: all are. prompts: names of those that the query and the candidates are embedded with.
+        Of equal ones the earlier candidate comes first, in both stages. Options are
+        those of `score`; the timeout is for all of it. Raises the error of the first bad candidate.
+        """
+        stages = Stages(embed_model, keep, top, prompts)
+        return self._drive(self._methods.rerank(model, query, candidates, stages, ask((), **options)))
 
     def models(self) -> list[pb.ModelSummary]:
         """Return a line a model: name, version, towers."""
@@ -218,110 +248,10 @@ class Client(_Base):
         replies = []
         try:
             for message in chain((first, second), messages):
-                if len(running) == _IN_FLIGHT:
+                if len(running) == IN_FLIGHT:
                     replies.append(running.popleft().result())
                 running.append(method.future(message, **self._options(calls.deadline)))
             replies += [call.result() for call in running]
-        finally:
-            for call in running:
-                call.cancel()
-        return replies
-
-
-class AsyncClient(_Base):
-    """The same for asyncio: the same methods, awaited. Make it inside the event loop that uses it."""
-
-    _grpc = grpc.aio
-
-    async def embed(self, model: str, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
-        """Return the vectors of the items; see `Client.embed`."""
-        return (await self.run(model, ask(items, **options))).first
-
-    async def run(self, model: str, request: Request) -> Reply:
-        """Embed; see `Client.run`."""
-        return await self._drive(self._methods.run(model, request))
-
-    async def classify(
-        self,
-        model: str,
-        items: Sequence[Item],
-        labels: Labels,
-        *,
-        templates: Sequence[str] = ("{}",),
-        top: int | None = None,
-        **options: Unpack[ItemOptions],
-    ) -> Scores:
-        """Return the scores of labels for the items, without training; see `Client.classify`."""
-        return await self._drive(self._methods.classify(model, ask(items, **options), labels, templates, top))
-
-    async def models(self) -> list[pb.ModelSummary]:
-        """Return a line a model; see `Client.models`."""
-        return await self._drive(self._methods.models())
-
-    async def model(self, name: str) -> pb.ModelInfo:
-        """Return all about a model; see `Client.model`."""
-        return await self._drive(self._methods.model(name))
-
-    async def stats(self, name: str) -> pb.ModelStats:
-        """Return what a model does now, and did; see `Client.stats`."""
-        return await self._drive(self._methods.stats(name))
-
-    async def stream(
-        self, model: str, requests: Iterable[Request] | AsyncIterable[Request], *, timeout: float | None = None
-    ) -> AsyncIterator[Answer]:
-        """Yield (place of the request, its reply or error); see `Client.stream`."""
-        feed = Feed(model, self.max_message_bytes)
-        messages = feed.async_messages(requests) if isinstance(requests, AsyncIterable) else feed.messages(requests)
-        call = self._stub.EmbedStream(messages, **self._options(deadline_in(timeout)))
-        try:
-            async for message in call:
-                yield feed.answer(message)
-        except grpc.RpcError as error:
-            raise self._error(error) from error
-        finally:
-            call.cancel()
-        feed.check()
-
-    async def wait_ready(self, timeout: float | None = None, *, model: str = "") -> None:
-        """Wait until the server says that it serves; see `Client.wait_ready`."""
-        try:
-            async for message in self._watch(model, timeout):
-                if message.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
-        except grpc.RpcError as error:
-            raise self._error(error) from error
-
-    async def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
-        self._closed = True
-        await self._channel.close()
-
-    async def __aenter__(self) -> AsyncClient:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def _drive(self, steps: Steps[T]) -> T:
-        try:
-            calls = next(steps)
-            while True:
-                calls = steps.send(await self._perform(calls))
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]  # typeshed: the value of StopIteration is Any
-        except grpc.RpcError as error:
-            raise self._error(error) from error
-
-    async def _perform(self, calls: Calls) -> list[Any]:
-        method = getattr(self._stub, calls.method)
-        running: deque[Any] = deque()
-        replies = []
-        try:
-            for message in calls.messages:
-                if len(running) == _IN_FLIGHT:
-                    replies.append(await running.popleft())
-                running.append(method(message, **self._options(calls.deadline)))
-            replies += [await call for call in running]
         finally:
             for call in running:
                 call.cancel()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
@@ -10,11 +9,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedge import backends, outputs
+from embedge import backends, outputs, pairs
 from embedge.batch import Limits
 from embedge.bundle import Bundle
 from embedge.classifier import Classifier
@@ -28,8 +26,9 @@ from embedge.inputs.match import choose
 from embedge.labels import Labels, LabelStore
 from embedge.manifest import Manifest, Tower
 from embedge.outputs import Scores
+from embedge.pairs import Scored, Side
 from embedge.preparer import Preparer
-from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ask
+from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
 from embedge.room import Room
 from embedge.scheduler import Scheduler
 from embedge.slots import Slots
@@ -39,7 +38,7 @@ from embedge.task import Task
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["AsyncEmbedder", "Embedder"]
+__all__ = ["Embedder"]
 
 log = logging.getLogger("embedge.embedder")
 
@@ -190,6 +189,21 @@ class Embedder:
         """Return the labels ready for the request's items, once they are embedded; see `classify`."""
         return self._labels.ready(labels, self._tower(request), templates=templates, top=top, deadline=request.deadline)
 
+    def score(
+        self, queries: Side | Sequence[Side], documents: Sequence[Side], **options: Unpack[ScoreOptions]
+    ) -> Scored:
+        """Return the score of each pair, (n,) float32; of a tower with several labels, `Scores` (n, labels).
+
+        queries: one for all documents, or a list with one for each. Options: tower, output, prompt, truncate, timeout,
+        priority; where no output is named, the tower's first of scores. Raises the error of the first bad pair.
+        """
+        return pairs.scored(self.run(self.to_score(ask(pairs.pairs(queries, documents), **options))))
+
+    def to_score(self, request: Request) -> Request:
+        """Return a request for pairs, items with the parts `query` and `document`, as one to `run` or `submit`."""
+        name = pairs.choose_scorer(self.towers) if request.tower is None else self._tower(request)
+        return pairs.to_score(request, name, self.towers[name])
+
     def drain(self, timeout: float | None = None) -> bool:
         """Admit nothing more and finish what was admitted. False if `timeout` seconds were not enough."""
         self._draining = True
@@ -296,53 +310,3 @@ def _loaded(manifest: Manifest, names: Sequence[str] | None) -> dict[str, Tower]
         if name not in manifest.towers:
             raise NotFound(f"tower {name!r} is unknown; {manifest.name!r} has: {', '.join(manifest.towers)}")
     return {name: tower for name, tower in manifest.towers.items() if names is None or name in names}
-
-
-class AsyncEmbedder:
-    """The same model for asyncio: the same methods, awaited."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self.embedder = embedder
-
-    @classmethod
-    async def open(cls, path: str | Path, *, config: RuntimeConfig | None = None) -> AsyncEmbedder:
-        """Open the bundle at `path` in a worker thread: `async with await AsyncEmbedder.open(path) as embedder`."""
-        return cls(await asyncio.to_thread(Embedder.open, path, config=config))
-
-    async def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
-        """Return the vectors of the items; see `Embedder.embed`."""
-        return (await self.run(ask(items, **options))).first
-
-    async def run(self, request: Request) -> Reply:
-        """Embed; see `Embedder.run`. Cancelling the task drops what is queued."""
-        left = None if request.deadline is None else request.deadline - time.monotonic()
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(self.embedder.submit(request)), left)
-        except asyncio.TimeoutError as error:
-            raise DeadlineExceeded("the deadline passed while the items were computed; allow more time") from error
-
-    async def classify(
-        self,
-        items: Sequence[Item],
-        labels: Labels,
-        *,
-        templates: Sequence[str] = ("{}",),
-        top: int | None = None,
-        **options: Unpack[ItemOptions],
-    ) -> Scores:
-        """Return the scores of labels for the items; see `Embedder.classify`."""
-        request = ask(items, **options)
-        ready = partial(self.embedder.classifier, request, labels, templates=templates, top=top)
-        classifier = await asyncio.to_thread(ready)  # where labels are embedded first
-        reply = await self.run(classifier.asked(request))
-        return await asyncio.to_thread(classifier.result, reply)
-
-    async def close(self) -> None:
-        """Stop the lanes and free everything."""
-        await asyncio.to_thread(self.embedder.close)
-
-    async def __aenter__(self) -> AsyncEmbedder:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()

@@ -23,6 +23,7 @@ __all__ = [
     "Priority",
     "Reply",
     "Request",
+    "ScoreOptions",
     "Timings",
     "ask",
     "raise_item_errors",
@@ -98,10 +99,15 @@ class ItemOptions(TypedDict, total=False):
     priority: Priority
 
 
-class Options(ItemOptions, total=False):
-    """The keyword arguments of every `embed`, in process and over the wire; each is explained at `Request`."""
+class ScoreOptions(ItemOptions, total=False):
+    """The keyword arguments of every `score`."""
 
     output: str | None
+
+
+class Options(ScoreOptions, total=False):
+    """The keyword arguments of every `embed`, in process and over the wire; each is explained at `Request`."""
+
     dim: int | None
     dtype: DType
     pool: int | None

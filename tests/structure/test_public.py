@@ -116,6 +116,15 @@ def test_embed_takes_the_same_options_everywhere(name: str) -> None:
     assert set(options(getattr(embedge, name).embed)) == set(EMBED_OPTIONS)
 
 
+@pytest.mark.parametrize("method", ["embed", "run", "classify", "score"])
+def test_a_method_is_called_in_the_same_way_everywhere(method: str) -> None:
+    def asked(name: str) -> list[tuple[str, object, object]]:
+        parameters = inspect.signature(getattr(getattr(embedge, name), method)).parameters.values()
+        return [(each.name, each.kind, each.default) for each in parameters if each.name != "model"]
+
+    assert asked("Embedder") == asked("AsyncEmbedder") == asked("Client") == asked("AsyncClient")
+
+
 def options(method: object) -> list[str]:
     """Return a method's keyword options; `**options: Unpack[Options]` counts as the fields of Options."""
     parameters = inspect.signature(method).parameters.values()  # type: ignore[arg-type]

@@ -89,7 +89,8 @@ class TextInput:
         """Return how many characters a text has with all that belongs to it."""
         if isinstance(content, str):
             return len(content)
-        return sum(map(len, _strings(content))) if isinstance(content, Text) else 0
+        strings = _strings(content) if isinstance(content, Text) else ()
+        return sum(len(string) for string in strings if isinstance(string, str))
 
     def _prompt(self, request: Request) -> str:
         """Return the text that the named prompt puts before each item. Raises NotFound."""

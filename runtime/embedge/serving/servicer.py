@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 
@@ -14,6 +15,7 @@ from embedge.serving.models import Models
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.convert import deadline_in, fill_reply, request_from_proto
 from embedge.wire.labels import labels_from_proto
+from embedge.wire.pairs import pairs_from_proto
 
 __all__ = ["SERVICE", "EmbedgeServicer", "within"]
 
@@ -37,6 +39,7 @@ class EmbedgeServicer:
         methods = {
             "Embed": unary(self.embed, pb.EmbedRequest),
             "Classify": unary(self.classify, pb.ClassifyRequest),
+            "Score": unary(self.score, pb.ScoreRequest),
             "EmbedStream": stream(self.embed_stream),
             "ListModels": unary(self.list_models, pb.ListModelsRequest),
             "GetModel": unary(self.get_model, pb.GetModelRequest),
@@ -57,6 +60,13 @@ class EmbedgeServicer:
         model, top = self._models.get(message.request.model), message.top if message.HasField("top") else None
         ready = await asyncio.to_thread(model.classifier, request, labels, templates=templates, top=top)
         return await then(model.submit(ready.asked(request)), lambda reply: self._packed(ready.scored(reply)))
+
+    async def score(self, message: pb.ScoreRequest, context: Context) -> bytes:
+        """Answer one request for scores of pairs."""
+        request = request_from_proto(message.request, deadline=deadline_in(context.time_remaining()))
+        model = self._models.get(message.request.model)
+        asked = model.to_score(replace(request, items=pairs_from_proto(message)))
+        return await then(model.submit(asked), self._packed)
 
     async def embed_stream(self, context: Context) -> None:
         """Answer each request of a stream as soon as it is ready, reading no further than there are free slots."""

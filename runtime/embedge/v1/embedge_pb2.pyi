@@ -259,6 +259,14 @@ class ClassifyRequest(_message.Message):
     top: int
     def __init__(self, request: _Optional[_Union[EmbedRequest, _Mapping]] = ..., label_set: _Optional[str] = ..., labels: _Optional[_Union[Labels, _Mapping]] = ..., top: _Optional[int] = ...) -> None: ...
 
+class ScoreRequest(_message.Message):
+    __slots__ = ("request", "query")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    request: EmbedRequest
+    query: Part
+    def __init__(self, request: _Optional[_Union[EmbedRequest, _Mapping]] = ..., query: _Optional[_Union[Part, _Mapping]] = ...) -> None: ...
+
 class EmbedStreamRequest(_message.Message):
     __slots__ = ("id", "request", "timeout_ms")
     ID_FIELD_NUMBER: _ClassVar[int]

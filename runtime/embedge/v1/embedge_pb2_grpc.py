@@ -29,6 +29,11 @@ class EmbedgeStub(object):
                 request_serializer=embedge_dot_v1_dot_embedge__pb2.ClassifyRequest.SerializeToString,
                 response_deserializer=embedge_dot_v1_dot_embedge__pb2.EmbedReply.FromString,
                 )
+        self.Score = channel.unary_unary(
+                '/embedge.v1.Embedge/Score',
+                request_serializer=embedge_dot_v1_dot_embedge__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=embedge_dot_v1_dot_embedge__pb2.EmbedReply.FromString,
+                )
         self.ListModels = channel.unary_unary(
                 '/embedge.v1.Embedge/ListModels',
                 request_serializer=embedge_dot_v1_dot_embedge__pb2.ListModelsRequest.SerializeToString,
@@ -71,6 +76,13 @@ class EmbedgeServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Score(self, request, context):
+        """Scores pairs of a query and a document, each pair in one pass. The reply's one output is of scores.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -106,6 +118,11 @@ def add_EmbedgeServicer_to_server(servicer, server):
             'Classify': grpc.unary_unary_rpc_method_handler(
                     servicer.Classify,
                     request_deserializer=embedge_dot_v1_dot_embedge__pb2.ClassifyRequest.FromString,
+                    response_serializer=embedge_dot_v1_dot_embedge__pb2.EmbedReply.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=embedge_dot_v1_dot_embedge__pb2.ScoreRequest.FromString,
                     response_serializer=embedge_dot_v1_dot_embedge__pb2.EmbedReply.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
@@ -180,6 +197,23 @@ class Embedge(object):
             metadata=None):
         return grpc.experimental.unary_unary(request, target, '/embedge.v1.Embedge/Classify',
             embedge_dot_v1_dot_embedge__pb2.ClassifyRequest.SerializeToString,
+            embedge_dot_v1_dot_embedge__pb2.EmbedReply.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/embedge.v1.Embedge/Score',
+            embedge_dot_v1_dot_embedge__pb2.ScoreRequest.SerializeToString,
             embedge_dot_v1_dot_embedge__pb2.EmbedReply.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 
 from embedge.labels import Labels
 from embedge.outputs import Scores
-from embedge.request import Reply, Request, raise_item_errors
+from embedge.pairs import Ranking, Scored, Side, listed, pairs, ranked, scored
+from embedge.request import Item, Reply, Request, raise_item_errors
+from embedge.similarity import similarity
 from embedge.split import join
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.convert import deadline_in, reply_from_proto, request_head
 from embedge.wire.labels import labels_head
+from embedge.wire.pairs import Stages, of_query, placed, score_head
 from embedge.wire.pieces import FRAME, pieces
 from embedge.wire.texts import name_of
 
 __all__ = ["Calls", "Methods", "Steps"]
 
 T = TypeVar("T")
+_Head = TypeVar("_Head", pb.ClassifyRequest, pb.ScoreRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,52 @@ class Methods:
         raise_item_errors(reply.errors, len(reply.tokens))
         return cast("Scores", reply.outputs["scores"])
 
+    def score(
+        self, model: str, queries: Side | Sequence[Side], documents: Sequence[Side], request: Request
+    ) -> Steps[Scored]:
+        """Score pairs; see `Embedder.score`. `request` has the options."""
+        return scored((yield from self._score(model, queries, documents, request)))
+
+    def rerank(
+        self, model: str, query: Side, candidates: Sequence[Side], stages: Stages, request: Request
+    ) -> Steps[Ranking]:
+        """Score those candidates with the query that are nearest to it; see `Client.rerank`."""
+        request = replace(request, deadline=self._deadline(request))  # one for both stages
+        documents = listed(candidates, "candidates")
+        kept = np.arange(len(documents))
+        if stages.embed_model is not None and stages.keep < len(documents):
+            near = yield from self._near(stages.embed_model, query, documents, stages.embedding(request))
+            kept = np.sort(np.argsort(-near, kind="stable")[: stages.keep])
+        reply = yield from self._score(model, query, [documents[place] for place in kept], request)
+        scores = scored(replace(reply, errors=placed(reply.errors, kept)))
+        return ranked(scores, kept, len(kept) if stages.top is None else stages.top)
+
+    def _near(
+        self, model: str, query: Side, documents: list[Side], requests: tuple[Request, Request]
+    ) -> Steps[NDArray[Any]]:
+        """Return (documents,): how near each is to the query, both embedded as the requests say."""
+        results = []
+        for items, request in zip(([query], documents), requests, strict=True):
+            reply = yield from self.run(model, replace(request, items=cast("list[Item]", items)))
+            if items is not documents and reply.errors:
+                raise of_query(reply.errors[0])
+            raise_item_errors(reply.errors, len(items))
+            results.append(next(iter(reply.outputs.values())))
+        near: NDArray[Any] = similarity(*results)[0]
+        return near
+
+    def _score(
+        self, model: str, queries: Side | Sequence[Side], documents: Sequence[Side], request: Request
+    ) -> Steps[Reply]:
+        """Score pairs, in several calls where one would be too large. A query of all pairs is sent once a call."""
+        shared = not isinstance(queries, (list, tuple))
+        asked = replace(request, items=pairs(None if shared else queries, documents))
+        head = score_head(cast("Side", queries) if shared else None, self.max_message_bytes)
+        room = self.max_message_bytes - head.ByteSize() - FRAME
+        messages = (_with(head, piece) for piece in pieces(request_head(model, asked), asked.items, room))
+        replies = yield Calls("Score", messages, self._deadline(request))
+        return join([reply_from_proto(reply) for reply in replies])
+
     def models(self) -> Steps[list[pb.ModelSummary]]:
         """List the models."""
         replies = yield Calls("ListModels", [pb.ListModelsRequest()], deadline_in(self.timeout))
@@ -84,7 +136,7 @@ class Methods:
         return deadline_in(self.timeout) if request.deadline is None else request.deadline
 
 
-def _with(head: pb.ClassifyRequest, piece: pb.EmbedRequest) -> pb.ClassifyRequest:
-    message = pb.ClassifyRequest(request=piece)
+def _with(head: _Head, piece: pb.EmbedRequest) -> _Head:
+    message = type(head)(request=piece)
     message.MergeFrom(head)
     return message

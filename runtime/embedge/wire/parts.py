@@ -16,7 +16,7 @@ from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.tensors import fill_tensor, tensor_array
 from embedge.wire.texts import name_of, text_from_bytes, text_to_bytes
 
-__all__ = ["fill_item", "item_from_proto"]
+__all__ = ["content_from_proto", "fill_item", "fill_part", "item_from_proto"]
 
 _FIELDS = {Image: ("image", "pixels"), Audio: ("audio", "samples"), Video: ("video", "frames")}
 
@@ -27,11 +27,11 @@ def fill_item(message: pb.Item, item: object, *, max_bytes: int = sys.maxsize) -
     max_bytes: larger files are refused, and not read.
     """
     if not isinstance(item, Mapping):
-        _fill(message.part, item, max_bytes)
+        fill_part(message.part, item, max_bytes)
         return
     for name, content in item.items():
         try:
-            _fill(message.parts[name_of("the name of a part", name)], content, max_bytes)
+            fill_part(message.parts[name_of("the name of a part", name)], content, max_bytes)
         except InvalidInput as error:
             raise InvalidInput(f"part {name!r}: {error.message}") from error
 
@@ -45,12 +45,13 @@ def item_from_proto(message: pb.Item) -> Any:
             raise InvalidInput("the item holds both 'part' and 'parts'; send one of them")
         if message.part.WhichOneof("content") == "row":
             raise InvalidInput("a row of a table needs the name of its part; send it in 'parts'")
-        return _content(message.part)
+        return content_from_proto(message.part)
     except EmbedgeError as error:
         return error
 
 
-def _fill(part: pb.Part, content: object, max_bytes: int) -> None:
+def fill_part(part: pb.Part, content: object, max_bytes: int) -> None:
+    """Write a content into an empty part; a path is read. Raises InvalidInput."""
     if isinstance(content, (str, Text)):
         _fill_text(part, content)
     elif isinstance(content, (Image, Audio, Video)):
@@ -143,12 +144,12 @@ def _number(value: Any, what: str) -> float:
 
 def _named(name: str, part: pb.Part) -> Any:
     try:
-        return _content(part)
+        return content_from_proto(part)
     except InvalidInput as error:
         raise InvalidInput(f"part {name!r}: {error.message}") from error
 
 
-def _content(part: pb.Part) -> Any:
+def content_from_proto(part: pb.Part) -> Any:
     """Return the value of a part. Raises InvalidInput."""
     kind = part.WhichOneof("content")
     if kind is None:

@@ -9,6 +9,7 @@ import pytest
 
 from embedge import Client, Embedder, RuntimeConfig
 from tests.servers import served
+from tests.tiny_composed import tiny_composed, tiny_words
 from tests.tiny_kinds import tiny_kinds
 from tests.tiny_towers import tiny_towers
 
@@ -17,10 +18,12 @@ QUICK = RuntimeConfig(warm_up_seconds=0, lanes=1)
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An engine repository with the models `kinds` and `towers`."""
+    """An engine repository with the models `kinds`, `towers`, `composed`, and `words`, whose only tower is of texts."""
     root = tmp_path_factory.mktemp("zoo")
     tiny_kinds(root / "kinds" / "1")
     tiny_towers(root / "towers" / "1")
+    tiny_composed(root / "composed" / "1")
+    tiny_words(root / "words" / "1")
     return root
 
 
@@ -51,4 +54,11 @@ def kinds(zoo: Path) -> Iterator[Embedder]:
 def towers(zoo: Path) -> Iterator[Embedder]:
     """The model `towers` in this process."""
     with Embedder.open(zoo / "towers", config=QUICK) as embedder:
+        yield embedder
+
+
+@pytest.fixture(scope="session")
+def composed(zoo: Path) -> Iterator[Embedder]:
+    """The model `composed` in this process."""
+    with Embedder.open(zoo / "composed", config=QUICK) as embedder:
         yield embedder

@@ -1,0 +1,81 @@
+"""The in-process API for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedge import pairs
+from embedge.config import RuntimeConfig
+from embedge.embedder import Embedder
+from embedge.errors import DeadlineExceeded
+from embedge.labels import Labels
+from embedge.outputs import Scores
+from embedge.pairs import Scored, Side
+from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["AsyncEmbedder"]
+
+
+class AsyncEmbedder:
+    """The same model for asyncio: the same methods, awaited."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+
+    @classmethod
+    async def open(cls, path: str | Path, *, config: RuntimeConfig | None = None) -> AsyncEmbedder:
+        """Open the bundle at `path` in a worker thread: `async with await AsyncEmbedder.open(path) as embedder`."""
+        return cls(await asyncio.to_thread(Embedder.open, path, config=config))
+
+    async def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
+        """Return the vectors of the items; see `Embedder.embed`."""
+        return (await self.run(ask(items, **options))).first
+
+    async def run(self, request: Request) -> Reply:
+        """Embed; see `Embedder.run`. Cancelling the task drops what is queued."""
+        left = None if request.deadline is None else request.deadline - time.monotonic()
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(self.embedder.submit(request)), left)
+        except asyncio.TimeoutError as error:
+            raise DeadlineExceeded("the deadline passed while the items were computed; allow more time") from error
+
+    async def classify(
+        self,
+        items: Sequence[Item],
+        labels: Labels,
+        *,
+        templates: Sequence[str] = ("{}",),
+        top: int | None = None,
+        **options: Unpack[ItemOptions],
+    ) -> Scores:
+        """Return the scores of labels for the items; see `Embedder.classify`."""
+        request = ask(items, **options)
+        ready = partial(self.embedder.classifier, request, labels, templates=templates, top=top)
+        classifier = await asyncio.to_thread(ready)  # where labels are embedded first
+        reply = await self.run(classifier.asked(request))
+        return await asyncio.to_thread(classifier.result, reply)
+
+    async def score(
+        self, queries: Side | Sequence[Side], documents: Sequence[Side], **options: Unpack[ScoreOptions]
+    ) -> Scored:
+        """Return the score of each pair; see `Embedder.score`."""
+        request = ask(pairs.pairs(queries, documents), **options)
+        return pairs.scored(await self.run(self.embedder.to_score(request)))
+
+    async def close(self) -> None:
+        """Stop the lanes and free everything."""
+        await asyncio.to_thread(self.embedder.close)
+
+    async def __aenter__(self) -> AsyncEmbedder:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
