@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 BUNDLE := engines/minilm/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-multimodal test check bench format protos clean peers promises
+.PHONY: help install demo demo-multimodal models test check bench format protos clean peers promises
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ demo: $(STAMP)  ## export, prove, serve and search the standard library's docume
 
 demo-multimodal: $(STAMP)  ## train two towers on pictures and captions, serve them, search each with the other
 	$(BIN)/python docs/demo_multimodal.py
+
+models: $(STAMP)  ## export and serve every stand-in, hold it against its original over gRPC; figures in docs/models.md
+	$(BIN)/python -m tests.export.models_table --write
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest

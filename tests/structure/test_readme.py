@@ -58,7 +58,7 @@ def test_every_block_says_what_it_is() -> None:
 def test_hardly_a_block_is_left_out() -> None:
     runnable = [block for block in blocks() if block.language in ("bash", "python")]
     assert len(runnable) >= 7
-    assert sum(block.why_not is not None for block in runnable) <= 3
+    assert sum(block.why_not is not None for block in runnable) <= 4
 
 
 def test_first_result_is_within_fifteen_lines() -> None:

@@ -1,0 +1,96 @@
+"""The stand-ins: which small model proves which pattern of use, and how each is made. docs/models.md shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from embedge_export import recipe
+from embedge_export.recipe import Gate, Recipe, TowerRecipe
+from tests.export import models, towers
+from tests.export import test_families_audio as audio
+from tests.export.zoo import ZOO
+
+__all__ = ["PATTERNS", "STAND_INS", "StandIn"]
+
+PATTERNS = {
+    "P1": "towers of their own in one space",
+    "P4": "a vector a token, patch or frame",
+    "P5": "sparse: words or concepts",
+    "P6": "bits and codes",
+    "P7": "distributions; several outputs from one pass",
+    "P8": "vectors that may be cut",
+    "P9": "video",
+    "P10": "audio",
+    "P11": "arrays, tables and vectors",
+    "P15": "labels without training",
+    "P20": "many languages",
+}
+
+_GATE = Gate(items=16, golden=16, known_tokens=0.7)  # the small vocabularies do not know every letter
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A small model with random weights.
+
+    after: what it is: a class of transformers, or the published model whose shape a module of the zoo has.
+    make: saves it in a directory, and returns what the recipe calls its source; None: the zoo has its recipe.
+    settings: more of the recipe. labelled: it is asked for scores of labels, too.
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    after: str
+    make: Callable[[Path], Path] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    labelled: bool = False
+
+    def recipe(self, folder: Path) -> Recipe:
+        """Return how to build its bundle; a model that is not there yet is saved in `folder`."""
+        if self.make is None:
+            return recipe.load(ZOO / f"{self.name}.toml", gate=_GATE)
+        return Recipe(name=self.name, source=str(self.make(folder)), gate=_GATE, **self.settings)
+
+
+def _saved(make: Callable[[Path], None]) -> Callable[[Path], Path]:
+    return lambda folder: audio.saved(make, folder)
+
+
+def _xmod(folder: Path) -> Path:
+    return models.encoder(folder, "Xmod", languages=["en_XX", "de_DE", "ja_XX"], default_language="en_XX")
+
+
+_CUT = {"tower": {"image": TowerRecipe(dims=(8, 16)), "text": TowerRecipe(dims=(8, 16))}}
+
+STAND_INS = (
+    StandIn("clip", ("P1", "P8", "P15"), "CLIPModel", towers.clip, _CUT, labelled=True),
+    StandIn("siglip", ("P1", "P15"), "SiglipModel", towers.siglip, labelled=True),
+    StandIn("align", ("P1",), "AlignModel", towers.align),
+    StandIn("places", ("P1", "P11"), "TaxaBind"),
+    StandIn("points", ("P1", "P11"), "PointNet, ULIP"),
+    StandIn("vit", ("P4",), "ViTModel", towers.vit),
+    StandIn("dinov2", ("P4",), "Dinov2Model", towers.dinov2),
+    StandIn("lexical", ("P5",), "SPLADE over BertForMaskedLM"),
+    StandIn("concepts", ("P5", "P7"), "FDT"),
+    StandIn("hashes", ("P6", "P11"), "RREH"),
+    StandIn("gaussians", ("P7",), "PCME over CLIP's towers"),
+    StandIn("splits", ("P7",), "SimMMDG"),
+    StandIn("videomae", ("P9",), "VideoMAEModel", towers.videomae),
+    StandIn("timesformer", ("P4", "P9"), "TimesformerModel", towers.timesformer),
+    StandIn("xclip", ("P1", "P9"), "XCLIPModel", towers.xclip),
+    StandIn("clap", ("P1", "P10"), "ClapModel", _saved(audio.clap)),
+    StandIn("ast", ("P10",), "ASTModel", _saved(audio.ast)),
+    StandIn("whisper", ("P10",), "WhisperModel's encoder", _saved(audio.whisper)),
+    StandIn("wav2vec2", ("P10",), "Wav2Vec2Model", _saved(audio.wav2vec2)),
+    StandIn("bands", ("P11",), "SatMAE"),
+    StandIn("curves", ("P7", "P11"), "LC-PFN"),
+    StandIn("events", ("P11",), "life2vec"),
+    StandIn("monitors", ("P7", "P11"), "PatchTST"),
+    StandIn("patients", ("P11",), "FT-Transformer"),
+    StandIn("series", ("P11",), "mTAN"),
+    StandIn("metaclip_2", ("P1", "P20"), "MetaClip2Model", towers.metaclip_2),
+    StandIn("xmod", ("P20",), "XmodModel, a language an item", _xmod, {"pooling": "mean"}),
+)
