@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
-from collections.abc import Sequence
-from typing import Annotated, Literal
+import threading
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -15,12 +19,12 @@ from embedge.errors import BackendError, DeadlineExceeded, EmbedgeError, Invalid
 from embedge_bench.processes import listening
 from embedge_bench.results import TargetInfo
 from embedge_bench.targets import Spec
-from embedge_bench.targets.base import Answer, Target
+from embedge_bench.targets.base import Answer, Target, follow
 
 __all__ = ["OpenAI", "make"]
 
 _OPEN_SECONDS = 60.0
-_CONNECTIONS = 1024
+_PACKED = 4096  # requests kept as bytes
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,24 +44,27 @@ class _Reply(msgspec.Struct):
 
 
 class OpenAI(Target):
-    """An endpoint called over connections that stay open."""
+    """An endpoint called over connections that stay open, by one thread; a request is packed once for each text."""
+
+    threads = False
 
     def __init__(self, spec: Spec, url: str, address: str, options: Options) -> None:
         try:
-            import httpx2
+            import aiohttp
         except ImportError as error:
-            raise Unavailable("httpx2 is not installed; pip install 'embedge[bench]'") from error
-        self._spec, self._url, self._options = spec, url, options
-        key = os.environ.get("OPENAI_API_KEY")
-        self._httpx = httpx2
-        limits = httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx2.Client(limits=limits, headers=headers, timeout=None, trust_env=False)
+            raise Unavailable("aiohttp is not installed; pip install 'embedge[bench]'") from error
+        self._aiohttp, self._spec, self._url, self._options = aiohttp, spec, url, options
+        self._packed = lru_cache(_PACKED)(self._pack)
         self.processes = listening(address)
+        self._loop = asyncio.new_event_loop()
+        # Owned by this target: runs the loop, on which all requests are sent and read, until it is closed.
+        self._thread = threading.Thread(target=self._loop.run_forever, name="openai", daemon=True)
+        self._thread.start()
+        self._session = self._start(self._connect()).result()
         try:
             self.embed(["a"], _OPEN_SECONDS)
         except BaseException:
-            self._client.close()
+            self.close()
             raise
 
     def info(self) -> TargetInfo:
@@ -72,25 +79,46 @@ class OpenAI(Target):
 
     def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
         """Return the vectors."""
-        body = {"model": self._options.model, "input": list(texts), "encoding_format": self._options.format}
-        try:
-            response = self._client.post(
-                self._url,
-                content=msgspec.json.encode(body),
-                headers={"content-type": "application/json"},
-                timeout=timeout,
-            )
-        except self._httpx.TimeoutException as error:
-            raise DeadlineExceeded(f"no answer from {self._url} in {timeout:g} s") from error
-        except self._httpx.TransportError as error:
-            raise Unavailable(f"cannot reach a server at {self._url}: {error}; check the address") from error
-        if response.status_code != 200:
-            raise _error(response.status_code, f"{self._url}: {response.status_code} {response.text[:200]}")
-        return _answer(response.content, self._url)
+        return self.submit(texts, timeout).result()
+
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer]:
+        """Return a future of the vectors."""
+        sent = self._start(self._post(self._packed(tuple(texts)), timeout))
+        return follow(sent, lambda: _answer(sent.result(), self._url))
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """Close the connections and end the thread."""
+        self._start(self._session.close()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _connect(self) -> Any:
+        """Return a session with as many connections as there are requests at a time; it belongs to the loop."""
+        key = os.environ.get("OPENAI_API_KEY")
+        headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+        return self._aiohttp.ClientSession(connector=self._aiohttp.TCPConnector(limit=0), headers=headers)
+
+    def _pack(self, texts: tuple[str, ...]) -> bytes:
+        body = {"model": self._options.model, "input": texts, "encoding_format": self._options.format}
+        return msgspec.json.encode(body)
+
+    async def _post(self, body: bytes, timeout: float | None) -> bytes:
+        """Return the reply's bytes. Raises EmbedgeError."""
+        limit = self._aiohttp.ClientTimeout(total=timeout)
+        try:
+            async with self._session.post(self._url, data=body, timeout=limit) as response:
+                content: bytes = await response.read()
+        except asyncio.TimeoutError as error:
+            raise DeadlineExceeded(f"no answer from {self._url} in {timeout:g} s") from error
+        except self._aiohttp.ClientError as error:
+            raise Unavailable(f"cannot reach a server at {self._url}: {error}; check the address") from error
+        if response.status != 200:
+            raise _error(response.status, f"{self._url}: {response.status} {content[:200].decode(errors='replace')}")
+        return content
 
 
 def _answer(content: bytes, url: str) -> Answer:
