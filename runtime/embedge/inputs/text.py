@@ -69,9 +69,10 @@ class TextInput:
                 results[index] = self._row(contents[index], encoding, count, request.truncate)
         return [result for result in results if result is not None]
 
-    def probe(self) -> str:
-        """Return a word."""
-        return "probe"
+    def probe(self) -> str | Text:
+        """Return a word, in some language where texts need one."""
+        needed = not self._lenient and self.spec.default_language is None
+        return Text("probe", language=min(self.spec.languages)) if needed else "probe"
 
     def size(self, row: Row) -> int:
         """Return how many tokens the row has, specials included; of fixed length, with padding."""
