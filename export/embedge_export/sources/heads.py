@@ -1,4 +1,4 @@
-"""Pooling, cutting and normalising in torch: what comes after the backbone, written so that it exports well."""
+"""What comes after a backbone, in torch and written so that it exports well: pooling, weights of words, normalising."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from embedge_export.recipe import PoolingMode
 
-__all__ = ["Cut", "Fused", "Normalize", "Pool"]
+__all__ = ["Cut", "Features", "Keep", "Lookup", "Normalize", "Pool", "Presence", "Splade", "describe"]
 
 Features = dict[str, Any]
+"""As in sentence-transformers: `input_ids`, `attention_mask` and `token_embeddings` in, `sentence_embedding` out."""
 
 
 class Pool(nn.Module):
@@ -55,13 +56,95 @@ def _weights(mode: PoolingMode, mask: Tensor) -> Tensor:
     return weighted / weighted.sum(dim=1, keepdim=True).clamp(min=1)
 
 
+class Splade(nn.Module):
+    """Scores of words at every token (batch, length, words) to a weight a word, (batch, words).
+
+    A weight is the largest, or the sum, of log(1 + relu(score)) (Formal et al., 2021, arXiv:2107.05720 and 2109.10086);
+    `twice` takes the logarithm a second time (Shen et al., 2025, arXiv:2504.14839). Logarithms grow with their input,
+    so the largest is found first, and one logarithm a word is taken, not one a token.
+    """
+
+    def __init__(self, strategy: str, *, twice: bool) -> None:
+        super().__init__()
+        self.strategy, self.twice = strategy, twice
+
+    def forward(self, features: Features) -> Features:
+        """Add `sentence_embedding`."""
+        scores: Tensor = features["token_embeddings"]
+        mask: Tensor = features["attention_mask"]
+        if self.strategy == "max":
+            weights = self._grow(scores.masked_fill(mask.unsqueeze(-1) == 0, 0).amax(dim=1))
+        else:
+            weights = torch.matmul(mask.to(scores.dtype).unsqueeze(1), self._grow(scores)).squeeze(1)
+        features["sentence_embedding"] = weights
+        return features
+
+    def _grow(self, scores: Tensor) -> Tensor:
+        weights = scores.relu().log1p()
+        return weights.log1p() if self.twice else weights
+
+
+class Presence(nn.Module):
+    """Token ids to a weight a word, (batch, words): its own weight where the text has it, else 0."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
+
+    def forward(self, features: Features) -> Features:
+        """Add `sentence_embedding`."""
+        ids, mask = features["input_ids"], features["attention_mask"].to(self.weight.dtype)
+        # The larger of two that meet in one place: padding never hides a word of the same id.
+        there = torch.zeros(ids.shape[0], len(self.weight)).scatter_reduce(1, ids, mask, "amax")
+        features["sentence_embedding"] = there * self.weight
+        return features
+
+
+class Lookup(nn.Module):
+    """Token ids to vectors that do not depend on their neighbours, (batch, length, dim)."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
+
+    def forward(self, features: Features) -> Features:
+        """Add `token_embeddings`."""
+        features["token_embeddings"] = nn.functional.embedding(features["input_ids"], self.weight)
+        return features
+
+
+class Keep(nn.Module):
+    """Says at which places vectors are kept, (batch, length): those of listed words, and none of padding.
+
+    kept: for each token id whether it is; None: all are. padded: padding is kept as well. No space depends on it, so
+    its table is no part of the state.
+    """
+
+    def __init__(self, name: str, kept: Tensor | None, *, padded: bool = False) -> None:
+        super().__init__()
+        self.name, self.padded = name, padded
+        self.kept: Tensor | None
+        self.register_buffer("kept", kept, persistent=False)
+
+    def forward(self, features: Features) -> Features:
+        """Add the feature of the name."""
+        mask = features["attention_mask"] != 0
+        kept = mask if self.kept is None else self.kept[features["input_ids"]]
+        features[self.name] = kept if self.padded or self.kept is None else kept & mask
+        return features
+
+
 class Normalize(nn.Module):
     """Scales vectors to length 1."""
 
+    def __init__(self, feature: str = "sentence_embedding") -> None:
+        super().__init__()
+        self.feature = feature
+
     def forward(self, features: Features) -> Features:
-        """Scale `sentence_embedding`."""
-        vectors: Tensor = features["sentence_embedding"]
-        features["sentence_embedding"] = vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        """Scale the feature."""
+        vectors: Tensor = features[self.feature]
+        features[self.feature] = vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         return features
 
 
@@ -78,39 +161,13 @@ class Cut(nn.Module):
         return features
 
 
-class Fused(nn.Module):
-    """A backbone and all that follows it, as one module: (ids, mask[, types]) to (batch, dim).
-
-    Where the types are always zero, one zero is handed in for all tokens: it broadcasts, and folds to a constant.
-    """
-
-    def __init__(self, backbone: nn.Module, heads: list[nn.Module], *, zero_types: bool) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.heads = nn.ModuleList(heads)
-        self.zero_types = zero_types
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Return the vectors (batch, dim) of int64 inputs (batch, length)."""
-        extra: dict[str, Tensor] = {}
-        if token_type_ids is not None:
-            extra["token_type_ids"] = token_type_ids
-        elif self.zero_types:
-            extra["token_type_ids"] = torch.zeros((1, 1), dtype=torch.long)
-        tokens = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **extra)[0]
-        features: Features = {"token_embeddings": tokens, "attention_mask": attention_mask}
-        for head in self.heads:
-            features = head(features)
-        vectors: Tensor = features["sentence_embedding"]
-        return vectors
-
-    def described(self) -> list[list[Any]]:
-        """Return each head's type and the settings that its tensors do not show."""
-        return [_describe(head) for head in self.heads]
-
-
-def _describe(head: Any) -> list[Any]:
-    settings = [head.modes] if isinstance(head, Pool) else [head.dim] if isinstance(head, Cut) else []
-    if type(head).__name__ == "Dense":
-        settings = [type(head.activation_function).__name__, head.use_residual]
-    return [type(head).__name__, *settings]
+def describe(head: Any) -> list[Any]:
+    """Return a head's type and the settings that its tensors do not show."""
+    name = type(head).__name__
+    if isinstance(head, Pool):
+        return [name, head.modes]
+    if isinstance(head, Cut):
+        return [name, head.dim]
+    if isinstance(head, Splade):
+        return [name, head.strategy, head.twice]
+    return [name, type(head.activation_function).__name__, head.use_residual] if name == "Dense" else [name]

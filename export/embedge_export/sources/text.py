@@ -53,7 +53,7 @@ def one_vector(
     prepare: TextPrepare,
     tokenizer: str,
     graph: GraphSource,
-    encode: Callable[[str], NDArray[np.float32]],
+    encode: Callable[[Any], NDArray[np.float32]],
     dim: int,
     dims: tuple[int, ...],
     normalized: bool,

@@ -75,14 +75,19 @@ def from_transformers(tokenizer: Any, where: Path) -> str:
     return bare(tokenizer.backend_tokenizer.to_str(), where)
 
 
-def bare(text: str, where: Path) -> str:
-    """Return a tokenizer.json without its padding and truncation: the runtime sets its own. Raises ExportError."""
+def bare(text: str, where: Path, *, specials: bool = True) -> str:
+    """Return a tokenizer.json without its padding and truncation: the runtime sets its own. Raises ExportError.
+
+    specials: whether it adds tokens of its own, if it does.
+    """
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the tokenizers library raises plain Exception
         raise ExportError(f"{where}: the tokenizer cannot be read: {error}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
+    if not specials:
+        tokenizer.post_processor = None
     return str(tokenizer.to_str())
 
 

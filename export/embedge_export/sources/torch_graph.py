@@ -1,4 +1,4 @@
-"""Torch modules as graph sources, and the text encoder with its heads as one such module."""
+"""Torch modules as graph sources."""
 
 from __future__ import annotations
 
@@ -15,12 +15,8 @@ from torch import Tensor, nn
 from embedge_export import graph
 from embedge_export.sources.attention import eager_attention
 from embedge_export.sources.base import Input
-from embedge_export.sources.heads import Fused
-from embedge_export.sources.tokenizer import has_types
 
-__all__ = ["Named", "TorchGraph", "fuse", "tools"]
-
-_INPUTS = {"ids": "input_ids", "mask": "attention_mask"}
+__all__ = ["Named", "TorchGraph", "tools"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,18 +68,6 @@ def _backbones(module: nn.Module) -> Iterator[Any]:
 def _scaled(vectors: Tensor) -> Tensor:
     lengths: Tensor = vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     return vectors / lengths
-
-
-def fuse(backbone: Any, heads: list[nn.Module], tokenizer: str) -> tuple[dict[Any, str], Fused]:
-    """Return the graph's inputs by role, and backbone and heads as one module.
-
-    Token types are an input only where the tokenizer gives a single text other types than 0.
-    """
-    takes_types = "token_type_ids" in inspect.signature(backbone.forward).parameters
-    types_matter = takes_types and getattr(backbone.config, "type_vocab_size", 0) > 0
-    if types_matter and has_types(tokenizer):
-        return {**_INPUTS, "types": "token_type_ids"}, Fused(backbone, heads, zero_types=False)
-    return dict(_INPUTS), Fused(backbone, heads, zero_types=types_matter)
 
 
 def tools(*names: str) -> dict[str, str]:

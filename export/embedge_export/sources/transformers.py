@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.content import Text
 from embedge_export.errors import ExportError
 from embedge_export.quiet import quiet
 from embedge_export.recipe import POOLING, Recipe
@@ -37,10 +38,16 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
     tokenizers.check(tokenizer, path, max_length=max_length, table=getattr(model.config, "vocab_size", 0))
     prefix = recipe.prompts.get(recipe.default_prompt, "") if recipe.default_prompt else ""
     normalized = bool(recipe.normalize)
-    inputs, fused = _fuse(model, recipe, tokenizer)
+    from embedge_export.sources.languages import languages
 
-    def encode(one: str) -> NDArray[np.float32]:
-        vector = pooling.pool(_states(model, source_tokenizer, prefix + one, max_length), recipe.modes)
+    spoken = languages(model)
+    inputs, fused = _fuse(model, recipe, tokenizer, languages=bool(spoken))
+
+    def encode(one: str | Text) -> NDArray[np.float32]:
+        words = one if isinstance(one, str) else one.text
+        language = None if isinstance(one, str) or one.language is None else spoken[one.language]
+        states = _states(model, source_tokenizer, prefix + words, max_length, language)
+        vector = pooling.pool(states, recipe.modes)
         return pooling.normalize(vector[None])[0] if normalized else vector
 
     from embedge_export.sources.torch_graph import TorchGraph, tools
@@ -53,6 +60,8 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
             inputs=inputs,
             prompts=recipe.prompts,
             default_prompt=recipe.default_prompt,
+            languages=spoken,
+            default_language=model.config.default_language if spoken else None,
         ),
         tokenizer=tokenizer,
         graph=TorchGraph(fused, (text.OUTPUT,)),
@@ -85,25 +94,34 @@ def _open(path: Path, *, pickled: bool) -> tuple[Any, Any]:
 
 def _limit(model: Any, tokenizer: Any, path: Path) -> int:
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizers.NO_LIMIT
-    limit = min(positions, tokenizer.model_max_length)
+    limit = min(positions - _reserved(model), tokenizer.model_max_length)
     if limit >= tokenizers.NO_LIMIT:
         raise ExportError(f"{path}: the model names no length limit; set max_length in the recipe")
     return int(limit)
 
 
-def _fuse(model: Any, recipe: Recipe, tokenizer: str) -> tuple[dict[Any, str], Any]:
+def _reserved(model: Any) -> int:
+    """Return how many of its positions no token has: RoBERTa and its kin begin to count behind the padding's."""
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else padding + 1
+
+
+def _fuse(model: Any, recipe: Recipe, tokenizer: str, *, languages: bool) -> tuple[dict[Any, str], Any]:
+    from embedge_export.sources.fused import fuse
     from embedge_export.sources.heads import Normalize, Pool
-    from embedge_export.sources.torch_graph import fuse
+    from embedge_export.sources.languages import by_row
 
     heads = [Pool(recipe.modes), *([Normalize()] if recipe.normalize else [])]
-    return fuse(model, heads, tokenizer)
+    return fuse(by_row(model) if languages else model, heads, tokenizer, languages=languages)
 
 
-def _states(model: Any, tokenizer: Any, one: str, max_length: int) -> NDArray[np.float32]:
+def _states(model: Any, tokenizer: Any, one: str, max_length: int, language: int | None) -> NDArray[np.float32]:
     """Return the token vectors of one text, alone and without padding: (length, dim)."""
     import torch
 
     with torch.no_grad(), quiet():
         encoded = tokenizer(one, truncation=True, max_length=max_length, return_tensors="pt")
-        states: NDArray[np.float32] = model(**encoded)[0][0].numpy()
+        extra = {} if language is None else {"lang_ids": torch.tensor([language])}
+        states: NDArray[np.float32] = model(**encoded, **extra)[0][0].numpy()
     return states

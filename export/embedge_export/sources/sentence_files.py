@@ -1,0 +1,95 @@
+"""What lies in a sentence-transformers directory, looked at before any of it is imported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from embedge_export.errors import ExportError
+from embedge_export.sources import families, weights
+from embedge_export.sources import tokenizer as tokenizers
+
+__all__ = ["check", "family_of", "kind_of"]
+
+_FIRST = ("Transformer", "MLMTransformer", "StaticEmbedding", "SparseStaticEmbedding")
+_WEIGHTS = (*_FIRST, "Dense", "LayerNorm")
+_LATER = ("Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", "SpladePooling", "MultiVectorMask")
+_KNOWN = (*_FIRST, *_LATER, "Router")
+_PYLATE = {"pylate.models.Dense.Dense": "Dense"}  # which sentence-transformers reads itself
+_KINDS = {"ColBERT": "MultiVectorEncoder"}  # as PyLate saves it
+_READ = ("SentenceTransformer", "SparseEncoder", "MultiVectorEncoder")
+
+
+class _Module(NamedTuple):
+    name: str
+    directory: Path
+    first: bool
+
+
+def check(path: Path, *, allow_pickle: bool) -> bool:
+    """Return whether weights are pickled. Raises ExportError for what embedge does not know."""
+    pickled = False
+    for module in _modules(path):
+        if module.first and module.name not in _FIRST:
+            raise ExportError(
+                f"{module.directory}: the first module must be a {' or '.join(_FIRST)}, not {module.name}"
+            )
+        if module.first:
+            tokenizers.need_vocabulary(module.directory)
+        if module.name in _WEIGHTS:
+            pickled |= weights.refuse_pickle(module.directory, allow=allow_pickle)
+    return pickled
+
+
+def kind_of(path: Path) -> str:
+    """Return the class that reads the directory. Raises ExportError."""
+    file = path / "config_sentence_transformers.json"
+    said = str(_json(file).get("model_type") or "") if file.is_file() else ""
+    if not said:  # older ones do not say
+        said = "SparseEncoder" if any(m.name == "SpladePooling" for m in _modules(path)) else "SentenceTransformer"
+    kind = _KINDS.get(said, said)
+    if kind not in _READ:
+        raise ExportError(f"{file}: a {kind} cannot be exported; known are {', '.join(_READ)}")
+    return kind
+
+
+def family_of(path: Path) -> Path | None:
+    """Return the directory of the only module, if it is a family's of transformers, with towers of its own."""
+    modules = [module for module in _json(path / "modules.json") if not str(module["type"]).endswith(".Normalize")]
+    directory = path / modules[0]["path"] if len(modules) == 1 else None
+    return directory if directory is not None and families.fits(directory) else None
+
+
+def _modules(path: Path) -> Iterator[_Module]:
+    """Yield every module, those of a router in its place."""
+    file = path / "modules.json"
+    for place, module in enumerate(_json(file)):
+        name, directory = _name(str(module["type"]), file), path / module["path"]
+        if name != "Router":
+            yield _Module(name, directory, first=not place)
+            continue
+        if place:
+            raise ExportError(f"{file}: a Router can be exported as the first module only")
+        yield from _routed(directory)
+
+
+def _routed(directory: Path) -> Iterator[_Module]:
+    file = directory / "router_config.json"
+    config = _json(file)
+    firsts = {route[0] for route in config["structure"].values() if route}
+    for key, kind in config["types"].items():
+        yield _Module(_name(kind, file), directory / key, first=key in firsts)
+
+
+def _name(kind: str, file: Path) -> str:
+    """Return a module's name. Raises ExportError for a module that embedge does not know."""
+    name = _PYLATE.get(kind, kind.rsplit(".", 1)[-1])
+    if (kind not in _PYLATE and not kind.startswith("sentence_transformers.")) or name not in _KNOWN:
+        raise ExportError(f"{file}: module {kind!r} cannot be exported; known modules are {', '.join(_KNOWN)}")
+    return name
+
+
+def _json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
