@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,11 @@ def test_a_bad_clip_fails_alone_and_says_why(name: str) -> None:
     assert isinstance(bad, InvalidInput)
     assert message in str(bad)
     assert len(good["s"]) == len(also["s"]) == RATE
+
+
+def test_a_pipe_is_no_file_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "cannot be read" in refusal(part(), tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -81,6 +81,8 @@ def read(source: bytes | Path, limit: Limit) -> tuple[Samples, float]:
             return _decode(stream, limit)
     except soundfile.LibsndfileError as error:
         raise InvalidInput(f"the clip is damaged: {error.error_string.strip(' .')}; send the whole file") from error
+    except OSError as error:
+        raise InvalidInput(f"{source!s} cannot be read: {error.strerror}") from error
 
 
 def take(samples: NDArray[np.generic], rate: object, limit: Limit) -> tuple[Samples, float]:
@@ -99,10 +101,11 @@ def take(samples: NDArray[np.generic], rate: object, limit: Limit) -> tuple[Samp
 
 
 def _open(source: bytes | Path) -> BinaryIO:
-    try:
-        return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-    except (OSError, ValueError) as error:  # ValueError: a name that cannot be one
-        raise InvalidInput(f"{source!s} cannot be read: {error}") from error
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if not source.is_file():  # to open a pipe would wait for its writer
+        raise InvalidInput(f"{source!s} cannot be read: it is not there, or no file")
+    return source.open("rb")
 
 
 def _decode(stream: BinaryIO, limit: Limit) -> tuple[Samples, float]:

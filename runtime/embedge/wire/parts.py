@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,8 @@ from embedge.wire.texts import name_of, text_from_bytes, text_to_bytes
 
 __all__ = ["content_from_proto", "fill_item", "fill_part", "item_from_proto"]
 
+# A list of these, or of lists, is an array; of anything else it is a set, or an array of arrays.
+_NUMBERS = (int, float, np.generic, list, tuple)
 _FIELDS = {Image: ("image", "pixels"), Audio: ("audio", "samples"), Video: ("video", "frames")}
 
 
@@ -60,6 +62,8 @@ def fill_part(part: pb.Part, content: object, max_bytes: int) -> None:
         fill_tensor(part.vector, _array(content.values))
         if content.space is not None:
             part.space = name_of("the space of a vector", content.space)
+    elif isinstance(content, (list, tuple)) and not (content and all(isinstance(each, _NUMBERS) for each in content)):
+        _fill_set(part.set, content, max_bytes)
     elif isinstance(content, (np.ndarray, np.generic, list, tuple, int, float)):
         fill_tensor(part.tensor, _array(content))
     elif isinstance(content, (bytes, bytearray, memoryview, Path)):
@@ -111,6 +115,8 @@ def _file(data: object, max_bytes: int) -> bytes:
     """Return the bytes of a file, read if its path was given. Raises InvalidInput."""
     if isinstance(data, Path):
         try:
+            if not data.is_file():  # a pipe or a device would be read for ever
+                raise InvalidInput(f"{data} cannot be read: it is not there, or no file")
             size = data.stat().st_size
             if size > max_bytes:
                 raise InvalidInput(
@@ -123,6 +129,15 @@ def _file(data: object, max_bytes: int) -> bytes:
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
     raise InvalidInput(f"the bytes of a file, its Path or an array is needed, not {type(data).__name__}")
+
+
+def _fill_set(message: pb.Set, pieces: Sequence[object], max_bytes: int) -> None:
+    message.SetInParent()  # also where the set is empty
+    for index, piece in enumerate(pieces):
+        try:
+            fill_item(message.pieces.add(), piece, max_bytes=max_bytes)
+        except InvalidInput as error:
+            raise InvalidInput(f"piece {index}: {error.message}") from error
 
 
 def _fill_row(message: pb.Row, row: Mapping[object, object]) -> None:
@@ -200,4 +215,5 @@ _VALUES: dict[str, Callable[[pb.Part], Any]] = {
     "vector": _vector,
     "row": _row,
     "file": lambda part: part.file,
+    "set": lambda part: [item_from_proto(piece) for piece in part.set.pieces],
 }

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -159,6 +160,8 @@ def test_a_rate_that_is_none_fails_alone(stub: EmbedgeStub, tower: str, held: di
         (np.array([object()]), "an array of dtype object cannot be sent"),
         ([[1, 2], [3]], "this list is none|this list makes none"),
         (np.ma.masked_equal([1, 2], 2), "the array is masked"),
+        (Image(Path("/dev/full")), "/dev/full cannot be read: it is not there, or no file"),  # it gives zeros for ever
+        (Image(Path("a\0b")), "cannot be read: it is not there, or no file"),
         (Image("cat.png"), "its Path or an array is needed, not str"),  # type: ignore[arg-type]
         (Audio(b"", "fast"), "the rate must be a number, not 'fast'"),  # type: ignore[arg-type]
         (Text(5), "a text is needed, not int"),  # type: ignore[arg-type]
