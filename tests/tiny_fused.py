@@ -19,7 +19,20 @@ from embedge.kinds import DenseOutput
 from embedge.prepare import TensorPrepare, VectorPrepare
 from tests.tiny_towers import save_graph
 
-__all__ = ["CHANNELS", "DIM", "NUMBERS", "fused", "numbers", "save_manifest", "series", "tiny_fused"]
+__all__ = [
+    "CHANNELS",
+    "DIM",
+    "NUMBERS",
+    "Array",
+    "buckets",
+    "dense",
+    "fused",
+    "model",
+    "numbers",
+    "save_manifest",
+    "series",
+    "tiny_fused",
+]
 
 Array = NDArray[np.float32]
 

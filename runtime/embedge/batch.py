@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedge.manifest import Manifest, Tower
 from embedge.prepare import Fill
 
-__all__ = ["Batch", "Layout", "Limits", "Row", "form_batch", "layout", "pad", "stretch"]
+__all__ = ["Batch", "Layout", "Limits", "Row", "form_batch", "layout", "pad", "stretch", "trunks"]
 
 Row = Mapping[str, NDArray[np.generic]]
 """The prepared arrays of one item, by graph input, without padding; inputs that are masks are not in it."""
@@ -53,11 +53,11 @@ class Layout:
 class Batch:
     """Rows that ride together through one lane. `ticket` is the scheduler's own; lanes pass it back untouched.
 
-    lengths: of each row in all its parts. formed: when, on the scheduler's clock. predicted: what it will take, in
-    seconds.
+    towers: each row's tower; all are of one trunk. lengths: of each row in all its parts. formed: when, on the
+    scheduler's clock. predicted: what it will take, in seconds.
     """
 
-    tower: str
+    towers: list[str]
     rows: list[Row]
     lengths: list[int]
     ticket: object = None
@@ -119,11 +119,32 @@ def _nearest(lengths: Sequence[int], anchor: int, low: int, high: int, limits: L
     return shorter if lengths[anchor] - lengths[shorter] <= lengths[longer] - lengths[anchor] else longer
 
 
+def trunks(manifest: Manifest, towers: Mapping[str, Tower]) -> dict[str, str]:
+    """Return by tower the first one whose batches its rows may join.
+
+    Such towers lay out their arrays alike and begin with the same graph, and all their tensors have an axis of rows.
+    """
+    firsts: dict[object, str] = {}
+    return {name: firsts.setdefault(_trunk(manifest, tower) or name, name) for name, tower in towers.items()}
+
+
+def _trunk(manifest: Manifest, tower: Tower) -> object:
+    """Return what is equal for towers that share batches, or None for one that shares none."""
+    form = layout(manifest, tower)
+    made = [spec.shape for step in tower.steps for spec in manifest.graphs[step].outputs]
+    if not made or not all(shape and isinstance(shape[0], str) for shape in made):
+        return None
+    return tower.steps[0], frozenset(form.dtypes.items()), frozenset(form.fills.items())
+
+
 def layout(manifest: Manifest, tower: Tower) -> Layout:
-    """Return how a tower's rows are laid out, from its prepare specs and its graphs' input dtypes."""
+    """Return how a tower's rows are laid out, from its prepare specs and its graphs' input dtypes.
+
+    What no graph reads is an output as it is, and float32.
+    """
     dtypes = {spec.name: spec.dtype for step in tower.steps for spec in manifest.graphs[step].inputs}
     fills = {name: fill for part in tower.parts.values() for name, fill in part.fills().items()}
-    return Layout({name: dtypes[name] for name in fills}, fills)
+    return Layout({name: dtypes.get(name, "float32") for name in fills}, fills)
 
 
 def pad(rows: Sequence[Row], form: Layout) -> dict[str, NDArray[np.generic]]:

@@ -8,16 +8,15 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from embedge.backends import Backend
-from embedge.batch import Batch, layout, pad, stretch
+from embedge.batch import Batch, layout, pad, stretch, trunks
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.cost import CostTable
 from embedge.errors import BackendError, BundleError, EmbedgeError
-from embedge.lane import Lane, Outcome, Program
+from embedge.lane import Lane, Outcome
 from embedge.measured import Measured
+from embedge.program import Computed, Program
 from embedge.slots import Slots, candidates, choose, cores
 
 __all__ = ["Crew"]
@@ -46,13 +45,15 @@ class Crew:
         self._sharing = threading.Lock()  # held by a lane's thread while it opens or closes its program
         self._shared: Program | None = None
         self._users: dict[Program, int] = {}
-        self._keys = {name: Measured.key(bundle, backend, config, name) for name in probes}
-        self.costs = {name: self._table(name) for name in probes}
+        self.trunks = trunks(bundle.manifest, self._towers)
+        self._keys = {name: Measured.key(bundle, backend, config, name) for name in self.trunks.values()}
+        self._tables = {name: self._table(name) for name in self._keys}
+        self.costs = {name: self._tables[trunk] for name, trunk in self.trunks.items()}
         stored = {name: Measured.recall(key) for name, key in self._keys.items()}
         self.slots = self._slots(next(iter(stored.values())))
         for name, record in stored.items():
-            if record is not None and record.suits(self.slots, self.costs[name]):
-                self.costs[name].restore(record.seconds)
+            if record is not None and record.suits(self.slots, self._tables[name]):
+                self._tables[name].restore(record.seconds)
         self.lanes: list[Lane] = []
 
     @property
@@ -104,7 +105,7 @@ class Crew:
         """Wait for all lanes to end, once `take` answers None, and keep what was learned; False if one hangs."""
         end = None if timeout is None else time.monotonic() + timeout
         ended = [lane.join(None if end is None else max(0.0, end - time.monotonic())) for lane in self.lanes]
-        if self.lanes and all(cost.measured for cost in self.costs.values()):
+        if self.lanes and all(cost.measured for cost in self._tables.values()):
             self._store()
         return all(ended)
 
@@ -141,30 +142,30 @@ class Crew:
             raise BundleError(f"{path}: changed on disk since the model was opened; open it again to use what is there")
         return path
 
-    def _compute(self, program: Program, batch: Batch) -> Mapping[str, np.ndarray]:
-        return program.run(batch.tower, pad(batch.rows, self._layouts[batch.tower]))
+    def _compute(self, program: Program, batch: Batch) -> Computed:
+        return program.run(batch.towers, pad(batch.rows, self._layouts[batch.towers[0]]))
 
     def _batch(self, tower: str, rows: int, length: int) -> Batch:
         """Return a batch of equal rows, made from the tower's probe; what is in a row does not change what it costs."""
         probe = self._probes[tower]
         row = stretch(probe.rows[0], self._layouts[tower], length / probe.width)
-        return Batch(tower, [row] * rows, [length] * rows)
+        return Batch([tower] * rows, [row] * rows, [length] * rows)
 
     def _warm_up(self, compute: Callable[[Batch], object]) -> None:
         """Measure the cost tables in a lane's thread, while its siblings do the same: so they will run later, too."""
         if self._config.warm_up_seconds:
-            for tower in self._towers:
+            for tower in self._tables:
                 self._measure(tower, compute)
 
     def _measure(self, tower: str, compute: Callable[[Batch], object]) -> None:
-        """Measure a tower's cost table in its share of the time, unless what is stored of it still holds."""
+        """Measure a trunk's cost table by its first tower, in its share of the time, unless what is stored holds."""
 
         def run(rows: int, length: int) -> None:
             compute(self._batch(tower, rows, length))
 
-        cost = self.costs[tower]
+        cost = self._tables[tower]
         if not (cost.measured and cost.fits(run)):
-            budget = self._config.warm_up_seconds / len(self._towers)
+            budget = self._config.warm_up_seconds / len(self._tables)
             cost.measure(run, budget=budget, tokens=self._config.token_budget)
 
     def _table(self, tower: str) -> CostTable:
@@ -211,5 +212,5 @@ class Crew:
         return run
 
     def _store(self) -> None:
-        for tower, cost in self.costs.items():
+        for tower, cost in self._tables.items():
             Measured(self.slots, cost.rows, cost.lengths, cost.grid).keep(self._keys[tower])

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from embedge.preparer import Preparer
 from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
 from embedge.room import Room
 from embedge.scheduler import Scheduler
+from embedge.sets import Sets, count_pieces, pieces_of, set_part
 from embedge.slots import Slots
 from embedge.split import join, split
 from embedge.task import Task
@@ -55,6 +57,8 @@ class Embedder:
         self.config = config or RuntimeConfig()
         self._backend, self.backend_reason = backends.choose(self.config.backend)
         self.towers = _loaded(self.manifest, self.config.towers)
+        # By tower the name of its part that is a set.
+        self._sets = {name: part for name, tower in self.towers.items() if (part := set_part(tower)) is not None}
         self._inputs = {name: ItemInput(bundle, name, self.config) for name in self.towers}
         self._crew = Crew(
             bundle, self._backend, self.config, {name: each.probe() for name, each in self._inputs.items()}
@@ -119,7 +123,7 @@ class Embedder:
 
     @property
     def costs(self) -> Mapping[str, CostTable]:
-        """What batches of each loaded tower cost here, as measured and learned."""
+        """What batches of each loaded tower cost here, as measured and learned; towers of one trunk share a table."""
         return self._crew.costs
 
     def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
@@ -135,14 +139,14 @@ class Embedder:
 
         Any number of items will do: more than half of what the queue holds, in items or bytes, go part after part.
         """
-        most = max(1, self.config.max_queue_items // 2), self.config.max_queue_bytes // 2
-        parts = split(request, lambda items: self._size(request, items), max_items=most[0], max_size=most[1])
+        most = max(1, self.config.max_queue_items // 2)
+        parts = split(request, lambda items: self._share(request, items), max_items=most, max_size=0.5)
         return join([self._run(part) for part in parts])
 
     def _run(self, request: Request) -> Reply:
         task = self._admit(request)
         try:
-            self._preparer.now(task)
+            self._begin(task, self._preparer.now)
             return task.future.result(None if request.deadline is None else request.deadline - time.monotonic())
         except FutureTimeout as error:
             raise DeadlineExceeded("the deadline passed while the items were computed; allow more time") from error
@@ -155,8 +159,11 @@ class Embedder:
         Raises what is wrong with the request as a whole; the rest comes through the future.
         """
         task = self._admit(request)
-        if request.items:
-            self._preparer.later(task)
+        try:
+            self._begin(task, self._preparer.later)
+        except BaseException:
+            task.future.cancel()
+            raise
         return task.future
 
     @property
@@ -249,7 +256,7 @@ class Embedder:
         name, sizes = self._plan(request)
         inputs = self._inputs[name]
         inputs.check(request)
-        task = Task(self.manifest, request, name, sizes)
+        task = Task(self.manifest, request, name, sizes, trunk=self._crew.trunks[name])
         if not request.items:
             task.future.set_result(task.reply())
             return task
@@ -257,9 +264,36 @@ class Embedder:
         task.future.add_done_callback(lambda future: self._abandon(task) if future.cancelled() else None)
         return task
 
-    def _size(self, request: Request, items: Sequence[Item]) -> int:
-        """Return about how many bytes these items of the request have, prepared."""
-        return self._inputs[self._tower(request)].estimate(items)[1]
+    def _share(self, request: Request, items: Sequence[Item]) -> float:
+        """Return about which share of the queue these items of the request take, in bytes or in pieces of sets."""
+        name = self._tower(request)
+        size = self._inputs[name].estimate(items)[1] / self.config.max_queue_bytes
+        if name not in self._sets:
+            return size
+        return max(size, count_pieces(items, self._sets[name]) / self.config.max_queue_items)
+
+    def _begin(self, task: Task, prepare: Callable[[Task], None]) -> None:
+        """Have the items of an admitted task prepared; where they hold sets, once the pieces of these are embedded."""
+        if not task.request.items:
+            return
+        if task.tower not in self._sets:
+            prepare(task)
+            return
+        sets = Sets(task.request, self.towers[task.tower])
+        pieces = self._admit(sets.request())
+        task.future.add_done_callback(lambda _: pieces.future.cancel())  # nobody waits for them any more
+        pieces.future.add_done_callback(lambda embedded: self._go_on(task, sets, embedded))
+        self._begin(pieces, prepare)
+
+    def _go_on(self, task: Task, sets: Sets, pieces: Future[Reply]) -> None:
+        """Prepare a task whose pieces are embedded. Called where the last of them came in, or went wrong."""
+        if task.future.done():
+            return
+        try:
+            task.request = replace(task.request, items=sets.gathered(pieces.result()))
+            self._preparer.later(task)
+        except Exception as error:  # whoever waits must hear of it, whatever it is
+            self._preparer.fail(task, error)
 
     def _plan(self, request: Request) -> tuple[str, dict[str, int]]:
         """Return the tower that serves the request, and the size of each output it wants."""
@@ -305,8 +339,11 @@ class Embedder:
 
 
 def _loaded(manifest: Manifest, names: Sequence[str] | None) -> dict[str, Tower]:
-    """Return the towers that are to be loaded. Raises NotFound."""
+    """Return the towers that are to be loaded, and those that embed pieces for them. Raises NotFound."""
     for name in names or ():
         if name not in manifest.towers:
             raise NotFound(f"tower {name!r} is unknown; {manifest.name!r} has: {', '.join(manifest.towers)}")
-    return {name: tower for name, tower in manifest.towers.items() if names is None or name in names}
+    wanted = set(manifest.towers if names is None else names)
+    while pieces := {spec.tower for name in wanted if (spec := pieces_of(manifest.towers[name]))} - wanted:
+        wanted |= pieces
+    return {name: tower for name, tower in manifest.towers.items() if name in wanted}

@@ -43,7 +43,7 @@ Key = tuple[float, int]
 
 
 class Call(ABC):
-    """One request's way through the queue.
+    """One request's way through the queue. Calls of one trunk share batches; by default that is the tower alone.
 
     The fields after `priority` belong to the scheduler and change only under its lock. paid: the virtual time up to
     which the call has had its share. owed: items admitted but not pushed yet. each, size: predicted seconds and bytes
@@ -51,8 +51,9 @@ class Call(ABC):
     left: seconds of those that wait. dropped: why no more may come.
     """
 
-    def __init__(self, tower: str, *, deadline: float | None, priority: Priority) -> None:
+    def __init__(self, tower: str, *, deadline: float | None, priority: Priority, trunk: str | None = None) -> None:
         self.tower = tower
+        self.trunk = trunk or tower
         self.deadline = FOREVER if deadline is None else deadline
         self.priority = priority
         self.paid = 0.0
@@ -159,7 +160,7 @@ class FairQueue:
             call.paid = max(call.paid, self.virtual[call.priority])
         call.left += entry.seconds
         call.waiting[entry] = None
-        insort(self._by_length.setdefault(call.tower, []), (entry.length, entry.sequence, entry))
+        insort(self._by_length.setdefault(call.trunk, []), (entry.length, entry.sequence, entry))
         self._by_place[call.priority].add(call)
         if call.priority == "interactive":
             self._by_work.add(call)
@@ -175,7 +176,7 @@ class FairQueue:
 
     def window(self, anchor: Entry, now: float, cost: Seconds, limits: Limits, *, free: int) -> list[Entry]:
         """Return the entries that ride with the anchor. While `free` lanes are idle, each takes its share at most."""
-        queue = self._by_length[anchor.call.tower]
+        queue = self._by_length[anchor.call.trunk]
         rows = min(limits.rows, -(-len(queue) // free))
         place = bisect_left(queue, (anchor.length, anchor.sequence))
         start = max(0, place - rows)
@@ -197,7 +198,7 @@ class FairQueue:
             first.passed += sum(entry.seconds for entry in entries)
         # Half-way into the anchor: whoever comes now is behind what came before it, and before what the call has left.
         self.virtual[priority] = max(self.virtual[priority], anchor.call.paid + anchor.seconds / 2)
-        queue = self._by_length[anchor.call.tower]
+        queue = self._by_length[anchor.call.trunk]
         low = bisect_left(queue, (entries[0].length, entries[0].sequence))
         del queue[low : low + len(entries)]
         self._forget(entries)
@@ -208,7 +209,7 @@ class FairQueue:
     def remove(self, call: Call) -> list[Entry]:
         """Take all entries of a call out, and return them in the order in which they came."""
         entries = list(call.waiting)
-        queue = self._by_length.get(call.tower, [])
+        queue = self._by_length.get(call.trunk, [])
         if len(entries) > len(queue) // 8:
             queue[:] = [waiting for waiting in queue if waiting[2].call is not call]
         else:

@@ -11,18 +11,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge import outputs
-from embedge.backends import Arrays, Session
+from embedge.backends import Arrays
 from embedge.batch import Batch
-from embedge.manifest import Manifest
+from embedge.program import Computed, Program
 from embedge.slots import step_back
 
-__all__ = ["Lane", "Outcome", "Piece", "Program"]
+__all__ = ["Lane", "Outcome", "Piece"]
 
 log = logging.getLogger("embedge.lane")
 
@@ -33,7 +32,7 @@ _BACKOFF_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Rows of a batch that were computed together. Those of one batch may differ in all axes but the first.
+    """Rows of one tower that were computed together. Those of one batch may differ in all axes but the first.
 
     rows: their places in the batch. arrays: output tensors by name, each (len(rows), …). good: (len(rows),) bool,
     whether a row is finite, and what else its outputs ask for.
@@ -58,40 +57,6 @@ class Outcome:
     seconds: float | None = None
 
 
-class Program:
-    """A model's sessions and the way each tower takes through them."""
-
-    def __init__(self, manifest: Manifest, sessions: dict[str, Session]) -> None:
-        """`sessions`: one for each graph that a tower's steps name."""
-        self._manifest = manifest
-        self._sessions = sessions
-
-    def run(self, tower: str, feeds: Arrays) -> Arrays:
-        """Return the tensors that the tower's outputs name, each (rows, …)."""
-        values = dict(feeds)
-        for step in self._manifest.towers[tower].steps:
-            inputs = (spec.name for spec in self._manifest.graphs[step].inputs)
-            values.update(self._sessions[step].run({name: values[name] for name in inputs}))
-        specs = self._manifest.towers[tower].outputs.values()
-        return {tensor: values[tensor] for output in specs for tensor in output.tensors}
-
-    def good(self, tower: str, rows: int, tensors: Arrays) -> NDArray[np.bool_]:
-        """Return (rows,) bool: whether all outputs of a row are finite, and what else their kinds ask for."""
-        return outputs.good(self._manifest.towers[tower].outputs.values(), tensors, rows)
-
-    def check(self, tower: str, rows: int, tensors: Arrays) -> None:
-        """Raise unless the tensors are what the manifest says, and finite. Raises BundleError, ArithmeticError."""
-        for name, output in self._manifest.towers[tower].outputs.items():
-            outputs.fits(output, tensors, rows, name=name)
-            if not all(np.isfinite(tensors[tensor]).all() for tensor in output.tensors):
-                raise ArithmeticError(f"self-test: output {name!r} is not finite")
-
-    def close(self) -> None:
-        """Close all sessions."""
-        for session in self._sessions.values():
-            session.close()
-
-
 class Lane:
     """A thread that takes batches, runs them and delivers what came of them.
 
@@ -107,9 +72,9 @@ class Lane:
         *,
         open_program: Callable[[], Program],
         close_program: Callable[[Program], None],
-        compute: Callable[[Program, Batch], Arrays],
+        compute: Callable[[Program, Batch], Computed],
         probes: list[Batch],
-        warm_up: Callable[[Callable[[Batch], Arrays]], None],
+        warm_up: Callable[[Callable[[Batch], Computed]], None],
         take: Callable[[], Batch | None],
         deliver: Callable[[Batch, Outcome], None],
         changed: Callable[[Lane], None],
@@ -121,7 +86,7 @@ class Lane:
         self._close_program = close_program
         self._compute = compute
         self._probes = probes
-        self._warm_up: Callable[[Callable[[Batch], Arrays]], None] | None = warm_up
+        self._warm_up: Callable[[Callable[[Batch], Computed]], None] | None = warm_up
         self._take = take
         self._deliver = deliver
         self._changed = changed
@@ -171,9 +136,8 @@ class Lane:
         """Run a batch and deliver it, whatever happens. Raises if the lane itself is broken."""
         start = time.perf_counter()
         try:
-            arrays = self._compute(program, batch)
-            good = program.good(batch.tower, len(batch.rows), arrays)
-            if not good.any():
+            pieces = self._pieces(program, batch)
+            if not any(piece.good.any() for piece in pieces):
                 raise ArithmeticError("no row of the batch has a finite vector")
         except Exception as error:
             try:
@@ -183,8 +147,14 @@ class Lane:
                 raise broken from error
             self._deliver(batch, self._one_by_one(program, batch))
         else:
-            whole = Piece(range(len(batch.rows)), arrays, good)
-            self._deliver(batch, Outcome([whole], seconds=time.perf_counter() - start))
+            self._deliver(batch, Outcome(pieces, seconds=time.perf_counter() - start))
+
+    def _pieces(self, program: Program, batch: Batch) -> list[Piece]:
+        """Run a batch; return a piece for each tower."""
+        computed = self._compute(program, batch)
+        return [
+            Piece(rows, arrays, program.good(tower, len(rows), arrays)) for tower, (rows, arrays) in computed.items()
+        ]
 
     def _one_by_one(self, program: Program, batch: Batch) -> Outcome:
         """Run each row alone, so that a row which no batch survives fails by itself."""
@@ -192,15 +162,16 @@ class Lane:
         faults: dict[int, Exception] = {}
         for row in range(len(batch.rows)):
             try:
-                arrays = self._compute(program, Batch(batch.tower, [batch.rows[row]], [batch.lengths[row]]))
-                pieces.append(Piece([row], arrays, program.good(batch.tower, 1, arrays)))
+                lone = Batch([batch.towers[row]], [batch.rows[row]], [batch.lengths[row]])
+                pieces.extend(replace(piece, rows=[row]) for piece in self._pieces(program, lone))
             except Exception as error:
                 faults[row] = error
         return Outcome(pieces, faults)
 
     def _self_test(self, program: Program) -> None:
         for probe in self._probes:
-            program.check(probe.tower, len(probe.rows), self._compute(program, probe))
+            for tower, (rows, arrays) in self._compute(program, probe).items():
+                program.check(tower, len(rows), arrays)
 
     def _warm(self, program: Program) -> None:
         if self._warm_up is not None:

@@ -149,7 +149,7 @@ class Scheduler:
     def done(self, batch: Batch, seconds: float | None) -> None:
         """Count a taken batch as finished; `seconds`, if it ran well, teach the cost table."""
         if seconds is not None:
-            self._costs[batch.tower].observe(len(batch.rows), batch.width, seconds)
+            self._costs[batch.towers[0]].observe(len(batch.rows), batch.width, seconds)
         with self._lock:
             self._running -= 1
             self._underway = self._underway - batch.predicted if self._running else 0.0
@@ -271,14 +271,15 @@ class Scheduler:
         self._queue.take(anchor, entries)
         self._leave(entries)
         self._running += 1
-        batch = Batch(anchor.call.tower, [e.row for e in entries], [e.length for e in entries], entries, now)
+        towers, lengths = [e.call.tower for e in entries], [e.length for e in entries]
+        batch = Batch(towers, [e.row for e in entries], lengths, entries, now)
         self._note(batch, entries)
         return batch, now
 
     def _note(self, batch: Batch, entries: Sequence[Entry]) -> None:
         """Count the batch, and learn how much faster batches are than their rows one at a time."""
         rows, width, tokens = len(entries), batch.width, sum(batch.lengths)
-        batch.predicted = self._costs[batch.tower].seconds(rows, width)
+        batch.predicted = self._costs[batch.towers[0]].seconds(rows, width)
         self._underway += batch.predicted
         self._alone += sum(entry.seconds for entry in entries) - _LEARNING_RATE * self._alone
         self._together += batch.predicted - _LEARNING_RATE * self._together

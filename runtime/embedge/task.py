@@ -25,9 +25,11 @@ class Task(Call):
     Rows come from the completion thread, item errors from whoever prepares, failures from anywhere.
     """
 
-    def __init__(self, manifest: Manifest, request: Request, tower: str, sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, manifest: Manifest, request: Request, tower: str, sizes: Mapping[str, int], *, trunk: str | None = None
+    ) -> None:
         """`sizes`: for each wanted output, in order, the vectors' size after truncation, as `outputs.check` told it."""
-        super().__init__(tower, deadline=request.deadline, priority=request.priority)
+        super().__init__(tower, deadline=request.deadline, priority=request.priority, trunk=trunk)
         self.request = request
         self.future: Future[Reply] = Future()
         self.tokens = np.zeros(len(request.items), np.int32)

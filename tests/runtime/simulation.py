@@ -311,15 +311,14 @@ class World:
 
     def _check_batch(self, batch: Batch, entries: list[Entry]) -> None:
         rows, width, limits = len(entries), 0, self.machine.limits
-        kinds = set()
         for entry in entries:
             call = entry.call
             width = max(width, entry.length)
-            kinds.add(call.tower)
             self._expect(call.states[entry.index] == WAITING, "an item came into a batch that did not wait")
             self._expect(call.over is None, "an item of a dropped call reached a lane")
             self._expect(call.deadline > self.now, "an item reached a lane after its deadline")
-        self._expect(kinds == {batch.tower}, "a batch mixes towers")
+        self._expect(len({entry.call.trunk for entry in entries}) == 1, "a batch mixes trunks")
+        self._expect(batch.towers == [entry.call.tower for entry in entries], "a batch's towers are not its entries'")
         self._expect(rows == len(set(entries)) and 1 <= rows <= limits.rows, f"a batch has {rows} rows")
         self._expect(rows == 1 or rows * width <= limits.tokens, f"a batch has {rows} x {width} tokens")
         self._expect(batch.lengths == [entry.length for entry in entries], "a batch's lengths are not its entries'")

@@ -21,7 +21,7 @@ from embedge.config import RuntimeConfig
 from embedge.errors import BundleError, EmbedgeError, Unavailable
 from embedge.inputs.items import ItemInput
 from embedge.kinds import DenseOutput
-from embedge.lane import Program
+from embedge.program import Program
 from embedge.request import Request
 from embedge_bench.results import TargetInfo
 from embedge_bench.targets import Spec
@@ -86,7 +86,7 @@ class OnnxRuntime(Target):
                 raise row
         lengths = [self._inputs.length(row) for row in good]
         with self._lock:
-            tensors = self._program.run(self._tower, pad(good, self._layout))
+            _, tensors = self._program.run([self._tower] * len(good), pad(good, self._layout))[self._tower]
             self._count(len(good), len(good) * max(lengths))
         raw = tensors[self._output.tensor].astype("float32", copy=False)
         vectors = outputs.finish(raw, self._output, dim=self._output.dim, dtype="float32")

@@ -80,7 +80,7 @@ class ItemInput:
 
     def probe(self) -> Batch:
         """Return a prepared item with all its parts, for self-tests and warm-up."""
-        return Batch(self._tower, [self._probe], [self.length(self._probe)])
+        return Batch([self._tower], [self._probe], [self.length(self._probe)])
 
     def length(self, row: Row) -> int:
         """Return the length of a row in all its parts: tokens, specials included, or what its modality counts."""

@@ -17,7 +17,7 @@ from embedge.config import RuntimeConfig
 from embedge.errors import BackendError, EmbedgeError
 from embedge.inputs.items import ItemInput
 from embedge.kinds import Output, ScoresOutput
-from embedge.lane import Program
+from embedge.program import Program
 from embedge.request import Request
 from embedge.verify import compare
 from embedge.verify.golden import Pairs
@@ -64,7 +64,7 @@ class Bench:
         chosen = [self._rows[row] for row in rows]
         arrays = pad(chosen, self._wider(chosen, extra))
         try:
-            tensors = self._program.run(self._tower, arrays)
+            _, tensors = self._program.run([self._tower] * len(rows), arrays)[self._tower]
         except Exception as error:  # each backend has errors of its own
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             raise BackendError(f"a batch of {shapes} cannot be computed: {error}") from error

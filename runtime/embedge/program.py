@@ -1,0 +1,104 @@
+"""The program: a model's sessions, and the way that the rows of each tower take through them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge import outputs
+from embedge.backends import Arrays, Session
+from embedge.manifest import Manifest
+
+__all__ = ["Computed", "Program"]
+
+Computed = Mapping[str, tuple[Sequence[int], Arrays]]
+"""By tower: the places of its rows in the batch, and the tensors that its outputs name, each (len(rows), …)."""
+
+
+class Program:
+    """Runs batches of towers that share a trunk. Used in a lane's thread, like the sessions that it owns."""
+
+    def __init__(self, manifest: Manifest, sessions: dict[str, Session]) -> None:
+        """`sessions`: one for each graph that a tower's steps name."""
+        self._manifest = manifest
+        self._sessions = sessions
+
+    def run(self, towers: Sequence[str], feeds: Arrays) -> Computed:
+        """Return what the towers make of a batch. Steps that towers have in common run once for the rows of all.
+
+        towers: of each row. feeds: prepared arrays, each (rows, …).
+        """
+        rows: dict[str, Sequence[int]] = {tower: [] for tower in towers}
+        if len(rows) == 1:
+            rows = {towers[0]: range(len(towers))}
+        else:
+            rows = {tower: [row for row, own in enumerate(towers) if own == tower] for tower in rows}
+        return {tower: (rows[tower], tensors) for tower, tensors in self._follow(rows, feeds, 0)}
+
+    def good(self, tower: str, rows: int, tensors: Arrays) -> NDArray[np.bool_]:
+        """Return (rows,) bool: whether all outputs of a row are finite, and what else their kinds ask for."""
+        return outputs.good(self._manifest.towers[tower].outputs.values(), tensors, rows)
+
+    def check(self, tower: str, rows: int, tensors: Arrays) -> None:
+        """Raise unless the tensors are what the manifest says, and finite. Raises BundleError, ArithmeticError."""
+        for name, output in self._manifest.towers[tower].outputs.items():
+            outputs.fits(output, tensors, rows, name=name)
+            if not all(np.isfinite(tensors[tensor]).all() for tensor in output.tensors):
+                raise ArithmeticError(f"self-test: output {name!r} is not finite")
+
+    def close(self) -> None:
+        """Close all sessions."""
+        for session in self._sessions.values():
+            session.close()
+
+    def _follow(self, rows: Mapping[str, Sequence[int]], values: Arrays, depth: int) -> Iterator[tuple[str, Arrays]]:
+        """Yield each tower's tensors. `values`, of the rows of these towers, come from the same steps, `depth` many."""
+        for step, group in self._ways(rows, depth).items():
+            if step is None:
+                for tower in group:
+                    yield tower, _take(values, self._named(tower), rows[tower])
+                continue
+            own, mine = rows, dict(values)
+            if len(group) < len(rows):
+                own, order = _close_up({tower: rows[tower] for tower in group})
+                mine = _take(values, self._wanted(group, depth) & values.keys(), order)
+            inputs = (spec.name for spec in self._manifest.graphs[step].inputs)
+            mine.update(self._sessions[step].run({name: mine[name] for name in inputs}))
+            yield from self._follow(own, mine, depth + 1)
+
+    def _ways(self, towers: Iterable[str], depth: int) -> dict[str | None, list[str]]:
+        """Return the towers by their next step; None has those that are at their end."""
+        ways: dict[str | None, list[str]] = {}
+        for tower in towers:
+            steps = self._manifest.towers[tower].steps
+            ways.setdefault(steps[depth] if depth < len(steps) else None, []).append(tower)
+        return ways
+
+    def _named(self, tower: str) -> set[str]:
+        """Return the tensors that the tower's outputs are read from."""
+        return {tensor for output in self._manifest.towers[tower].outputs.values() for tensor in output.tensors}
+
+    def _wanted(self, towers: Iterable[str], depth: int) -> set[str]:
+        """Return the tensors that the towers' steps from `depth` on read, or their outputs."""
+        wanted: set[str] = set()
+        for tower in towers:
+            steps = self._manifest.towers[tower].steps[depth:]
+            wanted |= {spec.name for step in steps for spec in self._manifest.graphs[step].inputs} | self._named(tower)
+        return wanted
+
+
+def _take(values: Arrays, names: Iterable[str], rows: Sequence[int]) -> dict[str, NDArray[np.generic]]:
+    """Return these rows of the arrays; without a copy where they are all, in their order as they always are."""
+    return {name: values[name] if len(values[name]) == len(rows) else values[name][rows] for name in names}
+
+
+def _close_up(rows: Mapping[str, Sequence[int]]) -> tuple[dict[str, Sequence[int]], list[int]]:
+    """Return the towers' rows one tower after another, as places by tower, and where each of them was."""
+    places: dict[str, Sequence[int]] = {}
+    order: list[int] = []
+    for tower, own in rows.items():
+        places[tower] = range(len(order), len(order) + len(own))
+        order.extend(own)
+    return places, order

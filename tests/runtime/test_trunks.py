@@ -1,0 +1,190 @@
+"""Towers that share a trunk: their rows ride together, a graph is there once, and what one head does is its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedge import BackendError, Embedder, Request, RuntimeConfig
+from embedge.backends.onnxruntime import Runner
+from embedge.batch import Batch, layout, pad, trunks
+from embedge.bundle import Bundle
+from embedge.inputs.items import ItemInput
+from embedge.lane import Lane, Outcome
+from embedge.program import Program
+from tests.tiny_fused import CHANNELS, series
+from tests.tiny_heads import STEPS, TOWERS, heads, tiny_heads
+
+QUICK: dict[str, Any] = {"lanes": 1, "warm_up_seconds": 0}
+SHARED = tuple(tower for tower in TOWERS if tower != "other")
+HIGH = np.full((1, CHANNELS), 1e6, np.float32)  # whose sums are over 1,000: `picky` cannot bear it
+
+
+class Counted:
+    """A session that notes how many rows it ran, each time."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.rows: list[int] = []
+
+    def run(self, feeds: Any) -> Any:
+        self.rows.append(len(next(iter(feeds.values()))))
+        return self.session.run(feeds)
+
+    def close(self) -> None:
+        self.session.close()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_heads(tmp_path_factory.mktemp("heads") / "1")
+
+
+@pytest.fixture(scope="module")
+def bundle(path: Path) -> Bundle:
+    return Bundle.load(path)
+
+
+@pytest.fixture
+def sessions(bundle: Bundle) -> dict[str, Counted]:
+    return {name: Counted(Runner().open(bundle.graph(name), threads=1)) for name in bundle.manifest.graphs}
+
+
+@pytest.fixture(scope="module")
+def model(path: Path) -> Iterator[Embedder]:
+    with Embedder.open(path, config=RuntimeConfig(**QUICK)) as opened:
+        yield opened
+
+
+def batch(bundle: Bundle, towers: list[str], items: list[Any]) -> Batch:
+    prepared = ItemInput(bundle, "plain", RuntimeConfig()).prepare(items, Request(items=()))
+    return Batch(towers, prepared, [len(item) for item in items])  # type: ignore[arg-type]
+
+
+def feeds(bundle: Bundle, made: Batch) -> Any:
+    return pad(made.rows, layout(bundle.manifest, bundle.manifest.towers["plain"]))
+
+
+def test_towers_that_begin_alike_share_a_trunk(bundle: Bundle) -> None:
+    assert trunks(bundle.manifest, bundle.manifest.towers) == {**dict.fromkeys(SHARED, "plain"), "other": "other"}
+
+
+@settings(max_examples=30, deadline=None)
+@given(drawn=st.lists(st.tuples(st.sampled_from(SHARED), st.integers(1, 16)), min_size=1, max_size=12))
+def test_rows_of_any_towers_of_a_trunk_are_as_if_alone(bundle: Bundle, drawn: list[tuple[str, int]]) -> None:
+    items = [series(length, seed) for seed, (_, length) in enumerate(drawn)]
+    high = [heads("plain", item).max() > 1000 for item in items]
+    towers = ["plain" if over else tower for (tower, _), over in zip(drawn, high, strict=True)]
+    opened = {name: Counted(Runner().open(bundle.graph(name), threads=1)) for name in bundle.manifest.graphs}
+    program = Program(bundle.manifest, opened)  # type: ignore[arg-type]
+    towers = [
+        tower if heads("plain", item).max() <= 1000 else "plain" for tower, item in zip(towers, items, strict=True)
+    ]
+
+    computed = program.run(towers, feeds(bundle, batch(bundle, towers, items)))
+
+    assert sorted(row for rows, _ in computed.values() for row in rows) == list(range(len(items)))
+    for tower, (rows, tensors) in computed.items():
+        np.testing.assert_array_equal(tensors[f"{STEPS[tower][-1]}_out"], [heads(tower, items[row]) for row in rows])
+    for step, session in opened.items():
+        users = sum(step in STEPS[tower] for tower in towers)
+        assert session.rows == ([users] if users else []), "each step runs once, for the rows of all who take it"
+
+
+def test_requests_for_different_towers_ride_in_one_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: dict[str, Counted] = {}
+    real = Runner.open
+
+    def open_(runner: Runner, graph: Path, *, threads: int) -> Any:
+        opened[graph.stem] = Counted(real(runner, graph, threads=threads))
+        return opened[graph.stem]
+
+    monkeypatch.setattr(Runner, "open", open_)
+    asked = {tower: [series(4, seed)] for seed, tower in enumerate(("left", "right", "deep", "plain"))}
+    with Embedder.open(path, config=RuntimeConfig(max_wait_us=20_000_000, max_batch=4, **QUICK)) as embedder:
+        cost = embedder.costs["plain"]
+        cost.restore([[1e-3] * len(cost.lengths)] * len(cost.rows))  # company is free
+        for session in opened.values():
+            session.rows.clear()
+        futures = {tower: embedder.submit(Request(items=items, tower=tower)) for tower, items in asked.items()}
+        for tower, future in futures.items():
+            reply = future.result(30)
+            assert reply.tower == tower
+            np.testing.assert_array_equal(reply.vectors, [heads(tower, item) for item in asked[tower]])
+        assert embedder.stats()["batches"] == 1
+
+    assert {name: session.rows for name, session in opened.items()} == {
+        "trunk": [4],
+        "left": [2],
+        "right": [1],
+        "deep": [1],
+        "picky": [],
+        "other": [],
+    }
+
+
+def test_a_graph_is_there_once_and_costs_are_those_of_the_trunk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[str] = []
+    real = Runner.open
+
+    def open_(runner: Runner, graph: Path, *, threads: int) -> Any:
+        graphs.append(graph.stem)
+        return real(runner, graph, threads=threads)
+
+    monkeypatch.setattr(Runner, "open", open_)
+    with Embedder.open(path, config=RuntimeConfig(lanes=1, warm_up_seconds=0.05)) as embedder:
+        assert sorted(graphs) == ["deep", "left", "other", "picky", "right", "trunk"]
+        assert list(embedder.costs) == list(TOWERS)
+        assert len({id(cost) for cost in embedder.costs.values()}) == 2
+        assert embedder.costs["left"] is embedder.costs["plain"] is not embedder.costs["other"]
+        assert all(cost.measured for cost in embedder.costs.values())
+
+
+def test_a_head_that_fails_fails_its_rows_alone(bundle: Bundle, sessions: dict[str, Counted]) -> None:
+    towers, items = ["picky", "left", "picky", "plain"], [series(3), HIGH, HIGH * _sign(), series(2)]
+    made, outcomes = batch(bundle, towers, items), []
+    waiting = iter([made, None])
+    lane = Lane(
+        "test",
+        open_program=lambda: Program(bundle.manifest, sessions),  # type: ignore[arg-type]
+        close_program=Program.close,
+        compute=lambda program, each: program.run(each.towers, feeds(bundle, each)),
+        probes=[batch(bundle, ["picky"], [series(1)])],
+        warm_up=lambda _: None,
+        take=lambda: next(waiting),
+        deliver=lambda _, outcome: outcomes.append(outcome),
+        changed=lambda _: None,
+    )
+    lane.start()
+    assert lane.join(30)
+
+    (outcome,) = outcomes
+    assert isinstance(outcome, Outcome)
+    assert set(outcome.faults) == {2}
+    found = {row: next(iter(piece.arrays.values()))[0] for piece in outcome.pieces for row in piece.rows}
+    for row in (0, 1, 3):
+        np.testing.assert_array_equal(found[row], heads(towers[row], items[row]))
+
+
+def test_a_request_to_a_head_that_fails_does_not_hurt_another(model: Embedder) -> None:
+    high = HIGH * _sign()
+    bad = model.submit(Request(items=[high, series(2)], tower="picky"))
+    good = model.submit(Request(items=[high], tower="left"))
+
+    reply = bad.result(30)
+
+    assert set(reply.errors) == {0}
+    assert isinstance(reply.errors[0], BackendError)
+    np.testing.assert_array_equal(reply.outputs["dense"].values[1], heads("picky", series(2)))  # type: ignore[union-attr]
+    np.testing.assert_array_equal(good.result(30).vectors, [heads("left", high)])
+
+
+def _sign() -> float:
+    """Return the sign with which `HIGH` is over 1,000 in some place of the trunk's output."""
+    return 1.0 if heads("plain", HIGH).max() > 1000 else -1.0
