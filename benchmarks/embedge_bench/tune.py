@@ -1,8 +1,9 @@
 """`embedge tune`: try settings on this machine with the work it will have, and write down the best.
 
 One setting after the other is varied, each with the best found for those before it: lanes x threads, then the token
-budget, then the rows of a batch. All candidates of a setting run side by side, round by round, and are compared within
-each round. Among those as fast as the fastest the smallest wins: it has the lower latency and needs less memory.
+budget, the rows of a batch, and the lengths at which batches are measured. All candidates of a setting run side by
+side, round by round, and are compared within each round. Among those as fast as the fastest the smallest wins: it has
+the lower latency and needs less memory.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from embedge.errors import NotFound
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "choose", "expected", "render", "slots", "tune"]
 
-Config = Mapping[str, int]
+# None: left out, so that it is as if it had not been set.
+Config = Mapping[str, int | tuple[int, ...] | None]
 
 # Speeds that differ by less than this are the same: rounds on a quiet machine repeat to about 2 %.
 _SAME = 0.98
 _TOKEN_BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
 _WARM_UP = 0.5
 _MAX_BATCHES = (8, 16, 32, 64, 128)
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ def tune(
     seed: Annotated[int, typer.Option(help="Seed of all that is drawn by lot.")] = 0,
     out: Annotated[Path, typer.Option(help="TOML file to write, for 'embedge serve --config'.")] = Path("embedge.toml"),
 ) -> None:
-    """Find the best lanes, threads, token budget and batch size for a bundle on this machine."""
+    """Find the best lanes, threads, lengths, token budget and batch size for a bundle on this machine."""
     if not out.absolute().parent.is_dir():
         raise NotFound(f"{out.absolute().parent}: no such directory to write {out.name} to; make it first")
     options = {
@@ -84,7 +88,12 @@ def tune(
         "seed": seed,
         "reference": None,
     }
-    knobs = [slots(cores()), _values("token_budget", _TOKEN_BUDGETS), _values("max_batch", _MAX_BATCHES)]
+    knobs = [
+        slots(cores()),
+        _values("token_budget", _TOKEN_BUDGETS),
+        _values("max_batch", _MAX_BATCHES),
+        _lengths(bundle, workload, json_field),
+    ]
     typer.echo(expected(sum(map(len, knobs)), rounds, duration + _WARM_UP))
     choices: list[Choice] = []
     for knob in knobs:
@@ -109,6 +118,12 @@ def slots(cores: int) -> list[Config]:
     return [{"lanes": lanes, "threads": cores // lanes} for lanes in range(1, cores + 1) if cores % lanes == 0]
 
 
+def rungs(sizes: Sequence[int], limit: int) -> tuple[int, ...]:
+    """Return the shortest, the quartiles and the longest of the lengths that texts have, and the model's limit."""
+    quantiles = np.quantile([size for size in sizes if size > 0] or [limit], _QUANTILES, method="higher")
+    return tuple(sorted({*map(int, quantiles), limit}))
+
+
 def choose(candidates: Sequence[Config], speeds: Sequence[Sequence[float]]) -> Choice:
     """Choose the first candidate that is as fast as the fastest; candidates come smallest first.
 
@@ -131,8 +146,23 @@ def render(choices: Sequence[Choice], report: Report, bundle: str) -> str:
         f"workload: {loads}",
         *(choice.reason for choice in choices),
     ]
-    lines = [f"{key} = {value}" for choice in choices for key, value in choice.taken.items()]
+    taken = {key: value for choice in choices for key, value in choice.taken.items() if value is not None}
+    if "lengths" in taken:
+        about.append("lengths: the workload's shortest, quartiles and longest in tokens, and the model's limit")
+    lines = [f"{key} = {list(value) if isinstance(value, tuple) else value}" for key, value in taken.items()]
     return "\n".join([*(f"# {line}" for line in about), "[runtime]", *lines, ""])
+
+
+def _lengths(path: Path, workload: str, json_field: str) -> list[Config]:
+    """Return the lengths to try: the bundle's own, and where they are others, those that the workload's texts have."""
+    from embedge.bundle import Bundle
+    from embedge_bench import texts
+
+    bundle = Bundle.load(path)
+    own = next(iter(bundle.manifest.towers.values())).buckets.lengths
+    found = rungs(texts.load(workload, field=json_field).measured(bundle).sizes, max(own))
+    own_first: list[Config] = [{"lengths": None}, {"lengths": found}]
+    return own_first if list(found) != sorted(own) else own_first[:1]
 
 
 def _values(name: str, values: Sequence[int]) -> list[Config]:
@@ -159,10 +189,16 @@ def _measured(bundle: Path, taken: Sequence[Config], knob: Sequence[Config], opt
 
 def _name(config: Config) -> str:
     """Return a candidate's name, as in `lanes:1,threads:2`; a target can be called so."""
-    return ",".join(f"{key}:{value}" for key, value in config.items())
+    return ",".join(f"{key}:{_plain(value)}" for key, value in config.items())
 
 
 def _spec(bundle: Path, config: Config, name: str) -> str:
     """Return the target of a configuration, named after what is varied."""
-    options = "&".join(f"{key}={value}" for key, value in config.items())
+    options = "&".join(f"{key}={_plain(value)}" for key, value in config.items() if value is not None)
     return f"{name}=inproc:{bundle}?{options}"
+
+
+def _plain(value: int | tuple[int, ...] | None) -> str:
+    if value is None:
+        return "as exported"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

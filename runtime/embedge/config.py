@@ -17,6 +17,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     backend: `auto`, or a backend's name (see `embedge.backends`).
     towers: names of the towers to load, with their graphs only. None: all.
     lanes, threads: execution slots, and compute threads of each. None: chosen for this machine.
+    lengths: the lengths at which batches are measured, of every tower whose items differ in length, up to its limit.
+        None: the bundle's buckets.
     token_budget: most padded tokens (rows x longest row) in one batch. A CPU is as fast at a few hundred as at any
         number, and memory grows with it.
     max_batch: most rows in one batch.
@@ -36,6 +38,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     towers: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | None = None
     lanes: _Positive | None = None
     threads: _Positive | None = None
+    lengths: Annotated[tuple[_Positive, ...], msgspec.Meta(min_length=1)] | None = None
     token_budget: _Positive = 2048
     max_batch: _Positive = 64
     max_queue_items: _Positive = 32768

@@ -170,10 +170,16 @@ class Crew:
 
     def _table(self, tower: str) -> CostTable:
         """Return a tower's cost table, not measured yet; its only length is the probe's where rows do not differ."""
-        buckets, least = self._towers[tower].buckets, self._probes[tower].width
-        lengths = [length for length in (*_SHORT_LENGTHS, *buckets.lengths) if length >= least]
+        least = self._probes[tower].width
+        lengths = [length for length in (*_SHORT_LENGTHS, *self._usual(tower)) if length >= least]
         varies = lengths and self._layouts[tower].varies
-        return CostTable(buckets.batches, lengths if varies else [least])
+        return CostTable(self._towers[tower].buckets.batches, lengths if varies else [least])
+
+    def _usual(self, tower: str) -> list[int]:
+        """Return a tower's usual lengths, the last of them its limit: the bundle's, or those of the settings."""
+        buckets = self._towers[tower].buckets.lengths
+        chosen = buckets if self._config.lengths is None else self._config.lengths
+        return [*(length for length in chosen if length < max(buckets)), max(buckets)]
 
     def _slots(self, stored: Measured | None) -> Slots:
         """Return how the cores are cut: as the settings say, as stored, or as measured now."""
@@ -200,7 +206,7 @@ class Crew:
         opened.append(program)
         tower = next(iter(self._towers))
         lengths = self.costs[tower].lengths
-        usual = [length for length in lengths if length in self._towers[tower].buckets.lengths] or lengths
+        usual = [length for length in lengths if length in self._usual(tower)] or lengths
         rows = max(1, min(_SHORT_ROWS, self._config.token_budget // usual[0]))
         batches = [self._batch(tower, rows, usual[0]), self._batch(tower, 1, usual[len(usual) // 2])]
 

@@ -11,6 +11,7 @@ import pytest
 from embedge import RuntimeConfig, cli
 from embedge_bench import tune
 from embedge_bench.environment import environment
+from tests.benchmarks.reports import report
 
 
 def test_smallest_of_the_equally_fast_is_chosen() -> None:
@@ -40,6 +41,23 @@ def test_expected_time_counts_every_round() -> None:
     assert "about 10 s," in tune.expected(2, 2, 2.5)
 
 
+def test_rungs_are_the_lengths_that_texts_have() -> None:
+    assert tune.rungs([12, 9, 11, 10, 13], 256) == (9, 10, 11, 12, 13, 256)
+    assert tune.rungs([7] * 50 + [0], 256) == (7, 256), "what could not be prepared has no length"
+    assert tune.rungs([256] * 9, 256) == tune.rungs([], 256) == (256,)
+
+
+def test_lengths_are_written_with_what_they_are_and_left_out_where_the_bundles_are_as_good() -> None:
+    record = report()
+    own, found = {"lengths": None}, {"lengths": (9, 12, 256)}
+    taken = tune.render([tune.choose([own, found], [[90.0], [100.0]])], record, "tiny")
+    assert "lengths = [9, 12, 256]" in taken
+    assert "# lengths: the workload's shortest, quartiles and longest in tokens, and the model's limit" in taken
+    left = tune.render([tune.choose([own, found], [[99.0], [100.0]])], record, "tiny")
+    assert "# lengths:as exported, 99.0 embeddings/s; 2 of 2 are within noise" in left
+    assert "lengths =" not in left
+
+
 @pytest.mark.parametrize(
     ("cores", "expected"), [(1, [(1, 1)]), (2, [(1, 2), (2, 1)]), (6, [(1, 6), (2, 3), (3, 2), (6, 1)])]
 )
@@ -62,9 +80,11 @@ def test_tune_writes_a_file_that_the_runtime_reads(
     assert (found.lanes, found.threads) == (1, 1)
     assert found.token_budget in (64, 128)
     assert found.max_batch in (4, 8)
+    assert found.lengths is None or found.lengths[-1] == 32, "the last is the model's limit"
+    assert re.search(r"# lengths:(as exported|[\d,]+), .* embeddings/s; ", out.read_text("utf-8"))
     said, comment = capsys.readouterr().out, out.read_text("utf-8").partition("[runtime]")[0]
     machine = environment()
-    assert said.startswith("this takes about 4 s,")
+    assert said.startswith("this takes about 5 s,")
     assert f"chosen: token_budget:{found.token_budget}, " in said
     assert f"{machine.cpu}, {machine.cores} cores" in comment
     assert "workload: 'lines.txt' with 4 clients" in comment

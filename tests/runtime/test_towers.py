@@ -253,6 +253,12 @@ def test_each_tower_has_costs_of_its_own(model: Embedder) -> None:
     assert all(cost.measured and cost.rows == [1, 4] for cost in model.costs.values())
 
 
+def test_lengths_of_the_settings_are_measured_up_to_each_towers_limit(path: Path) -> None:
+    with Embedder.open(path, config=RuntimeConfig(lengths=(100, 12, 6), **QUICK)) as embedder:
+        found = {name: cost.lengths for name, cost in embedder.costs.items()}
+    assert found == {"text": [4, 6, 8, 12, 32], "image": [1], "series": [8, 12, 16], "both": [4, 6, 8, 12, 32]}
+
+
 def test_measured_costs_of_every_tower_are_kept_for_the_next_start(path: Path) -> None:
     config = RuntimeConfig(lanes=1, threads=1, warm_up_seconds=0.05)
     with Embedder.open(path, config=config) as first:

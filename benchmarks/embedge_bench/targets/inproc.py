@@ -1,4 +1,4 @@
-"""Ours, in process: `inproc:PATH?lanes=2&threads=1`, with any field of the runtime's configuration."""
+"""Ours, in process: `inproc:PATH?lanes=2&lengths=16,64`, with any field of the runtime's configuration."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from embedge_bench.targets.ask import Ask, answer
 from embedge_bench.targets.base import Answer, Counters, Target, follow
 
 __all__ = ["InProcess", "make"]
+
+_LISTS = ("towers", "lengths")
 
 
 class InProcess(Target):
@@ -62,6 +64,8 @@ class InProcess(Target):
 def make(spec: Spec) -> InProcess:
     """Open the bundle. Raises EmbedgeError."""
     fields = set(RuntimeConfig.__struct_fields__)
-    config = spec.convert(RuntimeConfig, {key: value for key, value in spec.options.items() if key in fields})
+    given = {key: value for key, value in spec.options.items() if key in fields}
+    lists = {key: value.split(",") for key, value in given.items() if key in _LISTS}
+    config = spec.convert(RuntimeConfig, {**given, **lists})
     ask = spec.convert(Ask, {key: value for key, value in spec.options.items() if key not in fields})
     return InProcess(spec, Embedder.open(spec.rest, config=config), ask)
