@@ -1,4 +1,5 @@
-"""The bundle of `tests.tiny_towers` with towers that score pairs: of a text and an image, and of two texts.
+"""The bundle of `tests.tiny_towers` with towers that score pairs, of a text and an image and of two texts, and with
+towers of sets, of texts, images and sets of texts.
 
 All weights are whole numbers and nothing is divided, so every score is exact, whatever its company.
 """
@@ -13,11 +14,15 @@ from numpy.typing import NDArray
 from onnx import parser
 
 from embedge import manifest as m
-from embedge.kinds import Output, ScoresOutput
+from embedge.kinds import DenseOutput, MultiVectorOutput, Output, ScoresOutput
+from embedge.prepare import TensorPrepare, VectorPrepare
 from tests.tiny import tiny_tokenizer
 from tests.tiny_towers import DIM, save_graph, tables, tiny_towers, vector
 
-__all__ = ["cross", "match", "tiny_composed", "tiny_words"]
+__all__ = ["MOST", "cross", "match", "tiny_composed", "tiny_words"]
+
+MOST = 4000
+"""Pieces that a set of texts has at most."""
 
 _HEAD = '<ir_version: 8, opset_import: ["": 18]>'
 _GRAPHS = {
@@ -30,6 +35,20 @@ _GRAPHS = {
     "cross": f"""
         cross (float[batch, {DIM}] text_dense) => (float[batch, 1] crossed) <int64[1] last = {{1}}> {{
             crossed = ReduceSum <keepdims = 1> (text_dense, last)
+        }}""",
+    "weigh": f"""
+        weigh (float[batch, pieces, {DIM}] pages, int64[batch, pieces] pages_there) => (float[batch, {DIM}] weighed)
+        <int64[1] rows = {{1}}, int64 row = {{1}}, int64[1] last = {{2}}> {{
+            there = Cast <to = 1> (pages_there)
+            order = CumSum (there, row)
+            places = Mul (order, there)
+            column = Unsqueeze (places, last)
+            product = Mul (pages, column)
+            weighed = ReduceSum <keepdims = 0> (product, rows)
+        }}""",
+    "titled": f"""
+        titled (float[batch, {DIM}] mean, float[batch, {DIM}] text_dense) => (float[batch, {DIM}] sum) {{
+            sum = Add (mean, text_dense)
         }}""",
 }
 
@@ -55,9 +74,40 @@ def tiny_composed(path: Path, *, name: str = "composed") -> Path:
         "match": _tower(("text", "image", "match"), {"score": _score("matched")}, text=text, image=image),
         "cross": _tower(("text", "cross"), {"score": _score("crossed")}, text=pair),
     }
+    towers |= _sets(text)
     bundle = msgspec.structs.replace(bundle, graphs={**bundle.graphs, **graphs}, towers={**bundle.towers, **towers})
     (path / m.FILE_NAME).write_bytes(m.encode(bundle))
     return path
+
+
+def _sets(text: m.Part) -> dict[str, m.Tower]:
+    """Return towers of sets.
+
+    mean: of texts, without a graph. brightest: of images, the highest of each number. pages: of texts, the sum of
+    their vectors times 1, 2, … in order, with the vectors themselves as the output `pages`. shelf: of what mean takes.
+    titled: the mean of texts, and a text beside them.
+    """
+    vectors = VectorPrepare(inputs={"values": "mean"}, dim=DIM)
+    mean = m.Part(prepare=vectors, set=m.SetSpec(tower="text", output="dense", pool="mean", max_pieces=MOST))
+    images = m.SetSpec(tower="image", output="dense", pool="max")
+    shelf = m.SetSpec(tower="mean", output="dense", pool="mean")
+    pages = TensorPrepare(inputs={"values": "pages", "mask": "pages_there"}, shape=("pieces", DIM), max_length=MOST)
+    each = MultiVectorOutput(tensor="pages", keep="pages_there", space="shared", dim=DIM, normalized=False)
+    return {
+        "mean": _tower((), {"dense": _dense("mean")}, texts=mean),
+        "brightest": _tower((), {"dense": _dense("mean")}, images=m.Part(prepare=vectors, set=images)),
+        "shelf": _tower((), {"dense": _dense("mean")}, books=m.Part(prepare=vectors, set=shelf)),
+        "pages": _tower(
+            ("weigh",),
+            {"dense": _dense("weighed"), "pages": each},
+            pages=m.Part(prepare=pages, set=m.SetSpec(tower="text", output="dense", prompt="passage", max_pieces=MOST)),
+        ),
+        "titled": _tower(("text", "titled"), {"dense": _dense("sum")}, texts=mean, title=text),
+    }
+
+
+def _dense(tensor: str) -> DenseOutput:
+    return DenseOutput(tensor=tensor, space="shared", dim=DIM, normalized=False)
 
 
 def tiny_words(path: Path, *, name: str = "words") -> Path:

@@ -55,5 +55,7 @@ class Vector:
 
 
 Row = Mapping[str, float | str | None]
-Content = str | Text | Image | Audio | Video | Vector | NDArray[np.generic] | Row | bytes | Path
-"""One part. An array is a tensor, a mapping a row of a table; bytes and paths are what the tower's part takes."""
+Content = str | Text | Image | Audio | Video | Vector | NDArray[np.generic] | Row | bytes | Path | list[Any]
+"""One part. An array is a tensor, a mapping a row of a table; bytes and paths are what the tower's part takes.
+
+A list is a set, of pieces that are items of their own, or the numbers of an array."""

@@ -107,7 +107,7 @@ class Preparer:
             try:
                 self.now(task)
             except Exception as error:  # the caller hears of it where it waits
-                self._fail(task, error)
+                self.fail(task, error)
             return
         rest = _Pieces(task, self._inputs[task.tower].weight)
         self._queue(task, rest)
@@ -148,7 +148,7 @@ class Preparer:
                     self._queue(job.task, job.rest)
             except Exception as error:  # this thread must outlive anything, or later calls hang
                 for job in jobs:
-                    self._fail(job.task, error)
+                    self.fail(job.task, error)
 
     def _take(self) -> list[_Job]:
         """Wait for the first job in line; return it and those behind it that fit: one tokenizer call for all.
@@ -180,7 +180,7 @@ class Preparer:
                 for job in jobs:
                     self._prepare([job])
                 return
-            self._fail(first, error)
+            self.fail(first, error)
             return
         seconds = time.monotonic() - began
         place = 0
@@ -202,8 +202,10 @@ class Preparer:
         self._scheduler.push(task, entries, skipped=len(errors))
         task.fail_items(errors)
 
-    def _fail(self, task: Task, error: Exception) -> None:
-        log.error("preparing items failed", exc_info=error)
+    def fail(self, task: Task, error: Exception) -> None:
+        """End a task whose items cannot be prepared; what is no error of ours to tell is logged."""
+        if not isinstance(error, EmbedgeError):
+            log.error("preparing items failed", exc_info=error)
         untold = BackendError("the items could not be prepared; the log has the cause")
         told = error if isinstance(error, EmbedgeError) else untold
         self._scheduler.drop(task, told)

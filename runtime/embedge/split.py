@@ -15,7 +15,7 @@ __all__ = ["cuts", "join", "split"]
 
 
 def split(
-    request: Request, measure: Callable[[Sequence[Item]], int], *, max_items: int, max_size: int
+    request: Request, measure: Callable[[Sequence[Item]], float], *, max_items: int, max_size: float
 ) -> list[Request]:
     """Return the request as parts of at most `max_items` items, and `max_size` by `measure` if they are several."""
     items = request.items

@@ -68,6 +68,7 @@ MANIFEST_NAMES = {
     "Manifest",
     "Part",
     "Provenance",
+    "SetSpec",
     "Space",
     "TensorSpec",
     "Tower",

@@ -21,6 +21,8 @@ _MODALITIES: dict[type, str] = {
     Video: "video",
     Vector: "vector",
     np.ndarray: "tensor",
+    list: "set",
+    tuple: "set",
 }
 
 Kind = str | frozenset[str]
@@ -84,12 +86,16 @@ def _kind(item: Any) -> Kind:
     return next((_MODALITIES[base] for base in type(item).__mro__ if base in _MODALITIES), "")
 
 
+def _sort(part: Part) -> str:
+    return part.modality if part.set is None else "set"
+
+
 def _place(item: Any, parts: Mapping[str, Part]) -> str | None:
     """Return the part that an item without names is: the only one, or the only one of its modality."""
     if len(parts) == 1:
         return next(iter(parts))
     kind = _kind(item)
-    places = [name for name, part in parts.items() if part.modality == kind]
+    places = [name for name, part in parts.items() if _sort(part) == kind]
     return places[0] if len(places) == 1 else None
 
 
@@ -97,7 +103,7 @@ def _fits(kind: Kind, parts: Mapping[str, Part]) -> bool:
     required = {name for name, part in parts.items() if not part.optional}
     if isinstance(kind, frozenset):
         return required <= kind <= set(parts)
-    places = [name for name, part in parts.items() if part.modality == kind]
+    places = [name for name, part in parts.items() if _sort(part) == kind]
     return len(places) == 1 and required <= set(places)
 
 

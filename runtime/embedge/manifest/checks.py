@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from embedge.errors import BundleError
 from embedge.kinds import CodesOutput, DenseOutput, MultiVectorOutput, Output, ScoresOutput
+from embedge.manifest.chain_checks import check_chain, check_trail
 from embedge.manifest.records import LabelSet, Manifest, Part, Tower
+from embedge.manifest.set_checks import check_set, need
 from embedge.prepare import (
     FarthestPoints,
     ImagePrepare,
@@ -25,23 +25,20 @@ def check(manifest: Manifest) -> None:
     """Raise BundleError for a manifest whose parts name what it does not hold."""
     if not manifest.towers:
         raise BundleError("the manifest has no towers")
-    _need(manifest.golden, manifest.files, "golden")
+    need(manifest.golden, manifest.files, "golden")
     for name, tower in manifest.towers.items():
         for part_name, part in tower.parts.items():
             _check_prepare(part.prepare, tower, manifest, f"part {name}.{part_name}")
+        if tower.chain is not None:
+            check_chain(tower.chain, tower, manifest, f"tower {name!r}")
         _check_steps(tower, manifest, f"tower {name!r}")
         for part_name, part in tower.parts.items():
             _check_absence(part, tower, manifest, f"part {name}.{part_name}")
+        check_set(name, manifest)
         for output_name, output in tower.outputs.items():
             _check_output(output, manifest, f"output {name}.{output_name}")
     for name, labels in manifest.label_sets.items():
         _check_labels(labels, manifest, f"label set {name!r}")
-
-
-def _need(name: str, known: Collection[str], what: str) -> None:
-    if name not in known:
-        have = ", ".join(sorted(known)) or "nothing"
-        raise BundleError(f"{what} names {name!r}, but the manifest holds {have}")
 
 
 def _check_prepare(prepare: Prepare, tower: Tower, manifest: Manifest, what: str) -> None:
@@ -50,11 +47,11 @@ def _check_prepare(prepare: Prepare, tower: Tower, manifest: Manifest, what: str
     if not set(prepare.carriers) & set(prepare.inputs):
         raise BundleError(f"{what} maps no graph input to {' or '.join(map(repr, prepare.carriers))}")
     if isinstance(prepare, TextPrepare):
-        _need(prepare.tokenizer, manifest.files, what)
+        need(prepare.tokenizer, manifest.files, what)
         if prepare.default_prompt:
-            _need(prepare.default_prompt, prepare.prompts, f"default_prompt of {what}")
+            need(prepare.default_prompt, prepare.prompts, f"default_prompt of {what}")
         if prepare.default_language is not None:
-            _need(prepare.default_language, prepare.languages, f"default_language of {what}")
+            need(prepare.default_language, prepare.languages, f"default_language of {what}")
         if len(tower.parts) == 1 and longest > prepare.max_length:
             raise BundleError(f"buckets go up to length {longest:,}, {what} to {prepare.max_length:,}")
         if prepare.instruction is not None and "{instruction}" not in prepare.instruction:
@@ -77,11 +74,11 @@ def _check_prepare(prepare: Prepare, tower: Tower, manifest: Manifest, what: str
 
 def _check_absence(part: Part, tower: Tower, manifest: Manifest, what: str) -> None:
     """Refuse an optional part that a graph would take for zeros, and a presence that is not a number for each row."""
-    if part.optional and not part.shows_absence:
+    if part.optional and not part.shows_absence and tower.chain is None:  # which leaves an absent part's module out
         raise BundleError(
             f"{what} is optional, but no graph can see whether it is there; map one of its masks, or name its presence"
         )
-    for step in tower.steps if part.presence is not None else ():
+    for step in tower.graphs if part.presence is not None else ():
         for spec in manifest.graphs[step].inputs:
             if spec.name == part.presence and len(spec.shape) != 1:
                 raise BundleError(f"the presence of {what} is a number for each row, but {step!r} wants {spec.shape}")
@@ -121,25 +118,30 @@ def _check_steps(tower: Tower, manifest: Manifest, what: str) -> None:
     prepared = {name for part in tower.parts.values() for name in part.fills()}
     if len(prepared) < sum(len(part.fills()) for part in tower.parts.values()):
         raise BundleError(f"two parts of {what} are prepared for one graph input")
+    if tower.chain is not None:
+        prepared = {tower.chain.takes}
     read: set[str] = set()
     made: set[str] = set()
     for step in tower.steps:
-        _need(step, manifest.graphs, what)
+        need(step, manifest.graphs, what)
         for spec in manifest.graphs[step].inputs:
-            _need(spec.name, prepared | made, f"an input of step {step!r} of {what}")
+            need(spec.name, prepared | made, f"an input of step {step!r} of {what}")
             read.add(spec.name)
         made |= {spec.name for spec in manifest.graphs[step].outputs}
-    for name in sorted(prepared):
-        _need(name, read, f"a prepared input of {what}")
+    if tower.chain is not None:
+        made |= check_trail(tower.chain, made, what)
     for output_name, output in tower.outputs.items():
         for tensor in output.tensors:
-            _need(tensor, made, f"output {output_name!r} of {what}")
+            need(tensor, prepared | made, f"output {output_name!r} of {what}")
+            read.add(tensor)
+    for name in sorted(prepared):
+        need(name, read, f"a prepared input of {what}")
 
 
 def _check_output(output: Output, manifest: Manifest, what: str) -> None:
     if isinstance(output, ScoresOutput):
         return
-    _need(output.space, manifest.spaces, what)
+    need(output.space, manifest.spaces, what)
     dims = output.dims if isinstance(output, (DenseOutput, MultiVectorOutput)) else ()
     if too_large := [dim for dim in dims if dim > output.dim]:
         raise BundleError(f"{what} lists the size {too_large[0]:,}, but its vectors have {output.dim:,}")
@@ -148,9 +150,9 @@ def _check_output(output: Output, manifest: Manifest, what: str) -> None:
 
 
 def _check_labels(labels: LabelSet, manifest: Manifest, what: str) -> None:
-    _need(labels.tower, manifest.towers, what)
+    need(labels.tower, manifest.towers, what)
     tower = manifest.towers[labels.tower]
-    _need(labels.output, tower.outputs, what)
+    need(labels.output, tower.outputs, what)
     if not isinstance(tower.outputs[labels.output], DenseOutput):
         raise BundleError(f"{what} needs an output of one vector an item, which {labels.output!r} is not")
     if bad := [template for template in labels.templates if "{}" not in template]:

@@ -18,6 +18,7 @@ __all__ = [
     "Manifest",
     "Part",
     "Provenance",
+    "SetSpec",
     "Space",
     "TensorSpec",
     "Tower",
@@ -63,17 +64,33 @@ class Space(Strict, frozen=True, kw_only=True):
     bias: float = 0.0
 
 
+class SetSpec(Strict, frozen=True, kw_only=True):
+    """A part is a list of pieces: items of the tower `tower`, each of which becomes a vector, its dense `output`.
+
+    What the part's prepare spec is given are these vectors, float32: all of an item's in order, (pieces, dim), for a
+    tensor part; or with `pool` their mean or the highest of each number, (dim,), for a vector part, which may scale it
+    to length 1. prompt: the name of the prompt of the pieces.
+    """
+
+    tower: str
+    output: str
+    pool: Literal["mean", "max"] | None = None
+    max_pieces: Tokens = 4096
+    prompt: str | None = None
+
+
 class Part(Strict, frozen=True, kw_only=True):
     """One named part of an item: how to prepare it, and whether an item may come without it.
 
     A part that is not there is all padding: ragged arrays have no values of their own, others are 0. The graph must be
     able to see that: by a mask that is then 0, or by `presence`, a graph input (batch,) that is 1 where the item has
-    the part and 0 where not.
+    the part and 0 where not. set: the part is a list of pieces.
     """
 
     prepare: Prepare
     optional: bool = False
     presence: str | None = None
+    set: SetSpec | None = None
 
     @property
     def modality(self) -> str:
@@ -103,11 +120,12 @@ class Buckets(Strict, frozen=True, kw_only=True):
 class Tower(Strict, frozen=True, kw_only=True):
     """A callable entry: named parts in, the graphs of `steps` in order, named outputs out.
 
-    A step reads its inputs by name from the prepared arrays and the outputs of the steps before it.
+    A step reads its inputs by name from the prepared arrays and the outputs of the steps before it. An output is read
+    from either, so a tower that pools a set needs no step.
     """
 
     parts: Annotated[dict[str, Part], _SOME]
-    steps: Annotated[tuple[str, ...], _SOME]
+    steps: tuple[str, ...]
     outputs: Annotated[dict[str, Output], _SOME]
     buckets: Buckets
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from embedge.config import RuntimeConfig
-from embedge.manifest import Part
+from embedge.manifest import Part, SetSpec
 from embedge.prepare import (
     AudioPrepare,
     Column,
@@ -25,6 +25,8 @@ __all__ = ["part_info"]
 def part_info(name: str, part: Part, config: RuntimeConfig) -> pb.PartInfo:
     """Return what a part takes."""
     info = pb.PartInfo(name=name, modality=part.modality, optional=part.optional)
+    if part.set is not None:
+        info.set.CopyFrom(_set(part.set))
     spec = part.prepare
     if isinstance(spec, TextPrepare):
         info.max_length, info.max_bytes = spec.max_length, config.max_text_bytes
@@ -41,6 +43,16 @@ def part_info(name: str, part: Part, config: RuntimeConfig) -> pb.PartInfo:
         info.max_bytes = config.max_media_bytes
         _fill_media(info, spec, config)
     return info
+
+
+def _set(spec: SetSpec) -> pb.SetInfo:
+    return pb.SetInfo(
+        tower=spec.tower,
+        output=spec.output,
+        pool=spec.pool or "",
+        max_pieces=spec.max_pieces,
+        prompt=spec.prompt or "",
+    )
 
 
 def _fill_media(info: pb.PartInfo, spec: ImagePrepare | AudioPrepare | VideoPrepare, config: RuntimeConfig) -> None:

@@ -79,7 +79,7 @@ class Item(_message.Message):
     def __init__(self, parts: _Optional[_Mapping[str, Part]] = ..., part: _Optional[_Union[Part, _Mapping]] = ...) -> None: ...
 
 class Part(_message.Message):
-    __slots__ = ("text", "image", "audio", "video", "tensor", "vector", "row", "file", "pixels", "samples", "frames", "pair", "instruction", "language", "rate", "space")
+    __slots__ = ("text", "image", "audio", "video", "tensor", "vector", "row", "file", "pixels", "samples", "frames", "set", "pair", "instruction", "language", "rate", "space")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
@@ -91,6 +91,7 @@ class Part(_message.Message):
     PIXELS_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    SET_FIELD_NUMBER: _ClassVar[int]
     PAIR_FIELD_NUMBER: _ClassVar[int]
     INSTRUCTION_FIELD_NUMBER: _ClassVar[int]
     LANGUAGE_FIELD_NUMBER: _ClassVar[int]
@@ -107,12 +108,19 @@ class Part(_message.Message):
     pixels: Tensor
     samples: Tensor
     frames: Tensor
+    set: Set
     pair: bytes
     instruction: bytes
     language: str
     rate: float
     space: str
-    def __init__(self, text: _Optional[bytes] = ..., image: _Optional[bytes] = ..., audio: _Optional[bytes] = ..., video: _Optional[bytes] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ..., vector: _Optional[_Union[Tensor, _Mapping]] = ..., row: _Optional[_Union[Row, _Mapping]] = ..., file: _Optional[bytes] = ..., pixels: _Optional[_Union[Tensor, _Mapping]] = ..., samples: _Optional[_Union[Tensor, _Mapping]] = ..., frames: _Optional[_Union[Tensor, _Mapping]] = ..., pair: _Optional[bytes] = ..., instruction: _Optional[bytes] = ..., language: _Optional[str] = ..., rate: _Optional[float] = ..., space: _Optional[str] = ...) -> None: ...
+    def __init__(self, text: _Optional[bytes] = ..., image: _Optional[bytes] = ..., audio: _Optional[bytes] = ..., video: _Optional[bytes] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ..., vector: _Optional[_Union[Tensor, _Mapping]] = ..., row: _Optional[_Union[Row, _Mapping]] = ..., file: _Optional[bytes] = ..., pixels: _Optional[_Union[Tensor, _Mapping]] = ..., samples: _Optional[_Union[Tensor, _Mapping]] = ..., frames: _Optional[_Union[Tensor, _Mapping]] = ..., set: _Optional[_Union[Set, _Mapping]] = ..., pair: _Optional[bytes] = ..., instruction: _Optional[bytes] = ..., language: _Optional[str] = ..., rate: _Optional[float] = ..., space: _Optional[str] = ...) -> None: ...
+
+class Set(_message.Message):
+    __slots__ = ("pieces",)
+    PIECES_FIELD_NUMBER: _ClassVar[int]
+    pieces: _containers.RepeatedCompositeFieldContainer[Item]
+    def __init__(self, pieces: _Optional[_Iterable[_Union[Item, _Mapping]]] = ...) -> None: ...
 
 class Row(_message.Message):
     __slots__ = ("cells",)
@@ -356,7 +364,7 @@ class TowerInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[PartInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[OutputInfo, _Mapping]]] = ..., loaded: bool = ...) -> None: ...
 
 class PartInfo(_message.Message):
-    __slots__ = ("name", "modality", "optional", "max_length", "prompts", "max_bytes", "text", "image", "audio", "video", "tensor", "table", "vector")
+    __slots__ = ("name", "modality", "optional", "max_length", "prompts", "max_bytes", "text", "image", "audio", "video", "tensor", "table", "vector", "set")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODALITY_FIELD_NUMBER: _ClassVar[int]
     OPTIONAL_FIELD_NUMBER: _ClassVar[int]
@@ -370,6 +378,7 @@ class PartInfo(_message.Message):
     TENSOR_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
+    SET_FIELD_NUMBER: _ClassVar[int]
     name: str
     modality: str
     optional: bool
@@ -383,7 +392,22 @@ class PartInfo(_message.Message):
     tensor: TensorInfo
     table: TableInfo
     vector: VectorInfo
-    def __init__(self, name: _Optional[str] = ..., modality: _Optional[str] = ..., optional: bool = ..., max_length: _Optional[int] = ..., prompts: _Optional[_Iterable[str]] = ..., max_bytes: _Optional[int] = ..., text: _Optional[_Union[TextInfo, _Mapping]] = ..., image: _Optional[_Union[ImageInfo, _Mapping]] = ..., audio: _Optional[_Union[AudioInfo, _Mapping]] = ..., video: _Optional[_Union[VideoInfo, _Mapping]] = ..., tensor: _Optional[_Union[TensorInfo, _Mapping]] = ..., table: _Optional[_Union[TableInfo, _Mapping]] = ..., vector: _Optional[_Union[VectorInfo, _Mapping]] = ...) -> None: ...
+    set: SetInfo
+    def __init__(self, name: _Optional[str] = ..., modality: _Optional[str] = ..., optional: bool = ..., max_length: _Optional[int] = ..., prompts: _Optional[_Iterable[str]] = ..., max_bytes: _Optional[int] = ..., text: _Optional[_Union[TextInfo, _Mapping]] = ..., image: _Optional[_Union[ImageInfo, _Mapping]] = ..., audio: _Optional[_Union[AudioInfo, _Mapping]] = ..., video: _Optional[_Union[VideoInfo, _Mapping]] = ..., tensor: _Optional[_Union[TensorInfo, _Mapping]] = ..., table: _Optional[_Union[TableInfo, _Mapping]] = ..., vector: _Optional[_Union[VectorInfo, _Mapping]] = ..., set: _Optional[_Union[SetInfo, _Mapping]] = ...) -> None: ...
+
+class SetInfo(_message.Message):
+    __slots__ = ("tower", "output", "pool", "max_pieces", "prompt")
+    TOWER_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    MAX_PIECES_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    tower: str
+    output: str
+    pool: str
+    max_pieces: int
+    prompt: str
+    def __init__(self, tower: _Optional[str] = ..., output: _Optional[str] = ..., pool: _Optional[str] = ..., max_pieces: _Optional[int] = ..., prompt: _Optional[str] = ...) -> None: ...
 
 class TextInfo(_message.Message):
     __slots__ = ("default_prompt", "pairs", "instruction", "languages", "default_language", "allow_empty")

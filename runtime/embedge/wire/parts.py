@@ -18,8 +18,6 @@ from embedge.wire.texts import name_of, text_from_bytes, text_to_bytes
 
 __all__ = ["content_from_proto", "fill_item", "fill_part", "item_from_proto"]
 
-# A list of these, or of lists, is an array; of anything else it is a set, or an array of arrays.
-_NUMBERS = (int, float, np.generic, list, tuple)
 _FIELDS = {Image: ("image", "pixels"), Audio: ("audio", "samples"), Video: ("video", "frames")}
 
 
@@ -62,7 +60,7 @@ def fill_part(part: pb.Part, content: object, max_bytes: int) -> None:
         fill_tensor(part.vector, _array(content.values))
         if content.space is not None:
             part.space = name_of("the space of a vector", content.space)
-    elif isinstance(content, (list, tuple)) and not (content and all(isinstance(each, _NUMBERS) for each in content)):
+    elif isinstance(content, (list, tuple)) and not _of_numbers(content):
         _fill_set(part.set, content, max_bytes)
     elif isinstance(content, (np.ndarray, np.generic, list, tuple, int, float)):
         fill_tensor(part.tensor, _array(content))
@@ -129,6 +127,13 @@ def _file(data: object, max_bytes: int) -> bytes:
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
     raise InvalidInput(f"the bytes of a file, its Path or an array is needed, not {type(data).__name__}")
+
+
+def _of_numbers(content: object) -> bool:
+    """Return whether a list is an array; any other is a set, or left to the part to make an array of."""
+    if isinstance(content, (list, tuple)):
+        return bool(content) and all(map(_of_numbers, content))
+    return isinstance(content, (int, float, np.generic))
 
 
 def _fill_set(message: pb.Set, pieces: Sequence[object], max_bytes: int) -> None:
