@@ -37,16 +37,19 @@ _SIZES: dict[str, Any] = {
 }
 
 
-def encoder(path: Path, kind: str = "Bert", *, seed: int = 0, **settings: Any) -> Path:
-    """Save a random transformers encoder with its tokenizer in `path`, and return it."""
+def encoder(
+    path: Path, kind: str = "Bert", *, seed: int = 0, head: str = "Model", words: Any = None, **settings: Any
+) -> Path:
+    """Save a random transformers encoder with its tokenizer in `path`, and return it. words: another tokenizer."""
     with quiet():
         import torch
         import transformers
 
         torch.manual_seed(seed)
-        words = tokenizer()
-        config = getattr(transformers, f"{kind}Config")(**_SIZES, vocab_size=words.vocab_size, **settings)
-        getattr(transformers, f"{kind}Model")(config).eval().save_pretrained(path)
+        words = words or tokenizer()
+        sizes = {**_SIZES, "vocab_size": len(words), "pad_token_id": words.pad_token_id, **settings}
+        config = getattr(transformers, f"{kind}Config")(**sizes)
+        getattr(transformers, kind + head)(config).eval().save_pretrained(path)
         words.save_pretrained(path)
     return path
 

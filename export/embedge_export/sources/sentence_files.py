@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from embedge_export.errors import ExportError
-from embedge_export.sources import families, weights
 from embedge_export.sources import tokenizer as tokenizers
+from embedge_export.sources import weights
 
 __all__ = ["check", "family_of", "kind_of"]
 
@@ -19,6 +19,7 @@ _LATER = ("Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", "SpladePoolin
 _KNOWN = (*_FIRST, *_LATER, "Router")
 _PYLATE = {"pylate.models.Dense.Dense": "Dense"}  # which sentence-transformers reads itself
 _KINDS = {"ColBERT": "MultiVectorEncoder"}  # as PyLate saves it
+_SEEING = ("align", "clip", "metaclip_2", "siglip")
 _READ = ("SentenceTransformer", "SparseEncoder", "MultiVectorEncoder")
 
 
@@ -56,10 +57,13 @@ def kind_of(path: Path) -> str:
 
 
 def family_of(path: Path) -> Path | None:
-    """Return the directory of the only module, if it is a family's of transformers, with towers of its own."""
+    """Return the directory of the only module, if it is a model of transformers with towers for texts and images."""
     modules = [module for module in _json(path / "modules.json") if not str(module["type"]).endswith(".Normalize")]
-    directory = path / modules[0]["path"] if len(modules) == 1 else None
-    return directory if directory is not None and families.fits(directory) else None
+    if len(modules) != 1:
+        return None
+    config: Path = path / modules[0]["path"] / "config.json"
+    seeing = config.is_file() and _json(config).get("model_type") in _SEEING
+    return config.parent if seeing else None
 
 
 def _modules(path: Path) -> Iterator[_Module]:

@@ -21,8 +21,8 @@ __all__ = ["fits", "load"]
 
 
 def fits(path: Path) -> bool:
-    """Return whether `path` is a sentence-transformers directory."""
-    return (path / "modules.json").is_file()
+    """Return whether `path` is a sentence-transformers directory of vectors; what scores pairs is a family."""
+    return (path / "modules.json").is_file() and not families.is_cross_encoder(path)
 
 
 def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
@@ -55,8 +55,6 @@ def _family(path: Path, directory: Path, recipe: Recipe, *, allow_pickle: bool) 
     Its vectors are as long as they come; ours have length 1, as the family's do.
     """
     towers = families.load(directory, recipe, allow_pickle=allow_pickle)
-    if unlike := [name for name in towers.towers if name not in ("text", "image")]:
-        raise ExportError(f"{path}: the tower {unlike[0]!r} cannot be exported from here; export {directory} itself")
     model = _open(path, pickled=False)
     held = {name: replace(tower, original=_Encode(model, tower)) for name, tower in towers.towers.items()}
     return replace(towers, kind="sentence_transformers", towers=held, hashes=weights.file_hashes(path))
