@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from functools import partial
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from embedge import pairs
 from embedge.config import RuntimeConfig
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["AsyncEmbedder"]
+
+T = TypeVar("T")
 
 
 class AsyncEmbedder:
@@ -41,11 +43,7 @@ class AsyncEmbedder:
 
     async def run(self, request: Request) -> Reply:
         """Embed; see `Embedder.run`. Cancelling the task drops what is queued."""
-        left = None if request.deadline is None else request.deadline - time.monotonic()
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(self.embedder.submit(request)), left)
-        except asyncio.TimeoutError as error:
-            raise DeadlineExceeded("the deadline passed while the items were computed; allow more time") from error
+        return await _in_time(self.embedder.submit(request), request.deadline, "items were computed")
 
     async def classify(
         self,
@@ -58,8 +56,8 @@ class AsyncEmbedder:
     ) -> Scores:
         """Return the scores of labels for the items; see `Embedder.classify`."""
         request = ask(items, **options)
-        ready = partial(self.embedder.classifier, request, labels, templates=templates, top=top)
-        classifier = await asyncio.to_thread(ready)  # where labels are embedded first
+        ready = self.embedder.classifier(request, labels, templates=templates, top=top)
+        classifier = await _in_time(ready, request.deadline, "labels were embedded")
         reply = await self.run(classifier.asked(request))
         return await asyncio.to_thread(classifier.result, reply)
 
@@ -79,3 +77,12 @@ class AsyncEmbedder:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+async def _in_time(future: Future[T], deadline: float | None, what: str) -> T:
+    """Return the result; the future is cancelled with the task, and when the deadline passes: DeadlineExceeded."""
+    left = None if deadline is None else deadline - time.monotonic()
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(future), left)
+    except asyncio.TimeoutError as error:
+        raise DeadlineExceeded(f"the deadline passed while the {what}; allow more time") from error

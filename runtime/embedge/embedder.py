@@ -187,14 +187,15 @@ class Embedder:
         truncate, timeout, priority, for the items. Raises the error of the first bad item.
         """
         request = ask(items, **options)
-        classifier = self.classifier(request, labels, templates=templates, top=top)
+        tower, end = self._tower(request), request.deadline
+        classifier = self._labels.ready(labels, tower, templates=templates, top=top, deadline=end)
         return classifier.result(self.run(classifier.asked(request)))
 
     def classifier(
         self, request: Request, labels: Labels, *, templates: Sequence[str] = ("{}",), top: int | None = None
-    ) -> Classifier:
-        """Return the labels ready for the request's items, once they are embedded; see `classify`."""
-        return self._labels.ready(labels, self._tower(request), templates=templates, top=top, deadline=request.deadline)
+    ) -> Future[Classifier]:
+        """Return the labels for the request's items, ready once they are embedded; see `classify`. Does not wait."""
+        return self._labels.later(labels, self._tower(request), templates=templates, top=top)
 
     def score(
         self, queries: Side | Sequence[Side], documents: Sequence[Side], **options: Unpack[ScoreOptions]

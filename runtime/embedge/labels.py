@@ -31,13 +31,17 @@ Labels = str | LabelSet | Sequence[str]
 
 _Key = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 
-# Numbers in all kept matrices together: 256 MiB of float64. The one that was used last stays whatever its size.
-_MOST_NUMBERS = 1 << 25
+# Bytes of all that is kept together. The set that was used last stays whatever its size.
+_MOST_BYTES = 256 << 20
+# What a kept set takes beside its numbers and its texts, and each text beside its characters; about.
+_SET_BYTES, _TEXT_BYTES = 2048, 64
 _MOST_LABELS = 1 << 16
 # New label sets embedded at a time, each by a thread of its own.
 _MOST_BUILDS = 8
-# Texts in one request for a label set.
-_TEXTS = 4096
+# Texts in one request for a label set, and in a whole one.
+_TEXTS, _MOST_TEXTS = 4096, 1 << 22
+# Characters of texts that are made at once; a label in all its templates has no more.
+_CHARACTERS = 1 << 22
 
 
 class LabelStore:
@@ -51,6 +55,7 @@ class LabelStore:
         # Owned by whoever looks up or builds, for a moment; matrices are built and waited for without it.
         self._lock = threading.Lock()
         self._kept: OrderedDict[_Key, Future[Matrix]] = OrderedDict()
+        self._bytes: dict[_Key, int] = {}  # of those that are done
 
     def ready(
         self,
@@ -66,6 +71,19 @@ class LabelStore:
         templates: for plain labels. deadline: on the `time.monotonic` clock. Raises InvalidInput, NotFound,
         DeadlineExceeded, Overloaded, and what embedding raises.
         """
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            return self.later(labels, tower, templates=templates, top=top).result(left)
+        except FutureTimeout as error:
+            raise DeadlineExceeded("the deadline passed while the labels were embedded; allow more time") from error
+
+    def later(
+        self, labels: Labels, tower: str, *, templates: Sequence[str] = ("{}",), top: int | None = None
+    ) -> Future[Classifier]:
+        """Return what `ready` does without waiting: the caller's own future, which may be cancelled.
+
+        Raises what is wrong with the labels at once; what embedding raises comes through the future.
+        """
         if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 1):
             raise InvalidInput(f"top {top!r} is not possible: ask for 1 label or more")
         chosen = self._resolve(labels, tower, templates)
@@ -76,12 +94,19 @@ class LabelStore:
                 f"tower {tower!r} gives no vectors in the space of the labels, which tower {chosen.tower!r} embeds; "
                 "choose labels of its own space"
             )
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            matrix = self._matrix(chosen).result(left)
-        except FutureTimeout as error:
-            raise DeadlineExceeded("the deadline passed while the labels were embedded; allow more time") from error
-        return Classifier(chosen.labels, matrix, self._spaces[space], chosen.scores, tower, output, top)
+        future: Future[Classifier] = Future()
+
+        def hand_over(matrix: Future[Matrix]) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            if error := matrix.exception():
+                future.set_exception(error)
+                return
+            ready = (chosen.labels, matrix.result(), self._spaces[space], chosen.scores, tower, output, top)
+            future.set_result(Classifier(*ready))
+
+        self._matrix(chosen).add_done_callback(hand_over)
+        return future
 
     def _resolve(self, labels: Labels, tower: str, templates: Sequence[str]) -> LabelSet:
         """Return the label set that is meant, checked."""
@@ -140,22 +165,23 @@ class LabelStore:
             future.set_exception(error)
             return
         future.set_result(matrix)
+        texts = (*labels.labels, *labels.templates)
         with self._lock:
+            self._bytes[key] = _SET_BYTES + matrix.nbytes + sum(_TEXT_BYTES + len(text) for text in texts)
             self._forget()
 
     def _forget(self) -> None:
-        """Let go of the matrices that were not used for longest, until the others fit."""
-        done = [(key, future.result().size) for key, future in self._kept.items() if future.done()]
-        total = sum(size for _, size in done)
-        for key, size in done[:-1]:
-            if total <= _MOST_NUMBERS:
+        """Let go of the sets that were not used for longest, until the others fit."""
+        total = sum(self._bytes.values())
+        for key in [key for key in self._kept if key in self._bytes][:-1]:
+            if total <= _MOST_BYTES:
                 break
             del self._kept[key]
-            total -= size
+            total -= self._bytes.pop(key)
 
     def _embedded(self, labels: LabelSet) -> Matrix:
         """Return (labels, dim), a piece of the labels at a time."""
-        step = max(1, _TEXTS // len(labels.templates))
+        step = max(1, min(_TEXTS // len(labels.templates), _CHARACTERS // _longest(labels)))
         pieces = [labels.labels[start : start + step] for start in range(0, len(labels.labels), step)]
         return np.concatenate([self._piece(piece, labels) for piece in pieces])
 
@@ -202,5 +228,15 @@ def _check_texts(labels: LabelSet) -> None:
         raise InvalidInput("no template is given; '{}' is the label alone")
     if bad := [template for template in labels.templates if "{}" not in template]:
         raise InvalidInput(f"the template {bad[0]!r} has no place for the label: {{}}")
+    if len(labels.labels) * len(labels.templates) > _MOST_TEXTS:
+        raise InvalidInput(f"labels times templates are over {_MOST_TEXTS:,}; give fewer of them")
+    if (longest := _longest(labels)) > _CHARACTERS:
+        raise InvalidInput(f"a label in its templates has {longest:,} characters, the limit is {_CHARACTERS:,}")
     if labels.scores not in ("softmax", "sigmoid"):
         raise InvalidInput(f"scores {labels.scores!r} are unknown; choose softmax or sigmoid")
+
+
+def _longest(labels: LabelSet) -> int:
+    """Return how many characters the longest label has in all its templates together."""
+    longest = max(map(len, labels.labels))
+    return sum(len(template) + template.count("{}") * longest for template in labels.templates)

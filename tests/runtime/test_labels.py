@@ -137,7 +137,7 @@ def test_a_bad_item_is_raised_and_beside_it_the_others_have_scores(embedder: Emb
         embedder.classify([good, bad], "animals")
 
     request = Request(items=[good, bad])
-    classifier = embedder.classifier(request, "animals")
+    classifier = embedder.classifier(request, "animals").result(30)
     reply = classifier.scored(embedder.run(classifier.asked(request)))
     assert set(reply.errors) == {1}
     scores = reply.outputs["scores"]
@@ -245,6 +245,30 @@ def test_a_deadline_ends_the_wait_and_not_the_work(embedder: Embedder) -> None:
     assert len(counted.requests) == 1
 
 
+def test_who_leaves_takes_nothing_from_the_others(embedder: Embedder) -> None:
+    counted = Counted(embedder)
+    counted.gate.clear()
+    left, stays = (counted.store.later(PLAIN, "image") for _ in range(2))
+    assert left.cancel()
+    counted.gate.set()
+    assert stays.result(30).labels == ANIMALS
+
+
+async def test_labels_that_are_ready_wait_for_no_others(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Counted(embedder)
+    counted.store.ready(["cat", "dog"], "image")
+    monkeypatch.setattr(embedder, "_labels", counted.store)
+    counted.gate.clear()
+    model, items = AsyncEmbedder(embedder), images(1)
+    waiting = [asyncio.create_task(model.classify(items, "animals")) for _ in range(64)]
+    try:
+        found = await asyncio.wait_for(model.classify(items, ["cat", "dog"]), 30)
+    finally:
+        counted.gate.set()
+    assert found.labels == ("cat", "dog")
+    assert {each.labels for each in await asyncio.gather(*waiting)} == {ANIMALS}
+
+
 def test_only_so_many_new_label_sets_at_a_time(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labels, "_MOST_BUILDS", 1)
     counted = Counted(embedder)
@@ -267,7 +291,7 @@ def test_what_fails_is_tried_again(embedder: Embedder) -> None:
 
 
 def test_the_labels_used_longest_ago_are_let_go(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labels, "_MOST_NUMBERS", 2 * DIM)
+    monkeypatch.setattr(labels, "_MOST_BYTES", 2 * 2500)  # a little more than two of these take
     counted = Counted(embedder)
     for label in ("cat", "dog", "cat", "bird", "cat", "dog"):
         counted.store.ready([label], "image")
@@ -275,6 +299,30 @@ def test_the_labels_used_longest_ago_are_let_go(embedder: Embedder, monkeypatch:
     counted.store.ready(ANIMALS, "image")  # more than all may have, alone
     counted.store.ready(ANIMALS, "image")
     assert len(counted.requests) == 5
+
+
+def test_the_texts_of_labels_count_as_what_is_kept(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "_MOST_BYTES", 1 << 20)
+    counted = Counted(embedder)
+    for label in ("x" * 700_000, "y" * 700_000, "x" * 700_000):
+        counted.store.ready([label], "image")
+    assert len(counted.requests) == 3, "two such labels are more than may be kept"
+
+
+@pytest.mark.parametrize(
+    ("names", "templates", "says"),
+    [
+        (["c" * 100_000], ["{}" * 1000], "100,002,000 characters, the limit is 4,194,304"),
+        (["cat"] * 60_000, ["{}"] * 100, "labels times templates are over 4,194,304"),
+    ],
+)
+def test_labels_that_would_fill_the_memory_are_refused(
+    embedder: Embedder, names: list[str], templates: list[str], says: str
+) -> None:
+    counted = Counted(embedder)
+    with pytest.raises(InvalidInput, match=says):
+        counted.store.ready(names, "image", templates=templates)
+    assert not counted.requests
 
 
 def test_many_labels_are_embedded_and_scored_in_pieces(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,11 +54,14 @@ class EmbedgeServicer:
         return await then(self._models.get(message.model).submit(request), self._packed)
 
     async def classify(self, message: pb.ClassifyRequest, context: Context) -> bytes:
-        """Answer one request for scores of labels; those of a new label set are embedded first, off the event loop."""
+        """Answer one request for scores of labels; those of a new label set are embedded first.
+
+        A thread that waited for them would be missing to those whose labels are ready, and to the server's end.
+        """
         request = request_from_proto(message.request, deadline=deadline_in(context.time_remaining()))
         labels, templates = labels_from_proto(message)
         model, top = self._models.get(message.request.model), message.top if message.HasField("top") else None
-        ready = await asyncio.to_thread(model.classifier, request, labels, templates=templates, top=top)
+        ready = await asyncio.wrap_future(model.classifier(request, labels, templates=templates, top=top))
         return await then(model.submit(ready.asked(request)), lambda reply: self._packed(ready.scored(reply)))
 
     async def score(self, message: pb.ScoreRequest, context: Context) -> bytes:
