@@ -75,7 +75,7 @@ def _check_absence(part: Part, tower: Tower, manifest: Manifest, what: str) -> N
         raise BundleError(
             f"{what} is optional, but no graph can see whether it is there; map one of its masks, or name its presence"
         )
-    for step in tower.graphs if part.presence is not None else ():
+    for step in tower.steps if part.presence is not None else ():
         for spec in manifest.graphs[step].inputs:
             if spec.name == part.presence and len(spec.shape) != 1:
                 raise BundleError(f"the presence of {what} is a number for each row, but {step!r} wants {spec.shape}")
