@@ -132,7 +132,7 @@ def _trunk(manifest: Manifest, tower: Tower) -> object:
     """Return what is equal for towers that share batches, or None for one that shares none."""
     form = layout(manifest, tower)
     made = [spec.shape for step in tower.steps for spec in manifest.graphs[step].outputs]
-    if not made or not all(shape and isinstance(shape[0], str) for shape in made):
+    if tower.chain is not None or not made or not all(shape and isinstance(shape[0], str) for shape in made):
         return None
     return tower.steps[0], frozenset(form.dtypes.items()), frozenset(form.fills.items())
 
@@ -142,8 +142,10 @@ def layout(manifest: Manifest, tower: Tower) -> Layout:
 
     What no graph reads is an output as it is, and float32.
     """
-    dtypes = {spec.name: spec.dtype for step in tower.steps for spec in manifest.graphs[step].inputs}
+    dtypes = {spec.name: spec.dtype for graph in tower.graphs for spec in manifest.graphs[graph].inputs}
     fills = {name: fill for part in tower.parts.values() for name, fill in part.fills().items()}
+    if tower.chain is not None:
+        dtypes[tower.chain.order], fills[tower.chain.order] = "int64", Fill()
     return Layout({name: dtypes.get(name, "float32") for name in fills}, fills)
 
 

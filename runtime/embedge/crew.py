@@ -129,7 +129,7 @@ class Crew:
 
     def _open(self, slots: Slots) -> Program:
         manifest = self._bundle.manifest
-        names = {step for tower in self._towers.values() for step in tower.steps}
+        names = {step for tower in self._towers.values() for step in tower.graphs}
         opened = {name: self._backend.open(self._graph(name), threads=slots.threads) for name in names}
         return Program(manifest, opened)
 

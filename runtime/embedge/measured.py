@@ -32,7 +32,7 @@ class Measured(msgspec.Struct, frozen=True):
     def key(bundle: Bundle, backend: Backend, config: RuntimeConfig, tower: str) -> str:
         """Return the record's name."""
         manifest = bundle.manifest
-        graphs = [manifest.graphs[step].sha256 for step in manifest.towers[tower].steps]
+        graphs = [manifest.graphs[step].sha256 for step in manifest.towers[tower].graphs]
         here = (device(), cores(), config.lanes, config.threads, config.towers, backend.name, backend.version())
         return cache.key(*here, tower, *graphs)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedge import outputs
 from embedge.backends import Arrays, Session
-from embedge.manifest import Manifest
+from embedge.chain import pass_on
+from embedge.manifest import Chain, Manifest
 
 __all__ = ["Computed", "Program"]
 
@@ -30,11 +32,12 @@ class Program:
 
         towers: of each row. feeds: prepared arrays, each (rows, …).
         """
-        rows: dict[str, Sequence[int]] = {tower: [] for tower in towers}
-        if len(rows) == 1:
-            rows = {towers[0]: range(len(towers))}
-        else:
-            rows = {tower: [row for row, own in enumerate(towers) if own == tower] for tower in rows}
+        first, own = towers[0], dict.fromkeys(towers)
+        if (chain := self._manifest.towers[first].chain) is not None:
+            return {first: (range(len(towers)), self._chained(first, chain, feeds))}
+        rows: dict[str, Sequence[int]] = {first: range(len(towers))}
+        if len(own) > 1:
+            rows = {tower: [row for row, each in enumerate(towers) if each == tower] for tower in own}
         return {tower: (rows[tower], tensors) for tower, tensors in self._follow(rows, feeds, 0)}
 
     def good(self, tower: str, rows: int, tensors: Arrays) -> NDArray[np.bool_]:
@@ -68,6 +71,18 @@ class Program:
             mine.update(self._sessions[step].run({name: mine[name] for name in inputs}))
             yield from self._follow(own, mine, depth + 1)
 
+    def _chained(self, tower: str, chain: Chain, feeds: Arrays) -> Arrays:
+        """Return the tensors of a tower with a chain, which shares no trunk: its steps run on states, not on rows."""
+        states, there = pass_on(chain, self._manifest, self._sessions, feeds)
+        last = np.arange(there.shape[1]) == there.sum(axis=1, keepdims=True) - 1
+        chosen = there if chain.trail else last
+        values: dict[str, NDArray[Any]] = {chain.takes: states[chosen]}
+        for step in self._manifest.towers[tower].steps:
+            inputs = (spec.name for spec in self._manifest.graphs[step].inputs)
+            values.update(self._sessions[step].run({name: values[name] for name in inputs}))
+        trail = {name: _spread(values[made], there) for name, made in chain.trail.items()}
+        return {name: array[last[chosen]] for name, array in values.items()} | trail | {chain.keep: there}
+
     def _ways(self, towers: Iterable[str], depth: int) -> dict[str | None, list[str]]:
         """Return the towers by their next step; None has those that are at their end."""
         ways: dict[str | None, list[str]] = {}
@@ -92,6 +107,13 @@ class Program:
 def _take(values: Arrays, names: Iterable[str], rows: Sequence[int]) -> dict[str, NDArray[np.generic]]:
     """Return these rows of the arrays; without a copy where they are all, in their order as they always are."""
     return {name: values[name] if len(values[name]) == len(rows) else values[name][rows] for name in names}
+
+
+def _spread(array: NDArray[Any], there: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return (rows, turns, …) with the array's rows where something is there, and 0 elsewhere."""
+    spread = np.zeros((*there.shape, *array.shape[1:]), array.dtype)
+    spread[there] = array
+    return spread
 
 
 def _close_up(rows: Mapping[str, Sequence[int]]) -> tuple[dict[str, Sequence[int]], list[int]]:

@@ -15,6 +15,7 @@ LAYERS = (
     "outputs config bundle cost slots",
     "request batch cuda similarity",
     "inputs backends fairqueue room",
+    "chain",
     "program scheduler measured classifier pairs sets",
     "lane",
     "task crew split labels",

@@ -62,6 +62,7 @@ MANIFEST_NAMES = {
     "FORMAT",
     "Buckets",
     "Certificate",
+    "Chain",
     "Figure",
     "Graph",
     "LabelSet",

@@ -15,7 +15,7 @@ from embedge.errors import BundleError, EmbedgeError, InvalidInput, NotFound
 from embedge.inputs import open_part
 from embedge.inputs.base import PartInput
 from embedge.inputs.match import assign
-from embedge.manifest import Part
+from embedge.manifest import Chain, Part
 from embedge.prepare import TensorPrepare
 from embedge.request import Request
 
@@ -38,7 +38,8 @@ class ItemInput:
         self._parts = bundle.manifest.towers[tower].parts
         self._inputs = {name: open_part(part.prepare, config, bundle.file) for name, part in self._parts.items()}
         self._present = {name: _presence(part, there=True) for name, part in self._parts.items()}
-        lone = len(self._inputs) == 1 and not any(self._present.values())
+        self._chain = bundle.manifest.towers[tower].chain
+        lone = len(self._inputs) == 1 and not any(self._present.values()) and self._chain is None
         self._only = next(iter(self._inputs.values())) if lone else None
         # Whether one call of `prepare` uses all cores, as a tokenizer does.
         self.threaded = all(part.modality == "text" for part in self._parts.values())
@@ -76,6 +77,9 @@ class ItemInput:
         for index in rows if self._shared else ():
             if fault := self._disagreement(rows[index], contents[index]):
                 errors[index] = fault
+        if self._chain is not None:
+            for index, row in rows.items():
+                row.update(_order(self._chain, contents[index]))
         return [errors.get(index) or rows[index] for index in found]
 
     def probe(self) -> Batch:
@@ -157,6 +161,14 @@ def _absent(part: Part, probe: Row) -> Row:
     prepared = {name: probe[name] for name, fill in fills.items() if fill.mask_of is None}
     empty = {name: array[:0] if fills[name].ragged else np.zeros_like(array) for name, array in prepared.items()}
     return {**empty, **_presence(part, there=False)}
+
+
+def _order(chain: Chain, content: Mapping[str, Any]) -> Row:
+    """Return which modules a row takes, in the order in which its item gave its parts."""
+    order = np.full(len(chain.modules), -1, np.int64)
+    numbers = {part: number for number, part in enumerate(chain.modules)}
+    order[: len(content)] = [numbers[part] for part in content]
+    return {chain.order: order}
 
 
 def _presence(part: Part, *, there: bool) -> Row:

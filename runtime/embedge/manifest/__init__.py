@@ -15,6 +15,7 @@ from embedge.manifest.checks import check
 from embedge.manifest.records import (
     Buckets,
     Certificate,
+    Chain,
     Figure,
     Graph,
     LabelSet,
@@ -35,6 +36,7 @@ __all__ = [
     "FORMAT",
     "Buckets",
     "Certificate",
+    "Chain",
     "Figure",
     "Graph",
     "LabelSet",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from embedge.errors import BundleError
 from embedge.kinds import CodesOutput, DenseOutput, MultiVectorOutput, Output, ScoresOutput
+from embedge.manifest.chain_checks import check_chain, check_trail
 from embedge.manifest.records import LabelSet, Manifest, Part, Tower
 from embedge.manifest.set_checks import check_set, need
 from embedge.prepare import (
@@ -28,6 +29,8 @@ def check(manifest: Manifest) -> None:
     for name, tower in manifest.towers.items():
         for part_name, part in tower.parts.items():
             _check_prepare(part.prepare, tower, manifest, f"part {name}.{part_name}")
+        if tower.chain is not None:
+            check_chain(tower.chain, tower, manifest, f"tower {name!r}")
         _check_steps(tower, manifest, f"tower {name!r}")
         for part_name, part in tower.parts.items():
             _check_absence(part, tower, manifest, f"part {name}.{part_name}")
@@ -71,11 +74,11 @@ def _check_prepare(prepare: Prepare, tower: Tower, manifest: Manifest, what: str
 
 def _check_absence(part: Part, tower: Tower, manifest: Manifest, what: str) -> None:
     """Refuse an optional part that a graph would take for zeros, and a presence that is not a number for each row."""
-    if part.optional and not part.shows_absence:
+    if part.optional and not part.shows_absence and tower.chain is None:  # which leaves an absent part's module out
         raise BundleError(
             f"{what} is optional, but no graph can see whether it is there; map one of its masks, or name its presence"
         )
-    for step in tower.steps if part.presence is not None else ():
+    for step in tower.graphs if part.presence is not None else ():
         for spec in manifest.graphs[step].inputs:
             if spec.name == part.presence and len(spec.shape) != 1:
                 raise BundleError(f"the presence of {what} is a number for each row, but {step!r} wants {spec.shape}")
@@ -115,6 +118,8 @@ def _check_steps(tower: Tower, manifest: Manifest, what: str) -> None:
     prepared = {name for part in tower.parts.values() for name in part.fills()}
     if len(prepared) < sum(len(part.fills()) for part in tower.parts.values()):
         raise BundleError(f"two parts of {what} are prepared for one graph input")
+    if tower.chain is not None:
+        prepared = {tower.chain.takes}
     read: set[str] = set()
     made: set[str] = set()
     for step in tower.steps:
@@ -123,6 +128,8 @@ def _check_steps(tower: Tower, manifest: Manifest, what: str) -> None:
             need(spec.name, prepared | made, f"an input of step {step!r} of {what}")
             read.add(spec.name)
         made |= {spec.name for spec in manifest.graphs[step].outputs}
+    if tower.chain is not None:
+        made |= check_trail(tower.chain, made, what)
     for output_name, output in tower.outputs.items():
         for tensor in output.tensors:
             need(tensor, prepared | made, f"output {output_name!r} of {what}")

@@ -12,6 +12,7 @@ from embedge.prepare import Fill, Prepare, Strict, Tokens
 __all__ = [
     "Buckets",
     "Certificate",
+    "Chain",
     "Figure",
     "Graph",
     "LabelSet",
@@ -117,17 +118,49 @@ class Buckets(Strict, frozen=True, kw_only=True):
     batches: Annotated[tuple[_Rows, ...], _FEW] = (1, 2, 4, 8, 16, 32)
 
 
+class Chain(Strict, frozen=True, kw_only=True):
+    """Modules that pass a state on, in the order in which an item gives its parts (MultiModN: Swamy et al., 2023,
+    arXiv:2309.14118).
+
+    modules: the graph of each part. It reads the state as its input `takes`, and gives the next one as its output
+    `gives`, (batch, …) of fixed sizes. start: the graph without inputs whose `gives`, (1, …), is the state of an item
+    before its first part; None: zeros. The tower's steps read the last state as `takes`, and nothing else.
+
+    trail: names for tensors that the steps make, (batch, …), after each part: (batch, parts, …). keep: the name of the
+    tensor (batch, parts) that is 1 where an item has so many parts. Outputs of many vectors may be read from both.
+    order: the prepared array (batch, parts), int64: the numbers of an item's modules in its order, then -1. No graph
+    reads it, so it must be a name that none has.
+    """
+
+    modules: Annotated[dict[str, str], _SOME]
+    takes: str
+    gives: str
+    start: str | None = None
+    trail: dict[str, str] = {}
+    keep: str = "turns"
+    order: str = "order"
+
+
 class Tower(Strict, frozen=True, kw_only=True):
     """A callable entry: named parts in, the graphs of `steps` in order, named outputs out.
 
     A step reads its inputs by name from the prepared arrays and the outputs of the steps before it. An output is read
-    from either, so a tower that pools a set needs no step.
+    from either, so a tower that pools a set needs no step. After a `chain` there is its state, not the prepared arrays.
     """
 
     parts: Annotated[dict[str, Part], _SOME]
     steps: tuple[str, ...]
     outputs: Annotated[dict[str, Output], _SOME]
     buckets: Buckets
+    chain: Chain | None = None
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Names of all graphs that it runs."""
+        if self.chain is None:
+            return self.steps
+        start = () if self.chain.start is None else (self.chain.start,)
+        return (*start, *self.chain.modules.values(), *self.steps)
 
 
 class LabelSet(Strict, frozen=True, kw_only=True):

@@ -44,7 +44,7 @@ class Bench:
         self._lengths = [inputs.length(row) for row in self._rows]
         backend, _ = backends.choose(config.backend)
         threads = config.threads or 1
-        sessions = {name: backend.open(bundle.graph(name), threads=threads) for name in self._spec.steps}
+        sessions = {name: backend.open(bundle.graph(name), threads=threads) for name in self._spec.graphs}
         self._program = Program(bundle.manifest, sessions)
 
     @property
