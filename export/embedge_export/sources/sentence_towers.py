@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embedge.content import Text
 from embedge.kinds import DenseOutput, MultiVectorOutput, Output, SparseOutput
 from embedge.manifest import Part
+from embedge.prepare import TextPrepare
 from embedge_export.errors import ExportError
 from embedge_export.quiet import quiet
 from embedge_export.recipe import Metric, Recipe
@@ -115,6 +117,7 @@ def _tower(route: Route, graph: _Graph, words: str, file: str, opened: _Opened) 
         inputs=graph.inputs,
         prompts=prompts,
         default_prompt=default,
+        instruction=recipe.of(route.name).instruction,
         tokenizer=file,
         fixed_length=route.expansion is not None,
     )
@@ -122,7 +125,7 @@ def _tower(route: Route, graph: _Graph, words: str, file: str, opened: _Opened) 
         parts={"text": Part(prepare=prepare)},
         graph=graph.source,
         outputs={opened.key: _output(route, graph, opened)},
-        original=_Encode(route, prompts.get(default or "", ""), opened),
+        original=_Encode(route, prepare, opened),
     )
 
 
@@ -144,17 +147,18 @@ def _output(route: Route, graph: _Graph, opened: _Opened) -> Output:
 class _Encode:
     """The original: sentence-transformers' own `encode` of one text."""
 
-    def __init__(self, route: Route, prompt: str, opened: _Opened) -> None:
-        self._model, self._key = opened.model, opened.key
-        self._options: dict[str, Any] = {"prompt": prompt, "task": route.task, "show_progress_bar": False}
+    def __init__(self, route: Route, prepare: TextPrepare, opened: _Opened) -> None:
+        self._model, self._key, self._prepare = opened.model, opened.key, prepare
+        self._options: dict[str, Any] = {"task": route.task, "show_progress_bar": False}
         if self._key == "sparse":
             self._options["convert_to_sparse_tensor"] = False
         else:
             self._options["normalize_embeddings"] = normalizes(route, opened.recipe, opened.path)
 
-    def __call__(self, one: str) -> dict[str, Any]:
+    def __call__(self, content: str | Text) -> dict[str, Any]:
+        one, prompt = content if isinstance(content, str) else content.text, text.before(self._prepare, content)
         with quiet():
-            found = self._model.encode(one, **self._options)
+            found = self._model.encode(one, prompt=prompt, **self._options)
         return {self._key: found.numpy() if isinstance(found, Tensor) else np.asarray(found, dtype=np.float32)}
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.content import Text
 from embedge.kinds import DenseOutput
 from embedge.manifest import Part
 from embedge.prepare import TextPrepare
 from embedge_export.errors import ExportError
 from embedge_export.sources.base import GraphSource, Model, SpaceSource, TowerSource
 
-__all__ = ["OUTPUT", "POOLER", "TOKENIZER", "one_vector", "text_prepare"]
+__all__ = ["OUTPUT", "POOLER", "TOKENIZER", "before", "one_vector", "text_prepare", "whole"]
 
 TOKENIZER = "tokenizer.json"
 # A BERT-like pooler: no vector comes through it, and files without one get a random one.
@@ -45,6 +46,19 @@ def text_prepare(
         default_prompt=default_prompt,
         **settings,
     )
+
+
+def before(prepare: TextPrepare, content: str | Text) -> str:
+    """Return what stands before a text: its own instruction, in its template, or else the default prompt."""
+    instruction = None if isinstance(content, str) else content.instruction
+    if instruction is not None and prepare.instruction is not None:
+        return prepare.instruction.replace("{instruction}", instruction)
+    return prepare.prompts[prepare.default_prompt] if prepare.default_prompt else ""
+
+
+def whole(prepare: TextPrepare, content: str | Text) -> str:
+    """Return a text with what stands before it: the original must be given the same."""
+    return before(prepare, content) + (content if isinstance(content, str) else content.text)
 
 
 def one_vector(

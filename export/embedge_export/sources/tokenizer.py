@@ -91,6 +91,6 @@ def bare(text: str, where: Path, *, specials: bool = True) -> str:
     return str(tokenizer.to_str())
 
 
-def has_types(text: str) -> bool:
-    """Return whether a single text gets token types other than 0."""
-    return any(Tokenizer.from_str(text).encode("a short text").type_ids)
+def has_types(text: str, *, pair: bool = False) -> bool:
+    """Return whether a single text, or a pair of them, gets token types other than 0."""
+    return any(Tokenizer.from_str(text).encode("a short text", "and another" if pair else None).type_ids)

@@ -36,17 +36,26 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
     tokenizer = tokenizers.from_transformers(source_tokenizer, path)
     max_length = recipe.max_length or _limit(model, source_tokenizer, path)
     tokenizers.check(tokenizer, path, max_length=max_length, table=getattr(model.config, "vocab_size", 0))
-    prefix = recipe.prompts.get(recipe.default_prompt, "") if recipe.default_prompt else ""
     normalized = bool(recipe.normalize)
     from embedge_export.sources.languages import languages
 
     spoken = languages(model)
     inputs, fused = _fuse(model, recipe, tokenizer, languages=bool(spoken))
 
+    prepare = text.text_prepare(
+        max_length=max_length,
+        pad_id=source_tokenizer.pad_token_id or 0,
+        inputs=inputs,
+        prompts=recipe.prompts,
+        default_prompt=recipe.default_prompt,
+        instruction=recipe.instruction,
+        languages=spoken,
+        default_language=model.config.default_language if spoken else None,
+    )
+
     def encode(one: str | Text) -> NDArray[np.float32]:
-        words = one if isinstance(one, str) else one.text
         language = None if isinstance(one, str) or one.language is None else spoken[one.language]
-        states = _states(model, source_tokenizer, prefix + words, max_length, language)
+        states = _states(model, source_tokenizer, text.whole(prepare, one), max_length, language)
         vector = pooling.pool(states, recipe.modes)
         return pooling.normalize(vector[None])[0] if normalized else vector
 
@@ -54,15 +63,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
 
     return text.one_vector(
         kind="transformers",
-        prepare=text.text_prepare(
-            max_length=max_length,
-            pad_id=source_tokenizer.pad_token_id or 0,
-            inputs=inputs,
-            prompts=recipe.prompts,
-            default_prompt=recipe.default_prompt,
-            languages=spoken,
-            default_language=model.config.default_language if spoken else None,
-        ),
+        prepare=prepare,
         tokenizer=tokenizer,
         graph=TorchGraph(fused, (text.OUTPUT,)),
         encode=encode,

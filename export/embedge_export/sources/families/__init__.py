@@ -10,13 +10,13 @@ import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from embedge_export.recipe import Recipe
 from embedge_export.sources import weights
 from embedge_export.sources.base import Model
 
-__all__ = ["FAMILIES", "fits", "load"]
+__all__ = ["FAMILIES", "fits", "is_cross_encoder", "load"]
 
 FAMILIES: dict[str, str] = {
     "align": "align",
@@ -29,6 +29,7 @@ FAMILIES: dict[str, str] = {
     "flava": "flava",
     "metaclip_2": "clip",
     "qwen2": "decoder",
+    "qwen2_vl": "qwen2_vl",
     "qwen3": "decoder",
     "siglip": "siglip",
     "timesformer": "video",
@@ -41,20 +42,35 @@ FAMILIES: dict[str, str] = {
 
 
 def fits(path: Path) -> bool:
-    """Return whether `path` is a transformers directory of a family."""
-    return _model_type(path) in FAMILIES
+    """Return whether `path` is a directory of a family."""
+    return _module(path) is not None
 
 
 def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
     """Load the directory. Raises ExportError."""
     weights.refuse_pickle(path, allow=allow_pickle)
-    module = importlib.import_module(f"{__name__}.{FAMILIES[_model_type(path)]}")
+    module = importlib.import_module(f"{__name__}.{_module(path)}")
     return cast(Callable[[Path, Recipe], Model], module.load)(path, recipe)
 
 
-def _model_type(path: Path) -> str:
+def is_cross_encoder(path: Path) -> bool:
+    """Return whether a directory holds a model that scores pairs of texts."""
+    if (path / "modules.json").is_file():
+        return _config(path / "config_sentence_transformers.json").get("model_type") == "CrossEncoder"
+    config = _config(path / "config.json")
+    text = FAMILIES.get(str(config.get("model_type"))) in (None, "decoder")  # others classify images or sounds
+    return text and any(str(name).endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+
+
+def _module(path: Path) -> str | None:
+    if is_cross_encoder(path):
+        return "cross_encoder"
+    return FAMILIES.get(str(_config(path / "config.json").get("model_type")))
+
+
+def _config(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return ""
-    return str(config.get("model_type", "")) if isinstance(config, dict) else ""
+        return {}
+    return config if isinstance(config, dict) else {}

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from embedge.content import Text
 from embedge.prepare import TextPrepare
 from embedge_export.errors import ExportError
 from embedge_export.quiet import quiet
@@ -17,7 +16,7 @@ from embedge_export.sources import tokenizer as tokenizers
 from embedge_export.sources import weights
 from embedge_export.sources.text import TOKENIZER, text_prepare
 
-__all__ = ["prefix", "pretrained", "processor_of", "text_input", "unit", "worded"]
+__all__ = ["prefix", "pretrained", "processor_of", "text_input", "unit"]
 
 
 def pretrained(path: Path, name: str) -> Any:
@@ -82,15 +81,6 @@ def text_input(
 def prefix(prepare: TextPrepare) -> str:
     """Return what is put before a text that is sent without a prompt: the original must be given the same."""
     return prepare.prompts[prepare.default_prompt] if prepare.default_prompt else ""
-
-
-def worded(prepare: TextPrepare, content: str | Text) -> str:
-    """Return a text behind its own instruction, or else behind what `prefix` says."""
-    if isinstance(content, str):
-        return prefix(prepare) + content
-    if content.instruction is None or prepare.instruction is None:
-        return prefix(prepare) + content.text
-    return prepare.instruction.replace("{instruction}", content.instruction) + content.text
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -15,10 +15,11 @@ from embedge.content import Text
 from embedge.prepare import TextPrepare
 from embedge_export.recipe import Recipe
 from embedge_export.sources.base import Model
-from embedge_export.sources.families.common import pretrained, processor_of, text_input, unit, worded
+from embedge_export.sources.families.common import pretrained, processor_of, text_input, unit
 from embedge_export.sources.families.readers import Reader, original
 from embedge_export.sources.families.towers import model_of, tower
 from embedge_export.sources.heads import Pool
+from embedge_export.sources.text import whole
 
 __all__ = ["LastToken", "load", "own_places"]
 
@@ -90,6 +91,6 @@ def load(path: Path, recipe: Recipe) -> Model:
 
 def _reader(tokenizer: Any, prepare: TextPrepare) -> Reader:
     def read(content: str | Text) -> Any:
-        return tokenizer(worded(prepare, content), truncation=True, max_length=prepare.max_length, return_tensors="pt")
+        return tokenizer(whole(prepare, content), truncation=True, max_length=prepare.max_length, return_tensors="pt")
 
     return read
