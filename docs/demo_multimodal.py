@@ -7,6 +7,7 @@ bundle finds must be what the trained towers find in PyTorch, or the demo fails.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,10 +37,10 @@ SHOWN, BEST = 4, 5  # rows of each kind on the contact sheet, and hits in a row
 Vectors = NDArray[np.float32]
 
 
-def demo() -> None:
-    """Run every step."""
+def demo(steps: int) -> None:
+    """Run every step, with towers trained for so many steps."""
     console.print("[bold]1 · train[/] two towers on handwriting in colours")
-    pair = trained(QUICK_STEPS if "--quick" in sys.argv[1:] else STEPS, console)
+    pair = trained(steps, console)
     step("2 · export", "export", "--recipe", str(RECIPE / "digits.toml"), "--out", str(ENGINES), "--force")
     scenes = draw(PICTURES, np.random.default_rng(2), held_out=True).unlike()
     files, places = saved(scenes), scenes.named(np.ones((len(scenes.things), 2), bool))
@@ -147,4 +148,7 @@ def rows(queries: Sequence, scores: Vectors, things: Sequence, right: NDArray[np
 
 
 if __name__ == "__main__":
-    sys.exit(ended(demo))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="train for a few seconds only")
+    quick = parser.parse_args().quick
+    sys.exit(ended(lambda: demo(QUICK_STEPS if quick else STEPS)))

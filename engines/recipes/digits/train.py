@@ -64,6 +64,7 @@ class Pair(nn.Module):
 
 def trained(steps: int, console: Console) -> Pair:
     """Return the pair, as it was saved by a run of the same code and number of steps, or trained now."""
+    torch.set_num_threads(1)  # the same sums on any machine; two threads on shared cores wait more than they help
     torch.manual_seed(SEED)
     pair, made_by = Pair(), _code(steps)
     if all(_made_by(file) == made_by for file in pair.files().values()):
@@ -127,7 +128,7 @@ def _cross_entropy(logits: Tensor, fits: Tensor) -> Tensor:
 
 @contextmanager
 def _progress(steps: int, console: Console) -> Iterator[Callable[[float], None]]:
-    columns = (TextColumn("[bold]1 · train[/] loss {task.fields[loss]:.2f}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("loss {task.fields[loss]:.2f}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         bar = progress.add_task("", total=steps, loss=float("nan"))
         yield lambda loss: progress.update(bar, advance=1, loss=loss)
