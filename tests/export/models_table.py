@@ -137,15 +137,19 @@ def _labelled(client: Client, stand_in: StandIn, pairs: Pairs, source: Path) -> 
     ours = client.classify(stand_in.name, images, _LABELS).values
     model, processor = AutoModel.from_pretrained(source).eval(), AutoProcessor.from_pretrained(source)
     pictures = [_upright(Pillow.open(io.BytesIO(image.data))) for image in images if isinstance(image, Image)]
-    padding = "max_length" if stand_in.name == "siglip" else True
+    sigmoid = hasattr(model, "logit_bias")  # such models were trained on texts of one length
+    longest = model.config.text_config.max_position_embeddings
+    texts = {
+        "text": [*_LABELS],
+        "padding": "max_length" if sigmoid else True,
+        "truncation": True,
+        "max_length": longest,
+    }
     with torch.no_grad(), quiet():
-        logits = model(
-            **processor(text=[*_LABELS], images=pictures, padding=padding, return_tensors="pt")
-        ).logits_per_image
-    theirs = logits.sigmoid() if hasattr(model, "logit_bias") else logits.softmax(dim=-1)
-    return Row(
-        stand_in, "image", f"{len(_LABELS)} labels", len(ours), {"max_abs": float(np.abs(ours - theirs.numpy()).max())}
-    )
+        logits = model(**processor(images=pictures, return_tensors="pt", **texts)).logits_per_image
+    theirs = (logits.sigmoid() if sigmoid else logits.softmax(dim=-1)).numpy()
+    figures = {"max_abs": float(np.abs(ours - theirs).max())}
+    return Row(stand_in, "image", f"{len(_LABELS)} labels", len(ours), figures)
 
 
 def _upright(picture: Any) -> Any:
