@@ -17,7 +17,7 @@ from embedge.kinds import (
     ScoresOutput,
     SparseOutput,
 )
-from embedge.manifest import Tower
+from embedge.manifest import SetSpec, Tower
 from embedge.prepare import (
     AudioPrepare,
     CenterCrop,
@@ -45,12 +45,19 @@ def tower_tree(name: str, tower: Tower) -> Tree:
     for part_name, part in tower.parts.items():
         told, *details = _PARTS[type(part.prepare)](part.prepare)
         optional = ", optional" if part.optional else ""
+        if part.set is not None:
+            told = f"{told}: {_set(part.set)}"
         branch = tree.add(f"takes [bold]{escape(part_name)}[/]: {part.modality}, {escape(told)}{optional}")
         for detail in details:
             branch.add(escape(detail))
     for output_name, output in tower.outputs.items():
         tree.add(f"gives [bold]{escape(output_name)}[/]: {output.kind}, {escape(_output(output))}")
     return tree
+
+
+def _set(spec: SetSpec) -> str:
+    pooled = "all" if spec.pool is None else f"the {spec.pool}"
+    return f"{pooled} of a set of up to {spec.max_pieces:,} pieces, embedded by {spec.tower}"
 
 
 def _text(spec: TextPrepare) -> Iterable[str]:

@@ -12,7 +12,8 @@ from embedge.wire.texts import text_to_bytes
 
 __all__ = ["FRAME", "pieces", "whole"]
 
-# Enough items to fill any batch, and few enough that the reply stays small: 512 vectors of 4,096 float32 are 8 MiB.
+# Enough items, or pieces of sets, to fill any batch, and few enough that the reply stays small: 512 vectors of 4,096
+# float32 are 8 MiB.
 _ITEMS = 512
 _BYTES = 4 << 20
 FRAME = 6
@@ -25,15 +26,17 @@ def pieces(head: pb.EmbedRequest, items: Sequence[object], max_bytes: int) -> It
     Items are packed, and files read, as messages are taken. Raises InvalidInput, also for an item over the limit.
     """
     room = min(_BYTES, max_bytes - head.ByteSize())
-    first = size = 0
+    first = size = count = 0
     piece: list[bytes | pb.Item] = []
     for index, item in enumerate(_packed(items, max_bytes)):
         cost = FRAME + (len(item) if isinstance(item, bytes) else item.ByteSize())
-        if piece and (len(piece) == _ITEMS or size + cost > room):
+        more = 1 if isinstance(item, bytes) else _members(item)
+        if piece and (count + more > _ITEMS or size + cost > room):
             yield _message(head, piece, max_bytes, first)
-            first, size, piece = index, 0, []
+            first, size, count, piece = index, 0, 0, []
         piece.append(item)
         size += cost
+        count += more
     yield _message(head, piece, max_bytes, first)
 
 
@@ -54,6 +57,12 @@ def _packed(items: Sequence[object], max_bytes: int) -> Iterator[bytes | pb.Item
         except InvalidInput as error:
             raise InvalidInput(f"item {index}: {error.message}", index=index) from error
         yield message
+
+
+def _members(item: pb.Item) -> int:
+    """Return how many items the server will embed for this one: the pieces of its sets, or 1."""
+    parts = (item.part, *item.parts.values()) if item.parts else (item.part,)
+    return max(1, sum(len(part.set.pieces) for part in parts if part.WhichOneof("content") == "set"))
 
 
 def _message(head: pb.EmbedRequest, packed: list[bytes | pb.Item], limit: int, first: int) -> pb.EmbedRequest:
