@@ -64,7 +64,7 @@ KIND_SCORES: Kind
 KIND_CODES: Kind
 
 class Item(_message.Message):
-    __slots__ = ("parts", "part")
+    __slots__ = ("parts", "part", "order")
     class PartsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -74,9 +74,11 @@ class Item(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Part, _Mapping]] = ...) -> None: ...
     PARTS_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
     parts: _containers.MessageMap[str, Part]
     part: Part
-    def __init__(self, parts: _Optional[_Mapping[str, Part]] = ..., part: _Optional[_Union[Part, _Mapping]] = ...) -> None: ...
+    order: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, parts: _Optional[_Mapping[str, Part]] = ..., part: _Optional[_Union[Part, _Mapping]] = ..., order: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Part(_message.Message):
     __slots__ = ("text", "image", "audio", "video", "tensor", "vector", "row", "file", "pixels", "samples", "frames", "set", "pair", "instruction", "language", "rate", "space")

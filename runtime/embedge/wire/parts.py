@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,13 +34,15 @@ def fill_item(message: pb.Item, item: object, *, max_bytes: int = sys.maxsize) -
             fill_part(message.parts[name_of("the name of a part", name)], content, max_bytes)
         except InvalidInput as error:
             raise InvalidInput(f"part {name!r}: {error.message}") from error
+    if len(item) > 1:  # a map has no order on the wire
+        message.order.extend(item)
 
 
 def item_from_proto(message: pb.Item) -> Any:
     """Return the item, or the error that it has, which preparing then reports as this item's own."""
     try:
         if not message.HasField("part"):
-            return {name: _named(name, part) for name, part in message.parts.items()}
+            return {name: _named(name, message.parts[name]) for name in _order(message)}
         if message.parts:
             raise InvalidInput("the item holds both 'part' and 'parts'; send one of them")
         if message.part.WhichOneof("content") == "row":
@@ -48,6 +50,13 @@ def item_from_proto(message: pb.Item) -> Any:
         return content_from_proto(message.part)
     except EmbedgeError as error:
         return error
+
+
+def _order(message: pb.Item) -> Iterable[str]:
+    """Return the names of the parts in the order in which they count. Raises InvalidInput."""
+    if message.order and sorted(message.order) != sorted(message.parts):
+        raise InvalidInput("the item's 'order' does not name each of its parts once")
+    return message.order or sorted(message.parts)
 
 
 def fill_part(part: pb.Part, content: object, max_bytes: int) -> None:
