@@ -9,7 +9,7 @@ from typing import Any
 
 from embedge_export import recipe
 from embedge_export.recipe import Gate, Recipe, TowerRecipe
-from tests.export import models, towers
+from tests.export import models, texts, towers
 from tests.export import test_families_audio as audio
 from tests.export.zoo import ZOO
 
@@ -73,6 +73,12 @@ STAND_INS = (
     StandIn("points", ("P1", "P11"), "PointNet, ULIP"),
     StandIn("vit", ("P4",), "ViTModel", towers.vit),
     StandIn("dinov2", ("P4",), "Dinov2Model", towers.dinov2),
+    StandIn("colbert", ("P4",), "ColBERT: BertModel, MultiVectorEncoder", texts.colbert),
+    StandIn("splade", ("P5",), "SPLADE: BertForMaskedLM, SparseEncoder", texts.splade),
+    StandIn("inference_free", ("P1", "P5"), "SparseEncoder, queries looked up", texts.inference_free),
+    StandIn("router", ("P1", "P8"), "BertModel twice, Router", texts.router, {"dims": (8, 16)}),
+    StandIn("clip_model", ("P1",), "CLIPModel of sentence-transformers", texts.clip_model),
+    StandIn("static", ("P8",), "StaticEmbedding", texts.static, {"max_length": 40, "dims": (8, 16)}),
     StandIn("lexical", ("P5",), "SPLADE over BertForMaskedLM"),
     StandIn("concepts", ("P5", "P7"), "FDT"),
     StandIn("hashes", ("P6", "P11"), "RREH"),
