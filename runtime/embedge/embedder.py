@@ -221,14 +221,14 @@ class Embedder:
     def close(self, timeout: float | None = None) -> None:
         """Stop the lanes and free everything; whoever still waits is told. Call it once the work is done.
 
-        A lane that hangs is left behind after `timeout` seconds, with a word in the log.
+        Whoever hangs is left behind after `timeout` seconds, a lane with a word in the log.
         """
         if self._closed:
             return
         self._closed = True
         self._tell()
         self._scheduler.stop()
-        self._preparer.close()
+        self._preparer.close(timeout)
         if self._crew.join(timeout):
             self._completer.close()
         else:

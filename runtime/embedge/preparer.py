@@ -119,14 +119,18 @@ class Preparer:
             for _ in range(threads):
                 self._queue(task, rest)
 
-    def close(self) -> None:
-        """End the threads; what was not prepared yet is not, and the scheduler tells the waiters."""
+    def close(self, timeout: float | None = None) -> None:
+        """End the threads; what was not prepared yet is not, and the scheduler tells the waiters.
+
+        A thread that is still within a piece, such as a long video, is left behind after `timeout` seconds.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
         with self._more:
             self._closed = True
             self._more.notify_all()
         for thread in self._threads:
             if thread is not threading.current_thread():  # as where a bad item's own callback closes the embedder
-                thread.join()
+                thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
     def _queue(self, task: Task, rest: _Pieces) -> None:
         """Put the next piece of the task, if there is one, at the end of the line."""

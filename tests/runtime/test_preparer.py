@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedge import DeadlineExceeded, Embedder, Request, RuntimeConfig
+from embedge import DeadlineExceeded, Embedder, Request, RuntimeConfig, Unavailable
 from embedge.content import Image
 from embedge.inputs.items import ItemInput
 from embedge.split import cuts
@@ -46,6 +46,21 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[E
     with played(tmp_path, monkeypatch, prepare_threads=1) as (embedder, _):
         monkeypatch.setattr(ItemInput, "prepare", prepare)
         yield embedder, watch
+
+
+def test_a_long_piece_does_not_hold_up_the_end(watched: tuple[Embedder, Watch]) -> None:
+    embedder, watch = watched
+    within, end = threading.Event(), threading.Event()
+    watch.before = lambda: (within.set(), end.wait(LONG))
+    future = embedder.submit(Request(items=["a cat", "a dog"]))
+    assert within.wait(LONG)
+
+    embedder.close(timeout=0.01)
+
+    assert not end.is_set()
+    end.set()
+    with pytest.raises(Unavailable):
+        future.result(LONG)
 
 
 def test_pieces_are_bounded_in_items_and_characters(watched: tuple[Embedder, Watch]) -> None:
