@@ -218,6 +218,13 @@ def test_a_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
     assert "11 x 10" in fault(encoded(noise(11, 10)), config=small)
 
 
+def test_a_jpeg_of_very_many_scans_is_refused() -> None:
+    file = encoded(noise(16, 16), "JPEG", progressive=True)
+    assert isinstance(part().prepare([file], REQUEST)[0], dict)
+    last = file[file.rindex(b"\xff\xda\0") : -2]
+    assert "scans, the limit is 100" in fault(file[:-2] + last * 100 + file[-2:])
+
+
 def test_too_many_bytes_are_refused_unread(tmp_path: Path) -> None:
     config, data = RuntimeConfig(max_media_bytes=100), encoded(noise(30, 30))
     (tmp_path / "picture").write_bytes(data)

@@ -54,6 +54,11 @@ _ORIENTATION = 0x0112
 _XMP = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 
 
+# What begins a scan of a JPEG file; its pixels have no such bytes. A progressive one has about ten, each of which goes
+# over the whole image: a small file of many would keep a thread busy for hours. The limit is libtiff's.
+_SCAN, _MOST_SCANS = b"\xff\xda\0", 100
+
+
 def decode(data: bytes, *, max_pixels: int) -> Pillow.Image:
     """Return the image in a file, upright, in the file's own mode; the first frame of an animation.
 
@@ -62,6 +67,8 @@ def decode(data: bytes, *, max_pixels: int) -> Pillow.Image:
     name = kind(data)
     if name not in _READERS:
         raise InvalidInput(f"this is no image that can be read (it seems to be {name}); send {_listed()}")
+    if name == "JPEG" and (scans := data.count(_SCAN)) > _MOST_SCANS:
+        raise InvalidInput(f"the JPEG image has {scans:,} scans, the limit is {_MOST_SCANS}; write it again")
     try:
         image = _READERS[name](BytesIO(data))
         check_size(image.size, max_pixels)
