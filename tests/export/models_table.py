@@ -2,7 +2,7 @@
 
 Each answer is held against what the original model gives for the same item, through its own processor where it has
 one: the pairs that the export recorded. `python -m tests.export.models_table [NAME …] [--write]`; `make models`
-measures all and writes the page. Exit code 1: a figure is beyond its limit.
+measures all and writes the page; with names, only their rows are. Exit code 1: a figure is beyond its limit.
 """
 
 from __future__ import annotations
@@ -158,15 +158,15 @@ def _upright(picture: Any) -> Any:
     return ImageOps.exif_transpose(picture).convert("RGB")
 
 
-def page(found: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table, by the first pattern of each."""
+def page(found: Sequence[Row], before: str = "") -> str:
+    """Return the rows as a Markdown table, by the first pattern of each; lines `before` of other stand-ins stay."""
+    measured_now = {f"`{row.stand_in.name}`" for row in found}
+    kept = [line for line in before.splitlines()[2:] if line.split(" | ")[1] not in measured_now]
     order = [*PATTERNS]
-    ranked = sorted(found, key=lambda row: order.index(row.stand_in.patterns[0]))
-    lines = [
-        "| " + " | ".join(cells) + " |"
-        for cells in (_COLUMNS, ["---"] * len(_COLUMNS), *(row.cells() for row in ranked))
-    ]
-    return "\n".join(lines) + "\n"
+    lines = [*kept, *("| " + " | ".join(row.cells()) + " |" for row in found)]
+    lines.sort(key=lambda line: order.index(line[2:].partition(" |")[0].partition(",")[0]))
+    head = ["| " + " | ".join(cells) + " |" for cells in (_COLUMNS, ["---"] * len(_COLUMNS))]
+    return "\n".join([*head, *lines]) + "\n"
 
 
 def main() -> int:
@@ -181,8 +181,9 @@ def main() -> int:
     table = page(found)
     Console().print(table, markup=False, soft_wrap=True)
     if said.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
-        PAGE.write_text(before + _BEGIN + table + _END + rest.partition(_END)[2], encoding="utf-8")
+        start, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
+        old, _, end = rest.partition(_END)
+        PAGE.write_text(start + _BEGIN + page(found, old if said.names else "") + _END + end, encoding="utf-8")
     missed = [row for row in found if not row.passed]
     for row in missed:
         console.print(f"[red]beyond its limit:[/] {' · '.join(row.cells())}")
