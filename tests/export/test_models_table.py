@@ -1,7 +1,8 @@
-"""The table of docs/models.md: it is measured over gRPC, it names every stand-in, and it would tell of a miss."""
+"""The table of docs/models.md: it is measured over gRPC, it shows every pattern, and it would tell of a miss."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,11 @@ from tests.export.models_table import PAGE, Row, measured
 from tests.export.stand_ins import PATTERNS, STAND_INS
 
 
-def test_the_page_names_every_pattern_and_stand_in() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert {pattern for each in STAND_INS for pattern in each.patterns} == set(PATTERNS)
-    assert all(f"| {pattern} |" in page for pattern in PATTERNS)
-    for each in STAND_INS:
-        assert f"| {', '.join(each.patterns)} | `{each.name}` | {each.after} |" in page
+def test_the_page_shows_every_pattern_by_stand_ins_that_are_there() -> None:
+    shown = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if re.match(r"\| P\d+(, P\d+)* \| `", line)]
+    known = tuple(f"| {', '.join(each.patterns)} | `{each.name}` | {each.after} |" for each in STAND_INS)
+    assert [line for line in shown if not line.startswith(known)] == []
+    assert {pattern for line in shown for pattern in line[2:].partition(" |")[0].split(", ")} == set(PATTERNS)
 
 
 def test_a_row_beyond_a_limit_does_not_pass() -> None:
