@@ -149,10 +149,12 @@ class World:
         timeout: float | None = None,
         priority: str = "interactive",
         tower: str = "text",
+        trunk: str | None = None,
     ) -> SimCall | None:
         """Submit a call; None if it is refused. bad: share of items that fail in preparing, which takes `prepare`."""
         deadline = None if timeout is None else self.now + timeout
-        call = SimCall(self, self.counts["calls"], lengths, tower=tower, deadline=deadline, priority=priority)
+        whose = {"tower": tower, "trunk": trunk, "priority": priority}
+        call = SimCall(self, self.counts["calls"], lengths, deadline=deadline, **whose)
         self.counts["calls"] += 1
         try:
             tokens = max(1, int(sum(lengths) * estimate))
@@ -317,6 +319,7 @@ class World:
             self._expect(call.states[entry.index] == WAITING, "an item came into a batch that did not wait")
             self._expect(call.over is None, "an item of a dropped call reached a lane")
             self._expect(call.deadline > self.now, "an item reached a lane after its deadline")
+        self.counts["mixed"] += len(set(batch.towers)) > 1
         self._expect(len({entry.call.trunk for entry in entries}) == 1, "a batch mixes trunks")
         self._expect(batch.towers == [entry.call.tower for entry in entries], "a batch's towers are not its entries'")
         self._expect(rows == len(set(entries)) and 1 <= rows <= limits.rows, f"a batch has {rows} rows")

@@ -43,7 +43,7 @@ def test_chaos_200_000_requests() -> None:
         counts += played(seed).counts
 
     assert ASKED or counts["calls"] == 200_000
-    for kind in ("computed", "expired", "cancelled", "failed", "skipped", "deaths", "refused Overloaded"):
+    for kind in ("computed", "expired", "cancelled", "failed", "skipped", "deaths", "refused Overloaded", "mixed"):
         assert ASKED or counts[kind] > 500, f"hardly any {kind}: the worlds do not test it"
 
 

@@ -29,6 +29,7 @@ class Traffic:
     prepare: float = 0.0
     estimate: float = 1.0  # estimated tokens are off by up to this factor
     towers: int = 1
+    shared: bool = False  # whether all towers are of one trunk
     deaths: float = 0.0  # of lanes, a second
     rebuilt: float = 1.0  # seconds until a lane is back, on average
 
@@ -83,6 +84,7 @@ def submit(world: World, traffic: Traffic, draw: Callable[[Random], int] = text)
         timeout=random.uniform(*traffic.timeout) if timed and traffic.timeout else None,
         priority="bulk" if random.random() < traffic.bulk else "interactive",
         tower=f"tower-{random.randrange(traffic.towers)}",
+        trunk="trunk" if traffic.shared else None,
     )
     if call is not None and random.random() < traffic.cancelled:
         world.at(random.expovariate(20), lambda: world.cancel(call))
@@ -151,4 +153,5 @@ def draw_traffic(random: Random, machine: Machine, requests: int) -> Traffic:
         towers=random.choice([1, 1, 3]),
         deaths=random.choice([0.0, 3 / typical]),
         rebuilt=typical / 5,
+        shared=random.choice([False, True]),
     )
