@@ -86,9 +86,9 @@ def built(make: Callable[[Path], Path], folder: Path) -> Path:
     return build(Recipe(name="m", source=str(source), gate=FEW), folder)[0]
 
 
-def ask(bundle: Path, tower: str, items: list[Any]) -> Mapping[str, Any]:
+def ask(bundle: Path, tower: str, items: list[Any], *outputs: str) -> Mapping[str, Any]:
     with Embedder.open(bundle, config=COLD) as embedder:
-        return embedder.run(Request(items=items, tower=tower)).outputs
+        return embedder.run(Request(items=items, tower=tower, outputs=outputs)).outputs
 
 
 def theirs(folder: Path, kind: str, **options: Any) -> list[Any]:
@@ -143,3 +143,29 @@ def test_flava_fuses_a_text_and_its_image(tmp_path: Path) -> None:
     with torch.no_grad():
         projected = [model.text_projection(each.text_embeddings[:, 0]).numpy()[0] for each in found]
     assert cosines(np.asarray(texts.values), np.stack(projected)).min() > 0.99999
+
+
+def sorter(path: Path, kind: str = "ViT") -> Path:
+    """Save a random classifier of images with its processor in `path`, and return it."""
+    with quiet():
+        torch.manual_seed(0)
+        names = {0: "cat", 1: "dog", 2: "neither"}
+        config = getattr(transformers, f"{kind}Config")(**SIZES, id2label=names)
+        getattr(transformers, f"{kind}ForImageClassification")(config).eval().save_pretrained(path)
+        transformers.ViTImageProcessor(**SQUARE).save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["ViT", pytest.param("Dinov2", marks=pytest.mark.slow)])
+def test_a_classifier_gives_scores_beside_its_vectors(kind: str, tmp_path: Path) -> None:
+    bundle = built(lambda path: sorter(path, kind), tmp_path)
+    outputs = ask(bundle, "image", PICTURES, "dense", "scores")
+    model = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "source").eval()
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "source")
+    with torch.no_grad():
+        pixels = [processor(images=picture(image), return_tensors="pt")["pixel_values"] for image in PICTURES]
+        logits = np.concatenate([model(each).logits.numpy() for each in pixels])
+        states = np.concatenate([model.base_model(each).last_hidden_state[:, 0].numpy() for each in pixels])
+    assert outputs["scores"].labels == ("cat", "dog", "neither")
+    np.testing.assert_allclose(outputs["scores"].values, logits, atol=1e-4)
+    assert cosines(np.asarray(outputs["dense"].values), states).min() > 0.99999

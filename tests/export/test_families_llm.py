@@ -18,13 +18,14 @@ from tokenizers import processors
 from embedge import Embedder, RuntimeConfig
 from embedge.content import Image, Text
 from embedge.request import Request
+from embedge_export import sources
 from embedge_export.build import build
 from embedge_export.quiet import quiet
 from embedge_export.recipe import Gate, Recipe
 from embedge_export.samples.images import images
 from embedge_export.sources.families.qwen2_vl import Sight, image_input
 from embedge_export.sources.originals import picture
-from tests.export.models import TEXTS, cosines, encoder, tokenizer
+from tests.export.models import TEXTS, cosines, encoder, sentence_transformer, tokenizer
 
 COLD = RuntimeConfig(warm_up_seconds=0)
 FEW = Gate(items=24, golden=12, known_tokens=0.7)
@@ -76,6 +77,23 @@ def test_an_instruction_stands_before_its_text(made: tuple[Path, Path]) -> None:
     whole = [f"Instruct: {TASK}\nQuery:{SHORT[0]}", SHORT[0]]
     assert cosines(ours, expected(made[0], whole)).min() > 0.99999
     assert cosines(ours[:1], ours[1:]).max() < 0.999
+
+
+def test_every_source_of_texts_knows_instructions(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    source = sentence_transformer(tmp_path, lambda width: Pooling(width, "mean"))
+    asked = Text(SHORT[0], instruction=TASK)
+    with quiet():
+        model = SentenceTransformer(str(source), device="cpu")
+        expected = model.encode(SHORT[0], prompt=TEMPLATE.replace("{instruction}", TASK))
+    for pooling in (None, "mean"):  # as the directory of sentence-transformers that it is, and as a plain encoder
+        path = source if pooling is None else tmp_path / "source"
+        recipe = Recipe(name="m", source=str(path), pooling=pooling, max_length=40, instruction=TEMPLATE)  # type: ignore[arg-type]
+        tower = sources.load(path, recipe).towers["text"]
+        assert tower.parts["text"].prepare.instruction == TEMPLATE  # type: ignore[union-attr]
+        np.testing.assert_allclose(tower.original(asked)["dense"], expected, atol=1e-5)
 
 
 def test_a_batch_padded_on_either_side_gives_what_each_text_gives_alone(made: tuple[Path, Path]) -> None:

@@ -1,7 +1,8 @@
 """Families of models in transformers whose towers embedge knows: one module a family, found by `model_type`.
 
 A module has `load(path, recipe) -> Model`. It is asked for a directory whose config.json names its `model_type`, unless
-the recipe names a pooling: then the model is taken for a plain text encoder. CONTRIBUTING.md says how to add one.
+the recipe names a pooling: then the model is taken for a plain text encoder. Classifiers of texts are cross-encoders,
+whatever they are built on. CONTRIBUTING.md says how to add a family.
 """
 
 from __future__ import annotations

@@ -1,21 +1,42 @@
 """ViT (Dosovitskiy et al., 2020, arXiv:2010.11929) and DINOv2 (Oquab et al., 2023, arXiv:2304.07193), with registers or
-without: an image's class token as its vector, and its patches' vectors, from one pass.
+without: an image's class token as its vector, its patches' vectors, and of a classifier its logits, from one pass.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from embedge_export.recipe import Recipe
 from embedge_export.sources.base import Model
 from embedge_export.sources.families.common import pretrained, processor_of
 from embedge_export.sources.families.readers import image_reader
-from embedge_export.sources.families.states import one_tower
+from embedge_export.sources.families.states import Head, one_tower
 from embedge_export.sources.fronts.image import from_processor
 
 __all__ = ["load"]
+
+_CLASSIFIER = "ForImageClassification"
+
+
+class _Logits(nn.Module):
+    """The head of ViT takes the class token; DINOv2's, the mean of the patches beside it."""
+
+    def __init__(self, classifier: Any, first: int) -> None:
+        super().__init__()
+        self.layer, self.patches = classifier.classifier, classifier.config.model_type != "vit"
+        self.first = first
+
+    def forward(self, states: Tensor) -> Tensor:
+        pooled = states[:, 0]
+        if self.patches:
+            pooled = torch.cat([pooled, states[:, self.first :].mean(dim=1)], dim=1)
+        logits: Tensor = self.layer(pooled)
+        return logits
 
 
 def load(path: Path, recipe: Recipe) -> Model:
@@ -23,14 +44,27 @@ def load(path: Path, recipe: Recipe) -> Model:
 
     Raises ExportError.
     """
-    model, processor = pretrained(path, "AutoModel"), processor_of(path, "AutoImageProcessor")
+    saved = PretrainedConfig.get_config_dict(path)[0].get("architectures") or ()
+    classifies = any(name.endswith(_CLASSIFIER) for name in saved)
+    classifier = pretrained(path, f"AutoModel{_CLASSIFIER}") if classifies else None
+    # A classifier's own model has no pooler, which it was not trained with.
+    model = pretrained(path, "AutoModel") if classifier is None else classifier.base_model
+    processor = processor_of(path, "AutoImageProcessor")
     prepare, front = from_processor(processor, name="pixels")
     first = 1 + getattr(model.config, "num_register_tokens", 0)
 
     def pool(states: Tensor) -> tuple[Tensor, Tensor]:
         return states[:, 0], states[:, first:]
 
-    read = image_reader(processor)
     return one_tower(
-        path, recipe, "image", model=model, prepare=prepare, front=front, read=read, pool=pool, pieces="patches"
+        path,
+        recipe,
+        "image",
+        model=model,
+        prepare=prepare,
+        front=front,
+        read=image_reader(processor),
+        pool=pool,
+        pieces="patches",
+        head=None if classifier is None else Head(_Logits(classifier, first), classifier),
     )
