@@ -40,6 +40,12 @@ class Classifier:
     output: str
     top: int | None = None
 
+    def size(self, items: int) -> int:
+        """Return how many bytes the scores of so many items have."""
+        if self.top is None:
+            return items * len(self.labels) * 4
+        return items * min(self.top, len(self.labels)) * 8  # a number and a place
+
     def asked(self, request: Request) -> Request:
         """Return the request that gets the vectors to score."""
         return replace(request, tower=self.tower, outputs=(self.output,), dim=None, dtype="float32", pool=None)

@@ -62,6 +62,7 @@ class EmbedgeServicer:
         labels, templates = labels_from_proto(message)
         model, top = self._models.get(message.request.model), message.top if message.HasField("top") else None
         ready = await asyncio.wrap_future(model.classifier(request, labels, templates=templates, top=top))
+        _fits(self._max_message_bytes, ready.size(len(request.items)))  # or the work would be for nothing, and memory
         return await then(model.submit(ready.asked(request)), lambda reply: self._packed(ready.scored(reply)))
 
     async def score(self, message: pb.ScoreRequest, context: Context) -> bytes:
@@ -142,12 +143,16 @@ class EmbedgeServicer:
 
 def within(limit: int, data: bytes) -> bytes:
     """Return `data`. Raises InvalidInput if it is larger than a message may be."""
-    if len(data) > limit:
+    _fits(limit, len(data))
+    return data
+
+
+def _fits(limit: int, size: int) -> None:
+    if size > limit:
         raise InvalidInput(
-            f"the reply has {len(data):,} bytes, the server's limit is {limit:,} (--max-message-bytes); "
+            f"the reply has {size:,} bytes, the server's limit is {limit:,} (--max-message-bytes); "
             "send fewer items a call, or ask for a smaller dim or dtype"
         )
-    return data
 
 
 def _stream_error(number: int, error: Exception) -> bytes:

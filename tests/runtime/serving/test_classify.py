@@ -101,6 +101,22 @@ def test_labels_of_a_wrong_kind_are_refused_by_the_client(keeper: Client, labels
         keeper.classify("kinds", TEXTS, labels)
 
 
+def test_scores_that_no_reply_can_hold_are_refused_before_anything_is_embedded(zoo_address: str) -> None:
+    texts, labels = [b"a cat"] * 30_000, [f"cat {number}" for number in range(600)]
+    asked = pb.ClassifyRequest(request=pb.EmbedRequest(model="kinds", tower="text", texts=texts))
+    asked.labels.labels.extend(labels)
+    with grpc.insecure_channel(zoo_address) as channel:
+        stub = EmbedgeStub(channel)
+        before = stub.GetStats(pb.GetStatsRequest(name="kinds")).figures["items"]
+        with pytest.raises(grpc.RpcError, match="the reply has 72,000,000 bytes, the server's limit is 67,108,864"):
+            stub.Classify(asked)
+        asked.top = 300
+        with pytest.raises(grpc.RpcError, match="the reply has 72,000,000 bytes"):
+            stub.Classify(asked)
+        after = stub.GetStats(pb.GetStatsRequest(name="kinds")).figures["items"]
+    assert after - before <= len(labels)
+
+
 def test_a_request_without_labels_is_refused(zoo_address: str) -> None:
     request = pb.EmbedRequest(model="kinds", tower="text", texts=[b"a cat", b""])
     with grpc.insecure_channel(zoo_address) as channel:
