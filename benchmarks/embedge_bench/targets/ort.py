@@ -56,8 +56,8 @@ class OnnxRuntime(Target):
             raise BundleError(f"{bundle.path}: the first output of tower {name!r} is not dense")
         self._output = output
         threads = options.threads or os.cpu_count() or 1
-        steps = manifest.towers[name].steps
-        self._program = Program(manifest, {step: _Session(bundle, step, threads) for step in steps})
+        graphs = manifest.towers[name].graphs
+        self._program = Program(manifest, {graph: _Session(bundle, graph, threads) for graph in graphs})
         self._lock = threading.Lock()  # held by a caller while its batch runs, should there be more than one
         self._done = Counters(queue=0, batches=0, rows=0, computed=0)
 

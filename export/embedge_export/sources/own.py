@@ -195,7 +195,7 @@ class _Prepared:
         manifest = Manifest(format=manifests.FORMAT, name="", version="", towers={_TOWER: tower}, golden="", **nothing)
         self._only = next(iter(parts)) if len(parts) == 1 else None
         self._inputs = ItemInput(Bundle(Path(folder), manifest), _TOWER, RuntimeConfig())
-        fills = {key: fill for part in parts.values() for key, fill in part.prepare.fills().items()}
+        fills = {key: fill for part in parts.values() for key, fill in part.fills().items()}
         self._layout = Layout({key: str(example.dtype) for key, example in examples.items()}, fills)
 
     def __call__(self, item: Item) -> dict[str, Array]:

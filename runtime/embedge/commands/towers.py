@@ -41,7 +41,7 @@ _NAMED = 8
 
 def tower_tree(name: str, tower: Tower) -> Tree:
     """Return the tree of a tower."""
-    tree = Tree(f"tower [bold]{escape(name)}[/]: {' → '.join(map(escape, tower.steps))}")
+    tree = Tree(f"tower [bold]{escape(name)}[/]: {' → '.join(map(escape, tower.graphs))}")
     for part_name, part in tower.parts.items():
         told, *details = _PARTS[type(part.prepare)](part.prepare)
         optional = ", optional" if part.optional else ""
