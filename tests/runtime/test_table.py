@@ -98,6 +98,13 @@ def test_a_wrong_row_fails_alone_and_names_its_column(cells: object, message: st
     assert (good["c"].tolist(), also_good["c"].tolist()) == ([1, 3], [0, 3])
 
 
+def test_bounds_beyond_what_the_graph_can_hold_let_no_infinity_through() -> None:
+    wide = part((Column(name="age", minimum=-1e308, maximum=1e308),), {"numbers": "n"})
+    for cell in (1e300, -1e300):
+        (found,) = wide.prepare([{"age": cell}], REQUEST)
+        assert isinstance(found, InvalidInput)
+
+
 def test_a_row_of_nothing_is_none() -> None:
     optional = part((Column(name="a", missing=True),), {"numbers": "n"})
     (found,) = optional.prepare([{}], REQUEST)

@@ -38,8 +38,9 @@ class TableInput:
         self._columns = {column.name: column for column in spec.columns}
         self._numbers = [column for column in spec.columns if not column.categories]
         self._codes = {column.name: _codes(column) for column in spec.columns if column.categories}
-        self._low = np.array([-_LARGEST if column.minimum is None else column.minimum for column in self._numbers])
-        self._high = np.array([_LARGEST if column.maximum is None else column.maximum for column in self._numbers])
+        low = [-_LARGEST if column.minimum is None else column.minimum for column in self._numbers]
+        high = [_LARGEST if column.maximum is None else column.maximum for column in self._numbers]
+        self._low, self._high = (np.clip(bounds, -_LARGEST, _LARGEST) for bounds in (low, high))
         self._needed = np.array([not column.missing for column in spec.columns])
         # Arrays that hold numbers first and codes then, in the order of the columns.
         self._order = np.argsort(np.argsort([bool(column.categories) for column in spec.columns], kind="stable"))
