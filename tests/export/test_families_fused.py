@@ -113,6 +113,9 @@ def test_blip_scores_pairs_as_the_library_does(matcher: Path) -> None:
     ours = ask(matcher, "match", PAIRS)["scores"].values
     np.testing.assert_allclose(ours, expected, atol=1e-4)
     assert expected.std() > 0.01  # pairs differ by more than that
+    with Embedder.open(matcher, config=COLD) as embedder:
+        scores = embedder.score(NAMES[0], PICTURES[:2])
+    assert scores[0] == pytest.approx(expected[0, 0], abs=1e-4)
 
 
 def test_blips_towers_share_a_space_and_give_its_cosines(matcher: Path) -> None:

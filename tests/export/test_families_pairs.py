@@ -17,7 +17,6 @@ from tokenizers import processors
 from embedge import Embedder, RuntimeConfig
 from embedge.content import Text
 from embedge.kinds import ScoresOutput
-from embedge.request import Request
 from embedge_export import sources
 from embedge_export.build import build
 from embedge_export.errors import ExportError
@@ -58,8 +57,8 @@ def scored(source: Path, folder: Path) -> tuple[NDArray[np.float32], tuple[str, 
     output = manifest.towers["score"].outputs["scores"]
     assert isinstance(output, ScoresOutput)
     with Embedder.open(bundle, config=RuntimeConfig(warm_up_seconds=0)) as embedder:
-        found = embedder.run(Request(items=[Text(one, pair=other) for one, other in PAIRS])).outputs["scores"]
-    return np.asarray(found.values), output.labels
+        found = embedder.score([one for one, _ in PAIRS], [other for _, other in PAIRS])
+    return np.asarray(getattr(found, "values", found)).reshape(len(PAIRS), -1), output.labels
 
 
 def predicted(source: Path) -> NDArray[np.float32]:
