@@ -112,17 +112,21 @@ class _Image(_Text):
         seen = self.sight(self.front(pixels))
         shown = (input_ids == self.token).to(torch.int64)
         number = shown.cumsum(dim=1)  # of the image's tokens so far
-        which = (number - 1).clamp(min=0)
+        which = self._which(number)
         picked = seen.gather(1, which.unsqueeze(-1).expand(-1, -1, seen.shape[-1]))
         tokens = torch.where(shown.unsqueeze(-1) == 1, picked, self.embed(input_ids))
         return self.read(tokens, attention_mask, self._places(own_places(attention_mask), shown, number))
 
+    def _which(self, number: Tensor) -> Tensor:
+        """Return which of the image's places each token shows. A text that holds its token as well shows the last."""
+        return (number - 1).clamp(min=0, max=self.across**2 - 1)
+
     def _places(self, places: Tensor, shown: Tensor, number: Tensor) -> Tensor:
         """Return places in time, height and width: an image takes as many as it is wide, at one point in time."""
-        which = (number - 1).clamp(min=0)
+        which = self._which(number)
         first = places - which
         inside = torch.stack([first, first + which // self.across, first + which % self.across])
-        behind = places - (number == self.across**2).to(torch.int64) * (self.across**2 - self.across)
+        behind = places - (number >= self.across**2).to(torch.int64) * (self.across**2 - self.across)
         return torch.where(shown == 1, inside, behind)
 
 
