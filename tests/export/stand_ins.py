@@ -11,12 +11,16 @@ from embedge_export import recipe
 from embedge_export.recipe import Gate, Recipe, TowerRecipe
 from tests.export import models, texts, towers
 from tests.export import test_families_audio as audio
+from tests.export import test_families_fused as fused
+from tests.export import test_families_llm as llm
+from tests.export import test_families_pairs as pairs
 from tests.export.zoo import ZOO
 
 __all__ = ["PATTERNS", "STAND_INS", "StandIn"]
 
 PATTERNS = {
     "P1": "towers of their own in one space",
+    "P2": "several parts of an item, one vector",
     "P4": "a vector a token, patch or frame",
     "P5": "sparse: words or concepts",
     "P6": "bits and codes",
@@ -26,7 +30,10 @@ PATTERNS = {
     "P10": "audio",
     "P11": "arrays, tables and vectors",
     "P15": "labels without training",
+    "P17": "scores of pairs",
+    "P18": "language models",
     "P20": "many languages",
+    "P23": "scores of classes",
 }
 
 _GATE = Gate(items=16, golden=16, known_tokens=0.7)  # the small vocabularies do not know every letter
@@ -63,6 +70,15 @@ def _xmod(folder: Path) -> Path:
     return models.encoder(folder, "Xmod", languages=["en_XX", "de_DE", "ja_XX"], default_language="en_XX")
 
 
+def _reranker(folder: Path) -> Path:
+    return pairs.classifier(folder, num_labels=1)
+
+
+def _decoder(folder: Path) -> Path:
+    return llm.decoder(folder, "Qwen2")
+
+
+_INSTRUCTED = {"instruction": llm.TEMPLATE, "max_length": 60}
 _CUT = {"tower": {"image": TowerRecipe(dims=(8, 16)), "text": TowerRecipe(dims=(8, 16))}}
 
 STAND_INS = (
@@ -79,6 +95,12 @@ STAND_INS = (
     StandIn("router", ("P1", "P8"), "BertModel twice, Router", texts.router, {"dims": (8, 16)}),
     StandIn("clip_model", ("P1",), "CLIPModel of sentence-transformers", texts.clip_model),
     StandIn("static", ("P8",), "StaticEmbedding", texts.static, {"max_length": 40, "dims": (8, 16)}),
+    StandIn("flava", ("P2", "P1"), "FlavaModel", fused.flava),
+    StandIn("blip", ("P17", "P1"), "BlipForImageTextRetrieval", fused.blip),
+    StandIn("reranker", ("P17",), "BertForSequenceClassification, CrossEncoder", _reranker),
+    StandIn("decoder", ("P18",), "Qwen2Model, last token", _decoder, _INSTRUCTED),
+    StandIn("qwen2_vl", ("P18", "P2"), "Qwen2VLModel, last token", llm.qwen2_vl),
+    StandIn("sorter", ("P23", "P4"), "ViTForImageClassification", fused.sorter),
     StandIn("lexical", ("P5",), "SPLADE over BertForMaskedLM"),
     StandIn("concepts", ("P5", "P7"), "FDT"),
     StandIn("hashes", ("P6", "P11"), "RREH"),
