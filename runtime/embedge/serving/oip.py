@@ -6,7 +6,7 @@ dtype, pool, prompt, truncate, priority. The protocol has no error for one item,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, get_args
 
@@ -14,7 +14,6 @@ import grpc
 
 from embedge.embedder import Embedder
 from embedge.errors import InvalidInput, NotFound, Unavailable
-from embedge.manifest import Tower
 from embedge.oip import grpc_service_pb2 as oip
 from embedge.request import Priority, Reply, Request, raise_item_errors
 from embedge.serving.handlers import Context, then, unary
@@ -98,7 +97,7 @@ class OipServicer:
     async def model_infer(self, message: oip.ModelInferRequest, context: Context) -> bytes:
         """Answer one request, in packed bytes if it came in packed bytes, else in typed contents."""
         model = self._model(message.model_name, message.model_version)
-        request = _request(message, model.towers, deadline_in(context.time_remaining()))
+        request = _request(message, model, deadline_in(context.time_remaining()))
 
         def pack(reply: Reply) -> bytes:
             raise_item_errors(reply.errors, len(reply.tokens))
@@ -120,10 +119,10 @@ def _metadata(name: str, datatype: str, shape: Sequence[int]) -> oip.ModelMetada
     return oip.ModelMetadataResponse.TensorMetadata(name=name, datatype=datatype, shape=shape)
 
 
-def _request(message: oip.ModelInferRequest, towers: Mapping[str, Tower], deadline: float | None) -> Request:
+def _request(message: oip.ModelInferRequest, model: Embedder, deadline: float | None) -> Request:
     options: dict[str, Any] = {name: _option(message, name) for name in _PARAMETERS if name in message.parameters}
     outputs = tuple(output.name for output in message.outputs)
-    found = items(message, towers, options.get("tower"))
+    found = items(message, model.towers, options.get("tower"), model.config.max_queue_items)
     return Request(items=found, outputs=outputs, deadline=deadline, **options)
 
 

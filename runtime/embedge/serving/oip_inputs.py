@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -65,8 +66,10 @@ def input_tensor(part: Part) -> tuple[str, list[int]]:
     return "BYTES", [-1]
 
 
-def items(message: oip.ModelInferRequest, towers: Mapping[str, Tower], tower: str | None) -> list[dict[str, Any]]:
-    """Return the items of a request. Raises InvalidInput."""
+def items(
+    message: oip.ModelInferRequest, towers: Mapping[str, Tower], tower: str | None, most: int
+) -> list[dict[str, Any]]:
+    """Return the items of a request, at most so many. Raises InvalidInput."""
     raw = message.raw_input_contents
     if not message.inputs:
         raise InvalidInput("the request has no inputs; send a tensor for each part, e.g. 'text' of BYTES")
@@ -75,6 +78,9 @@ def items(message: oip.ModelInferRequest, towers: Mapping[str, Tower], tower: st
     [(name, times)] = Counter(tensor.name for tensor in message.inputs).most_common(1)
     if times > 1:
         raise InvalidInput(f"input {name!r} is there {times} times; send one tensor for each part")
+    for tensor in message.inputs:  # elements of no bytes cost their sender nothing
+        if tensor.shape and tensor.shape[0] > most:
+            raise InvalidInput(f"input {tensor.name!r} has {tensor.shape[0]:,} items, a call has at most {most:,}")
     modalities = _modalities({tensor.name for tensor in message.inputs}, towers, tower)
     columns = {
         tensor.name: _column(tensor, raw[i] if raw else None, modalities.get(tensor.name, "text"))
@@ -101,8 +107,9 @@ def _column(tensor: _Input, raw: bytes | None, modality: str) -> Sequence[Any]:
         return _array(tensor, raw)
     if modality in _TYPED:
         raise InvalidInput(f"input {tensor.name!r} is a {modality}, not BYTES; see the model's metadata")
-    elements = list(tensor.contents.bytes_contents if raw is None else _split(tensor.name, raw))
     shape = list(tensor.shape)
+    found = tensor.contents.bytes_contents if raw is None else _split(tensor.name, raw)
+    elements = list(islice(found, max(shape, default=0) + 1))  # one more than announced is enough to see
     if shape not in ([len(elements)], [len(elements), 1]):
         raise InvalidInput(
             f"input {tensor.name!r} has shape {shape}, but {len(elements)} elements; send shape [n] or [n, 1]"

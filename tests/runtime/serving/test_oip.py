@@ -302,7 +302,7 @@ def test_an_input_of_another_modality_is_refused(
 @pytest.mark.parametrize(
     ("shape", "datatype", "data", "says"),
     [
-        ([1 << 30, 1, 5], "FP32", b"", r"input 'series': a tensor of float32 .* has 21,474,836,480 bytes, but 0 were"),
+        ([1 << 15, 1 << 15, 5], "FP32", b"", r"input 'series': a tensor of float32 .* has 21,474,836,480 bytes, but 0 were"),
         ([1, -1, 5], "FP32", b"", "is not possible"),
         ([], "FP32", b"1234", "has no axis"),
         ([1, 1, 5], "BF16", bytes(10), "datatype BF16, which no part can be"),
@@ -316,6 +316,18 @@ def test_an_input_of_other_bytes_than_it_announces_is_refused(
     with pytest.raises(grpc.RpcError, match=says) as raised:
         call(zoo_oip, request)
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_items_of_no_bytes_are_counted_before_they_are_made(zoo_address: str) -> None:
+    huge = ours.ModelInferRequest.InferInputTensor(name="vector", datatype="FP32", shape=[1 << 40, 0])
+    many = ours.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])
+    many.contents.bytes_contents.extend([b""] * 100_000)
+    with grpc.insecure_channel(zoo_address) as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for tensor, says in ((huge, "has 1,099,511,627,776 items, a call has at most 32,768"), (many, "2 elements")):
+            request = ours.ModelInferRequest(model_name="kinds", inputs=[tensor])
+            with pytest.raises(grpc.RpcError, match=says):
+                infer(request.SerializeToString(), timeout=20)
 
 
 def test_both_sets_of_messages_live_in_one_process() -> None:
