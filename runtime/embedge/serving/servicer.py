@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import grpc
 
+from embedge.embedder import Embedder
 from embedge.errors import InvalidInput, Overloaded
-from embedge.request import Reply
+from embedge.request import Reply, Request
 from embedge.serving.handlers import Context, known, parse, stream, then, unary
 from embedge.serving.info import model_info, model_stats, model_summary
 from embedge.serving.models import Models
@@ -50,17 +51,17 @@ class EmbedgeServicer:
     async def embed(self, message: pb.EmbedRequest, context: Context) -> bytes:
         """Answer one request."""
 
-        request = request_from_proto(message, deadline=deadline_in(context.time_remaining()))
-        return await then(self._models.get(message.model).submit(request), self._packed)
+        model = self._models.get(message.model)
+        return await then(model.submit(_request(message, model, context.time_remaining())), self._packed)
 
     async def classify(self, message: pb.ClassifyRequest, context: Context) -> bytes:
         """Answer one request for scores of labels; those of a new label set are embedded first.
 
         A thread that waited for them would be missing to those whose labels are ready, and to the server's end.
         """
-        request = request_from_proto(message.request, deadline=deadline_in(context.time_remaining()))
-        labels, templates = labels_from_proto(message)
         model, top = self._models.get(message.request.model), message.top if message.HasField("top") else None
+        request = _request(message.request, model, context.time_remaining())
+        labels, templates = labels_from_proto(message)
         ready = await asyncio.wrap_future(model.classifier(request, labels, templates=templates, top=top))
         _fits(self._max_message_bytes, ready.size(len(request.items)))  # or the work would be for nothing, and memory
         return await then(model.submit(ready.asked(request)), lambda reply: self._packed(ready.scored(reply)))
@@ -115,10 +116,10 @@ class EmbedgeServicer:
             return within(self._max_message_bytes, answer.SerializeToString())
 
         limits = [context.time_remaining(), message.timeout_ms / 1e3 if message.timeout_ms else None]
-        deadline = deadline_in(min((limit for limit in limits if limit is not None), default=None))
+        left = min((limit for limit in limits if limit is not None), default=None)
         try:
             embedder = self._models.get(message.request.model)
-            return await then(embedder.submit(request_from_proto(message.request, deadline=deadline)), pack)
+            return await then(embedder.submit(_request(message.request, embedder, left)), pack)
         except Exception as error:  # the request's answer is its error; the stream goes on
             return _stream_error(message.id, error)
 
@@ -139,6 +140,11 @@ class EmbedgeServicer:
     async def get_stats(self, message: pb.GetStatsRequest, _context: Context) -> bytes:
         """Answer with what one model does and did."""
         return model_stats(self._models.get(message.name)).SerializeToString()
+
+
+def _request(message: pb.EmbedRequest, model: Embedder, left: float | None) -> Request:
+    """Return the request to a model, of no more items than it can ever admit, with the seconds that are left."""
+    return request_from_proto(message, deadline=deadline_in(left), most=model.config.max_queue_items)
 
 
 def within(limit: int, data: bytes) -> bytes:

@@ -50,8 +50,16 @@ def deadline_in(seconds: float | None) -> float | None:
     return None if seconds > _YEAR else time.monotonic() + seconds
 
 
-def request_from_proto(message: pb.EmbedRequest, *, deadline: float | None) -> Request:
-    """Return the plain request. Raises InvalidInput, e.g. if it holds both `items` and `texts`."""
+def request_from_proto(message: pb.EmbedRequest, *, deadline: float | None, most: int = sys.maxsize) -> Request:
+    """Return the plain request. Raises InvalidInput, e.g. if it holds both `items` and `texts`, or over `most` of them.
+
+    They are counted before they are made, for an empty one takes two bytes here and some hundred there.
+    """
+    if (count := max(len(message.items), len(message.texts))) > most:
+        raise InvalidInput(
+            f"{count:,} items are more than ever fit into the queue, {most:,} (max_queue_items); "
+            "send them in several calls"
+        )
     if message.texts and message.items:
         raise InvalidInput("the request holds both 'items' and 'texts'; send one of them")
     return Request(

@@ -71,6 +71,12 @@ def test_a_request_survives_its_message(request: Request) -> None:
     assert request_from_proto(request_to_proto("tiny", request), deadline=None) == request
 
 
+@pytest.mark.parametrize("message", [pb.EmbedRequest(items=[pb.Item()] * 3), pb.EmbedRequest(texts=[b"\xff"] * 3)])
+def test_items_are_counted_before_they_are_made(message: pb.EmbedRequest) -> None:
+    with pytest.raises(InvalidInput, match=r"3 items are more than ever fit into the queue, 2 \(max_queue_items\)"):
+        request_from_proto(message, deadline=None, most=2)
+
+
 @settings(deadline=None)
 @given(request=requests)
 def test_a_reply_survives_its_message(tiny: Embedder, request: Request) -> None:
