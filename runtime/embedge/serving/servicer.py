@@ -68,8 +68,8 @@ class EmbedgeServicer:
 
     async def score(self, message: pb.ScoreRequest, context: Context) -> bytes:
         """Answer one request for scores of pairs."""
-        request = request_from_proto(message.request, deadline=deadline_in(context.time_remaining()))
         model = self._models.get(message.request.model)
+        request = _request(message.request, model, context.time_remaining())
         asked = model.to_score(replace(request, items=pairs_from_proto(message)))
         return await then(model.submit(asked), self._packed)
 
