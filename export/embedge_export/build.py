@@ -11,6 +11,7 @@ import msgspec
 from embedge import manifest as manifests
 from embedge.manifest import Manifest, Provenance
 from embedge_export import bundle, gate, sources
+from embedge_export.graphs import Graphs
 from embedge_export.recipe import Recipe
 from embedge_export.sources.base import Model
 from embedge_export.sources.locate import locate, revision_of
@@ -42,11 +43,12 @@ def build(
     pairs, corpus_name = gate.ask_original(model, recipe)
     with bundle.staging(out, recipe) as staged:
         stage("trace")
-        graphs = bundle.write_graphs(staged, model, opset=recipe.opset)
+        graphs = Graphs(staged, opset=recipe.opset)
+        steps = graphs.write(model)
         for name, content in model.files.items():
             (staged / name).write_bytes(content)
         (staged / bundle.GOLDEN).write_bytes(gate.thin(pairs, recipe.gate.golden).to_bytes())
-        manifest = bundle.describe(staged, model, recipe, graphs, _provenance(model, recipe, path))
+        manifest = bundle.describe(staged, model, recipe, graphs.records, steps, _provenance(model, recipe, path))
         (staged / manifests.FILE_NAME).write_bytes(manifests.encode(manifest))
         stage("gate")
         certificate = gate.pass_gate(staged, pairs, recipe, corpus_name=corpus_name)
@@ -57,7 +59,8 @@ def build(
 
 
 def _provenance(model: Model, recipe: Recipe, path: Path | None) -> Provenance:
-    own = [tower.module or tower.onnx or "" for tower in recipe.tower.values() if tower.own]
+    towers = [tower.module or tower.onnx for tower in recipe.tower.values()]
+    own = [name for name in (*towers, *(step.module or step.onnx for step in recipe.step.values())) if name]
     return Provenance(
         source=recipe.source or ", ".join(dict.fromkeys(own)),
         revision=(path and revision_of(path)) or recipe.revision or "",

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256 as new_sha256
 from pathlib import Path
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -21,36 +20,22 @@ from embedge.bundle import sha256
 from embedge.kinds import ScoresOutput
 from embedge.manifest import Graph, Manifest, Part, Provenance, Space, Tower
 from embedge.prepare import VectorPrepare
-from embedge_export import graph
 from embedge_export.buckets import buckets_of
 from embedge_export.errors import ExportError
 from embedge_export.recipe import Recipe
 from embedge_export.sources.base import Model, SpaceSource, TowerSource
-from embedge_export.sources.inputs import inputs_of
 
 __all__ = [
     "GOLDEN",
-    "GRAPH",
-    "Written",
     "check_free",
     "describe",
     "publish",
     "space_id",
     "staging",
     "target_of",
-    "write_graphs",
 ]
 
-GRAPH = "model.onnx"
-ONLY_GRAPH = "encoder"
 GOLDEN = "golden.npz"
-
-
-class Written(NamedTuple):
-    """A graph file that was written, and the name of the step that runs it."""
-
-    step: str
-    graph: Graph
 
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux' renameat2
@@ -97,31 +82,19 @@ def staging(out: Path, recipe: Recipe) -> Iterator[Path]:
                 out.rmdir()
 
 
-def write_graphs(staged: Path, model: Model, *, opset: int) -> dict[str, Written]:
-    """Write each tower's graph, once where towers share it; return by tower what was written. Raises ExportError."""
-    sources = {id(tower.graph) for tower in model.towers.values()}
-    made: dict[int, Written] = {}
-    for name, tower in model.towers.items():
-        key = id(tower.graph)
-        inputs = inputs_of(tower.parts, tower.examples)
-        if key not in made:
-            step, file = (ONLY_GRAPH, GRAPH) if len(sources) == 1 else (name, f"{name}.onnx")
-            tower.graph.write(staged / file, inputs, opset=opset)
-            made[key] = Written(step, graph.describe(staged / file, inputs))
-        elif {each.name for each in inputs} != {spec.name for spec in made[key].graph.inputs}:
-            raise ExportError(f"tower {name!r} shares its graph with {made[key].step!r}, but makes other inputs for it")
-    return {name: made[id(tower.graph)] for name, tower in model.towers.items()}
-
-
 def describe(
-    staged: Path, model: Model, recipe: Recipe, graphs: Mapping[str, Written], provenance: Provenance
+    staged: Path,
+    model: Model,
+    recipe: Recipe,
+    graphs: Mapping[str, Graph],
+    steps: Mapping[str, tuple[str, ...]],
+    provenance: Provenance,
 ) -> Manifest:
-    """Return the manifest of what lies in `staged`, yet without a certificate."""
+    """Return the manifest of what lies in `staged`, yet without a certificate. steps: names of graphs by tower."""
     ids = {key: space_id(space) for key, space in model.spaces.items()}
-    towers = {name: _tower(tower, graphs[name].step, ids) for name, tower in model.towers.items()}
+    towers = {name: _tower(tower, steps[name], ids) for name, tower in model.towers.items()}
     used = {output.space for tower in towers.values() for output in tower.outputs.values() if hasattr(output, "space")}
-    records = {written.step: written.graph for written in graphs.values()}
-    known = {manifests.FILE_NAME, *(record.file for record in records.values())}
+    known = {manifests.FILE_NAME, *(record.file for record in graphs.values())}
     files = sorted(file for file in staged.iterdir() if file.name not in known)
     return Manifest(
         format=manifests.FORMAT,
@@ -129,7 +102,7 @@ def describe(
         version=recipe.version,
         provenance=provenance,
         spaces={ids[key]: _space(ids[key], space) for key, space in model.spaces.items() if ids[key] in used},
-        graphs=records,
+        graphs=dict(graphs),
         towers=towers,
         files={file.name: sha256(file) for file in files},
         label_sets={**model.label_sets, **recipe.labels},
@@ -149,16 +122,15 @@ def _space(key: str, source: SpaceSource) -> Space:
     )
 
 
-def _tower(source: TowerSource, step: str, ids: Mapping[str, str]) -> Tower:
+def _tower(source: TowerSource, steps: tuple[str, ...], ids: Mapping[str, str]) -> Tower:
     """Return a tower's record, with space ids in place of the source's keys."""
     outputs = {
         name: output if isinstance(output, ScoresOutput) else replace(output, space=ids[output.space])
         for name, output in source.outputs.items()
     }
     parts = {name: _part(part, ids) for name, part in source.parts.items()}
-    return Tower(
-        parts=parts, steps=(step,), outputs=outputs, buckets=source.buckets or buckets_of(source.parts.values())
-    )
+    buckets = source.buckets or buckets_of(source.parts.values())
+    return Tower(parts=parts, steps=steps, outputs=outputs, buckets=buckets, chain=source.chain)
 
 
 def _part(part: Part, ids: Mapping[str, str]) -> Part:

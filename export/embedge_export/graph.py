@@ -249,6 +249,8 @@ def _rename(model: ir.Model, outputs: Sequence[str]) -> None:
             value.shape = value.shape if value.is_graph_output() else None
     for place, (value, name) in enumerate(zip(graph.outputs, outputs, strict=True)):
         given = value.is_graph_input() or value.is_initializer() or value in graph.outputs[:place]
+        if value.is_initializer() and value.name == name:  # a constant that is a result; its copy takes the name
+            value.name = f"{name}_constant"
         own = _copied(graph, value) if given else value
         graph.outputs[place] = own
         own.name = name

@@ -10,11 +10,11 @@ import msgspec
 
 from embedge import toml
 from embedge.kinds import Output
-from embedge.manifest import Buckets, LabelSet, Part
+from embedge.manifest import Buckets, Chain, LabelSet, Part
 from embedge_export.errors import ExportError
 from embedge_export.limits import Gate
 
-__all__ = ["POOLING", "Gate", "Metric", "PoolingMode", "Recipe", "SpaceRecipe", "TowerRecipe", "load"]
+__all__ = ["POOLING", "Gate", "Metric", "PoolingMode", "Recipe", "SpaceRecipe", "StepRecipe", "TowerRecipe", "load"]
 
 Metric = Literal["cosine", "dot", "euclidean", "hamming", "max_sim", "sparse_dot", "likelihood"]
 
@@ -23,6 +23,29 @@ POOLING: tuple[str, ...] = ("cls", "mean", "max", "mean_sqrt_len", "weightedmean
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class StepRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the table `[step.NAME]` says: a graph that towers name in their `steps` or their `chain`.
+
+    module, arguments, weights, onnx: as in `TowerRecipe`. gives: keys of what the module returns, or names for the
+    tensors that it returns in order; of an ONNX file, all that it gives. takes: shapes of inputs that towers make of
+    several sizes, e.g. `tokens = ["batch", "places", 32]`: what is a name may vary. Others are of the first tower's.
+    """
+
+    module: str | None = None
+    arguments: dict[str, Any] = {}
+    weights: str | None = None
+    onnx: str | None = None
+    gives: tuple[str, ...] = ()
+    takes: dict[str, tuple[int | str, ...]] = {}
+
+    def __post_init__(self) -> None:
+        """Refuse a step of nothing, or of two things."""
+        if bool(self.module) == bool(self.onnx):
+            raise ValueError("a step is of a module or of an ONNX file: name one")
+        if self.module and not self.gives:
+            raise ValueError("gives has to name the tensors that the module returns")
 
 
 class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,6 +57,8 @@ class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     module: `package.file:Factory`, from the recipe's directory or installed; called with `arguments`, it returns an
     nn.Module that takes the graph inputs by keyword. weights: a safetensors file of its state.
     onnx: the file. Towers that name the same module with the same arguments and weights, or the same file, share it.
+    steps: or else names of `[step.NAME]` tables, in order: each takes what the parts and the steps before it make, by
+    the names of its arguments. chain: as in the manifest, its graphs names of steps; it needs a start.
     parts: in the manifest's words; a tokenizer is a file beside the recipe. dtypes: of graph inputs, where they are not
     what parts usually make. outputs: in the manifest's words, but `space` is a name of one's own, or one of the
     source's; `tensor` is a key of what the module returns, or a name of one's own where it returns tensors in order.
@@ -54,6 +79,8 @@ class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     arguments: dict[str, Any] = {}
     weights: str | None = None
     onnx: str | None = None
+    steps: tuple[str, ...] = ()
+    chain: Chain | None = None
     parts: dict[str, Part] = {}
     dtypes: dict[str, str] = {}
     outputs: dict[str, Output] = {}
@@ -63,19 +90,27 @@ class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         """Refuse towers of one's own that do not say enough, or too much."""
-        if self.module and self.onnx:
-            raise ValueError("a tower is of a module or of an ONNX file, not of both")
+        if bool(self.module) + bool(self.onnx) + bool(self.steps) > 1:
+            raise ValueError("a tower is of a module, of an ONNX file or of steps: name one of them")
         if self.own and not (self.parts and self.outputs):
-            raise ValueError("a tower of a module or an ONNX file needs parts and outputs")
+            raise ValueError("a tower of a module, an ONNX file or steps needs parts and outputs")
         if not self.own and (self.parts or self.outputs):
-            raise ValueError("parts and outputs are for towers of a module or an ONNX file; name one")
-        if self.onnx and self.normalize:
-            raise ValueError("the outputs of an ONNX file are taken as they are; normalize is for modules")
+            raise ValueError("parts and outputs are for towers of a module, an ONNX file or steps; name one")
+        if self.normalize and not self.module:
+            raise ValueError("outputs of an ONNX file, or of steps, are taken as they are; normalize is for modules")
+        if self.chain is not None and (self.chain.start is None or not self.steps):
+            raise ValueError("a chain needs a start, the step that gives the first state, and steps that read the last")
 
     @property
     def own(self) -> bool:
-        """Whether this is a tower of one's own, and not one of the source."""
-        return bool(self.module or self.onnx)
+        """Whether this is a tower of one's own, and not one of the source. One that pools a set needs no steps."""
+        pools = any(part.set is not None and part.set.pool is not None for part in self.parts.values())
+        return bool(self.module or self.onnx or self.steps or pools)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """The tensors that the outputs are read from, in the order in which the outputs name them."""
+        return tuple(dict.fromkeys(tensor for output in self.outputs.values() for tensor in output.tensors))
 
 
 class SpaceRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,7 +136,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     normalize: scale vectors to length 1.
     corpus: a file of passages for the gate, a line each, or JSONL with a `text` key; relative to the recipe.
     towers: which of the source's towers are exported; empty: all. tower: more about single towers, and towers of one's
-    own. space: more about spaces of towers of one's own. labels: label sets, in the manifest's words.
+    own. step: graphs that towers of one's own run one after the other, or share. space: more about spaces of towers of
+    one's own. labels: label sets, in the manifest's words.
     folder: where the recipe lies; `load` sets it.
     """
 
@@ -121,6 +157,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     corpus: str | None = None
     towers: tuple[str, ...] = ()
     tower: dict[str, TowerRecipe] = {}
+    step: dict[str, StepRecipe] = {}
     space: dict[str, SpaceRecipe] = {}
     labels: dict[str, LabelSet] = {}
     gate: Gate = Gate()
@@ -132,7 +169,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if not _NAME.fullmatch(value):
                 raise ValueError(f"{key} {value!r} is not possible: use letters, digits, '.', '_' and '-'")
         if not self.source and not any(tower.own for tower in self.tower.values()):
-            raise ValueError("name a source, or a tower with a module or an onnx file")
+            raise ValueError("name a source, or a tower with a module, an onnx file or steps")
+        if both := self.step.keys() & self.tower.keys():
+            raise ValueError(f"{min(both)!r} is a step and a tower; give one of them another name")
 
     @property
     def modes(self) -> tuple[PoolingMode, ...]:
@@ -150,7 +189,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "default_prompt": self.default_prompt,
             "instruction": self.instruction,
             "dims": self.dims or None,
-            "normalize": None if said.onnx else self.normalize,
+            "normalize": self.normalize if said.module or not said.own else None,
         }
         return msgspec.structs.replace(said, **{k: v for k, v in top.items() if getattr(said, k) is None})
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from embedge.content import Content
 from embedge.kinds import Output, ScoresOutput
-from embedge.manifest import Buckets, LabelSet, Part
+from embedge.manifest import Buckets, Chain, LabelSet, Part
 from embedge.prepare import TextPrepare
 from embedge_export.errors import ExportError
 from embedge_export.recipe import Metric
 
-__all__ = ["GraphSource", "Input", "Item", "Model", "Original", "Samples", "SpaceSource", "TowerSource"]
+__all__ = ["GraphSource", "Input", "Item", "Model", "Original", "Samples", "SpaceSource", "Step", "TowerSource"]
 
 Array = NDArray[np.generic]
 
@@ -49,6 +49,20 @@ class GraphSource(Protocol):
     def write(self, path: Path, inputs: Sequence[Input], *, opset: int) -> None:
         """Write the graph; its inputs are exactly `inputs`. Raises ExportError."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One graph of several that a tower runs. Towers that name the same step share its file.
+
+    takes: names of inputs that it can take. It is given those of them that are there: prepared, or made by a step
+    before it. shapes: of inputs, in which a name is a size that may vary; of others, those of the first tower.
+    """
+
+    name: str
+    graph: GraphSource
+    takes: Sequence[str]
+    shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
 
 class Original(Protocol):
@@ -88,7 +102,9 @@ class SpaceSource:
 class TowerSource:
     """One tower, ready to be exported.
 
-    parts: as in the manifest; files that they name are in `Model.files`. graph: takes the inputs that the parts make.
+    parts: as in the manifest; files that they name are in `Model.files`.
+    graph: takes the inputs that the parts make. steps: graphs in order, where it is not one of all inputs; none where
+    outputs are what the parts make. chain: as in the manifest; modules: the steps that it names, its start first.
     outputs: as in the manifest, but `space` holds a key of `Model.spaces`; the id takes its place.
     examples: examples of graph inputs, by name, for tracing; others are made from the parts.
     samples: items for the gate; None: the built-in ones of the parts' modalities.
@@ -96,9 +112,12 @@ class TowerSource:
     """
 
     parts: Mapping[str, Part]
-    graph: GraphSource
     outputs: Mapping[str, Output]
     original: Original
+    graph: GraphSource | None = None
+    steps: Sequence[Step] = ()
+    chain: Chain | None = None
+    modules: Sequence[Step] = ()
     examples: Mapping[str, Array] = field(default_factory=dict)
     samples: Samples | None = None
     buckets: Buckets | None = None

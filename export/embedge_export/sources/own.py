@@ -22,8 +22,8 @@ from embedge.config import RuntimeConfig
 from embedge.errors import EmbedgeError
 from embedge.inputs.items import ItemInput
 from embedge.kinds import CodesOutput, DenseOutput, GaussianOutput, MultiVectorOutput, Output, ScoresOutput
-from embedge.manifest import Buckets, Manifest, Part, Provenance, Tower
-from embedge.prepare import TextPrepare
+from embedge.manifest import Buckets, Chain, Manifest, Part, Provenance, Tower
+from embedge.prepare import Fill, TextPrepare
 from embedge.request import Request
 from embedge_export.errors import ExportError
 from embedge_export.recipe import Metric, Recipe, SpaceRecipe, TowerRecipe
@@ -32,7 +32,8 @@ from embedge_export.sources.base import Item, Model, Original, SpaceSource, Towe
 from embedge_export.sources.code import resolve
 from embedge_export.sources.inputs import inputs_of
 from embedge_export.sources.pooling import normalize
-from embedge_export.sources.runnables import Runnable, open_module, open_onnx
+from embedge_export.sources.sets import gathering
+from embedge_export.sources.ways import Way, Ways
 
 __all__ = ["load"]
 
@@ -51,36 +52,37 @@ def load(recipe: Recipe, source: Model | None = None) -> Model:
     """Return the recipe's own towers, beside those of `source` if there is one. Raises ExportError."""
     base = source or Model(kind="own", towers={})
     said = {name: recipe.of(name) for name, tower in recipe.tower.items() if tower.own}
-    opened: dict[bytes, Runnable] = {}
-    runs = {name: _open(tower, recipe.folder, opened) for name, tower in said.items()}
-    towers = {name: _tower(tower, runs[name], recipe) for name, tower in said.items()}
+    ways = Ways(recipe)
+    runs = {name: ways.of(name, tower) for name, tower in said.items()}
+    towers = dict(base.towers)
+    for name, tower in said.items():
+        towers[name] = _tower(name, tower, runs[name], recipe, towers)
+    opened = [run for way in runs.values() for run in way.all]
     return replace(
         base,
-        towers={**base.towers, **towers},
+        towers=towers,
         spaces={**_spaces(said, runs, recipe), **base.spaces},
         files={**base.files, **_tokenizers(said, recipe)},
-        hashes={**base.hashes, **{key: value for run in runs.values() for key, value in run.hashes.items()}},
-        tools={**base.tools, **{key: value for run in runs.values() for key, value in run.tools.items()}},
+        hashes={**base.hashes, **{key: value for run in opened for key, value in run.hashes.items()}},
+        tools={**base.tools, **{key: value for run in opened for key, value in run.tools.items()}},
     )
 
 
-def _open(said: TowerRecipe, folder: str, opened: dict[bytes, Runnable]) -> Runnable:
-    """Return what a tower runs, the same for towers that name the same with the same outputs."""
-    key = msgspec.json.encode([said.module, said.arguments, said.weights, said.onnx, said.outputs, said.normalize])
-    if key not in opened:
-        opened[key] = open_module(said, folder) if said.module else open_onnx(said, folder)
-    return opened[key]
-
-
-def _tower(said: TowerRecipe, run: Runnable, recipe: Recipe) -> TowerSource:
+def _tower(name: str, said: TowerRecipe, way: Way, recipe: Recipe, towers: Mapping[str, TowerSource]) -> TowerSource:
+    """Return a tower. towers: all of them, some of them only later; pieces of sets are theirs."""
     outputs = {key: _output(output, said) for key, output in said.outputs.items()}
     parts = {key: _part(part, said) for key, part in said.parts.items()}
-    examples = _examples(parts, run.dtypes)
+    examples = _examples(parts, way, said)
+    chain = said.chain
+    named = bool(said.module or said.onnx)
     return TowerSource(
         parts=parts,
-        graph=run.graph,
+        graph=way.steps[name].graph if named else None,
+        steps=() if named else way.sources(said.steps, recipe.step),
+        chain=chain,
+        modules=() if chain is None else way.sources([str(chain.start), *chain.modules.values()], recipe.step),
         outputs=outputs,
-        original=_original(said, parts, run, examples, recipe.folder),
+        original=gathering(_original(said, parts, way, examples, recipe.folder), parts, towers),
         examples=examples,
         samples=samples_of(said.samples, parts, recipe.folder) if said.samples else None,
         buckets=said.buckets,
@@ -104,15 +106,19 @@ def _output(output: Output, said: TowerRecipe) -> Output:
     return msgspec.structs.replace(output, dims=dims, normalized=output.normalized or bool(said.normalize))
 
 
-def _examples(parts: Mapping[str, Part], dtypes: Mapping[str, str]) -> dict[str, Array]:
+def _examples(parts: Mapping[str, Part], way: Way, said: TowerRecipe) -> dict[str, Array]:
     """Return an example of each input, of the dtype that is asked for. Raises ExportError."""
     names = [each.name for each in inputs_of(parts)]
-    if unknown := [name for name in dtypes if name not in names]:
+    if unknown := [name for name in said.dtypes if name not in names]:
         raise ExportError(f"there is no input {unknown[0]!r}; the parts make: {', '.join(names)}")
+    taken = {name for run in way.all for name in run.takes} | set(said.tensors)
+    if said.steps and (unread := [name for name in names if name not in taken]):
+        raise ExportError(f"no step takes {unread[0]!r}, which a part makes; they take: {', '.join(sorted(taken))}")
+    dtypes = {**{name: dtype for run in way.all for name, dtype in run.dtypes.items()}, **said.dtypes}
     return {each.name: each.example.astype(dtypes.get(each.name, each.example.dtype)) for each in inputs_of(parts)}
 
 
-def _spaces(said: Mapping[str, TowerRecipe], runs: Mapping[str, Runnable], recipe: Recipe) -> dict[str, SpaceSource]:
+def _spaces(said: Mapping[str, TowerRecipe], runs: Mapping[str, Way], recipe: Recipe) -> dict[str, SpaceSource]:
     """Return the spaces that outputs name. Each is defined by every tower that has an output in it."""
     members: dict[str, list[tuple[Mapping[str, Any], Output]]] = {}
     for name, tower in said.items():
@@ -156,16 +162,16 @@ def _beside(folder: Path, name: str) -> bytes:
 
 
 def _original(
-    said: TowerRecipe, parts: Mapping[str, Part], run: Runnable, examples: Mapping[str, Array], folder: str
+    said: TowerRecipe, parts: Mapping[str, Part], way: Way, examples: Mapping[str, Array], folder: str
 ) -> Original:
-    """Return the recipe's own original, or the module on one item, prepared by the recipe's function or as a part."""
+    """Return the recipe's own original, or the modules on one item, prepared by the recipe's function or as a part."""
     if said.original:
         return resolve(said.original, folder)
-    prepared = resolve(said.preprocess, folder) if said.preprocess else _Prepared(parts, examples, folder)
+    prepared = resolve(said.preprocess, folder) if said.preprocess else _Prepared(parts, said.chain, examples, folder)
 
     def original(item: Item) -> dict[str, Array]:
         feeds = {key: np.asarray(array)[None] for key, array in prepared(item).items()}
-        tensors = run.run(feeds)
+        tensors = {**feeds, **way.run(feeds)}
         return {key: _row(output, tensors, said) for key, output in said.outputs.items()}
 
     return original
@@ -188,15 +194,19 @@ def _row(output: Output, tensors: Mapping[str, Array], said: TowerRecipe) -> Arr
 class _Prepared:
     """One item's graph inputs, without a batch, as the runtime prepares it: its own row, nothing padded."""
 
-    def __init__(self, parts: Mapping[str, Part], examples: Mapping[str, Array], folder: str) -> None:
+    def __init__(
+        self, parts: Mapping[str, Part], chain: Chain | None, examples: Mapping[str, Array], folder: str
+    ) -> None:
         # The runtime reads parts from a bundle; this one has nothing else, and lies where the recipe lies.
-        tower = Tower(parts=dict(parts), steps=(), outputs={}, buckets=Buckets(lengths=(1,)))
+        tower = Tower(parts=dict(parts), steps=(), outputs={}, buckets=Buckets(lengths=(1,)), chain=chain)
         nothing: dict[str, Any] = {"provenance": Provenance(source=""), "spaces": {}, "graphs": {}, "files": {}}
         manifest = Manifest(format=manifests.FORMAT, name="", version="", towers={_TOWER: tower}, golden="", **nothing)
         self._only = next(iter(parts)) if len(parts) == 1 else None
         self._inputs = ItemInput(Bundle(Path(folder), manifest), _TOWER, RuntimeConfig())
         fills = {key: fill for part in parts.values() for key, fill in part.fills().items()}
-        self._layout = Layout({key: str(example.dtype) for key, example in examples.items()}, fills)
+        dtypes = {key: str(example.dtype) for key, example in examples.items()}
+        order = {} if chain is None else {chain.order: Fill()}
+        self._layout = Layout({**dtypes, **dict.fromkeys(order, "int64")}, {**fills, **order})
 
     def __call__(self, item: Item) -> dict[str, Array]:
         content: Any = item if self._only is None else {self._only: item}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embedge.bundle import sha256
 from embedge_export import graph
 from embedge_export.errors import ExportError
-from embedge_export.recipe import TowerRecipe
+from embedge_export.recipe import StepRecipe
 from embedge_export.sources import weights
 from embedge_export.sources.base import GraphSource, Input
 from embedge_export.sources.code import resolve
@@ -29,19 +29,21 @@ class Runnable:
     """Something that computes a tower's tensors.
 
     run: graph inputs to tensors by name, both of a batch: the original itself, with nothing scaled to length 1.
-    definition: what it computes, as JSON values. hashes, tools: as in `Model`. dtypes: of inputs, where it says so.
+    takes: names of inputs that it can take. definition: what it computes, as JSON values. hashes, tools: as in `Model`.
+    dtypes: of inputs, where it says so.
     """
 
     graph: GraphSource
     run: Callable[[Arrays], Arrays]
+    takes: tuple[str, ...]
     definition: Mapping[str, Any]
     hashes: Mapping[str, str]
     tools: Mapping[str, str]
-    dtypes: Mapping[str, str]
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_module(said: TowerRecipe, folder: str) -> Runnable:
-    """Make the module that a tower's table names, on the CPU, in float32. Raises ExportError."""
+def open_module(said: StepRecipe, folder: str, unit: Collection[str] = ()) -> Runnable:
+    """Make a module, on the CPU, in float32; its graph scales the tensors in `unit` to length 1. Raises ExportError."""
     import torch
     from torch import nn
 
@@ -60,8 +62,7 @@ def open_module(said: TowerRecipe, folder: str) -> Runnable:
     if file is not None:
         _load_weights(module, file)
     module = module.float().eval()
-    tensors = _tensor_names(said)
-    unit = _to_unit(said)
+    tensors = said.gives
 
     def pick(given: Any) -> list[Any]:
         return _picked(given, tensors, name)
@@ -74,6 +75,7 @@ def open_module(said: TowerRecipe, folder: str) -> Runnable:
     return Runnable(
         graph=TorchGraph(Named(module, pick, [tensors.index(each) for each in unit]), tensors),
         run=run,
+        takes=tuple(inspect.signature(module.forward).parameters),
         definition={
             "weights": weights.tensor_hash({key: value.numpy() for key, value in module.state_dict().items()}),
             "module": [name, said.arguments],
@@ -82,16 +84,14 @@ def open_module(said: TowerRecipe, folder: str) -> Runnable:
         },
         hashes={file.name: sha256(file)} if file is not None else {},
         tools=tools("torch", "onnxscript"),
-        dtypes=said.dtypes,
     )
 
 
-def open_onnx(said: TowerRecipe, folder: str) -> Runnable:
-    """Open the ONNX file that a tower's table names. Raises ExportError."""
+def open_onnx(file: Path, needed: Collection[str] = ()) -> Runnable:
+    """Open an ONNX file that gives the tensors `needed`, and perhaps others. Raises ExportError."""
     import onnx
     import onnxruntime as ort
 
-    file = Path(folder, str(said.onnx))
     if not file.is_file():
         raise ExportError(f"{file}: no such file; onnx is relative to the recipe")
     graph.check(file)
@@ -100,7 +100,7 @@ def open_onnx(said: TowerRecipe, folder: str) -> Runnable:
     options.log_severity_level = 3
     session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in model.graph.output]
-    if missing := [name for name in _tensor_names(said) if name not in names]:
+    if missing := [name for name in needed if name not in names]:
         raise ExportError(f"{file}: has no output {missing[0]!r}; it gives: {', '.join(names)}")
     dtypes = {
         value.name: str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
@@ -110,10 +110,11 @@ def open_onnx(said: TowerRecipe, folder: str) -> Runnable:
     return Runnable(
         graph=_File(file),
         run=lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True)),
+        takes=tuple(dtypes),
         definition={"weights": weights.tensor_hash(tensors), "file": sha256(file)},
         hashes={file.name: sha256(file)},
         tools={"onnx": onnx.__version__},
-        dtypes={**dtypes, **said.dtypes},
+        dtypes=dtypes,
     )
 
 
@@ -128,16 +129,6 @@ class _File:
         import onnx_ir as ir
 
         graph.save(ir.load(self.file), path)
-
-
-def _tensor_names(said: TowerRecipe) -> tuple[str, ...]:
-    """Return the tensors that the outputs are read from, in the order in which the recipe names them."""
-    return tuple(dict.fromkeys(tensor for output in said.outputs.values() for tensor in output.tensors))
-
-
-def _to_unit(said: TowerRecipe) -> set[str]:
-    vectors = ("dense", "multi_vector")
-    return {output.tensors[0] for output in said.outputs.values() if said.normalize and output.kind in vectors}
 
 
 def _picked(given: Any, tensors: Sequence[str], name: str) -> list[Any]:
