@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 BUNDLE := engines/minilm/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-multimodal models test check bench format protos clean peers promises
+.PHONY: help install demo demo-multimodal models test test-slow check bench format protos clean peers promises
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -32,8 +32,14 @@ demo-multimodal: $(STAMP)  ## train two towers on pictures and captions, serve t
 models: $(STAMP)  ## export and serve every stand-in, hold it against its original over gRPC; figures in docs/models.md
 	$(BIN)/python -m tests.export.models_table --write
 
-test: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest
+# Two workers, a module to one of them: what its tests share is made once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
+
+test: $(STAMP)  ## the tests, all but the slow ones; minutes
+	$(PYTEST) -m "not slow"
+
+test-slow: $(STAMP)  ## the slow tests: every family of models, a million simulated requests, the demos
+	$(PYTEST) -m slow
 
 check: $(STAMP)  ## lint, format, types, generated code
 	$(BIN)/ruff check .

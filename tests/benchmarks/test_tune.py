@@ -65,6 +65,7 @@ def test_slots_use_every_core_once(cores: int, expected: list[tuple[int, int]]) 
     assert [(slot["lanes"], slot["threads"]) for slot in tune.slots(cores)] == expected
 
 
+@pytest.mark.slow
 def test_tune_writes_a_file_that_the_runtime_reads(
     engines: Path, lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,9 +93,9 @@ def saved(make: Callable[..., None], path: Path, **settings: Any) -> Path:
     return path
 
 
-SLOW = (wav2vec2_of_layers, clap)  # to trace
+SLOW = (wav2vec2, wav2vec2_of_layers, clap)  # to trace
 FAMILIES = [
-    *(pytest.param(make, id=make.__name__) for make in (whisper, ast, wav2vec2)),
+    *(pytest.param(make, id=make.__name__) for make in (whisper, ast)),
     *(pytest.param(make, id=make.__name__, marks=pytest.mark.slow) for make in SLOW),
 ]
 

@@ -171,6 +171,7 @@ def looked_at(source: Path, text: str, image: Image | None = None) -> NDArray[np
         return model(input_ids=ids, **shown).last_hidden_state[0, -1].numpy()  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_a_language_model_that_sees_gives_what_the_library_gives(sighted: tuple[Path, Path]) -> None:
     source, bundle = sighted
     pictures = [Image(data) for data in images(12) if Pillow.open(io.BytesIO(data)).mode == "RGB"][: len(SHORT)]

@@ -99,6 +99,7 @@ def states(model: Any, processor: Any, name: str) -> torch.Tensor:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAIRS)
 def test_texts_and_images_have_the_originals_vectors_and_logits(name: str, make: Callable[[str], Case]) -> None:
     case = make(name)
@@ -118,6 +119,7 @@ def test_texts_and_images_have_the_originals_vectors_and_logits(name: str, make:
     assert (space.bias != 0) == (name == "siglip")
 
 
+@pytest.mark.slow
 def test_languages_differ(make: Callable[[str], Case]) -> None:
     vectors = make("metaclip_2").run(towers.LANGUAGES)["dense"].values
     assert (vectors @ vectors.T)[~np.eye(len(vectors), dtype=bool)].max() < 0.9999
@@ -140,7 +142,7 @@ def test_registers_are_no_patches(tmp_path: Path) -> None:
     assert tower.original(Image(PICTURES[0]))["patches"].shape == (16, 32)
 
 
-@pytest.mark.parametrize("name", ["videomae", "timesformer"])
+@pytest.mark.parametrize("name", ["videomae", pytest.param("timesformer", marks=pytest.mark.slow)])
 def test_videos_have_a_vector_and_one_a_frame_from_one_pass(name: str, make: Callable[[str], Case]) -> None:
     case = make(name)
     theirs = states(*case.original(), name).numpy()
@@ -154,6 +156,7 @@ def test_videos_have_a_vector_and_one_a_frame_from_one_pass(name: str, make: Cal
         assert cosines(found, expected).min() > 0.99999
 
 
+@pytest.mark.slow
 def test_frames_of_one_clip_tell_each_other_and_no_other_clip(make: Callable[[str], Case]) -> None:
     case = make("xclip")
     model, processor = case.original()

@@ -94,6 +94,7 @@ def test_prompts_and_truncate_dim(tmp_path: Path, quick: Gate) -> None:
     np.testing.assert_allclose(np.linalg.norm(default, axis=1), 1, atol=1e-6)  # cut, and of length 1 again
 
 
+@pytest.mark.slow
 def test_a_decoder_with_a_causal_mask(tmp_path: Path, quick: Gate) -> None:
     model = encoder(tmp_path / "model", "Qwen3", num_key_value_heads=2, head_dim=8)
     plan = Recipe(name="m", source=str(model), pooling="lasttoken", normalize=True, max_length=40, gate=quick)

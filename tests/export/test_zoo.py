@@ -23,6 +23,8 @@ from embedge_export.samples.items import items_of
 from tests.export.zoo import PLAIN, ZOO, module, plain
 
 RECIPES = sorted(ZOO.glob("*.toml"))
+# Each export traces its graphs. These are quick, and between them give words, codes, parts apart, and rows of tables.
+QUICKEST = ("concepts", "hashes", "patients", "splits")
 TEXTS = ["a", "two words", "日本語", "-", "x" * 200, "the cat sleeps\nand sings", "é", "42", "no", "yes", "?", "a b c"]
 QUICK = Gate(items=16, golden=16)
 
@@ -31,8 +33,10 @@ def test_every_tower_is_tried() -> None:
     assert {f"{file.stem}.{name}" for file in RECIPES for name in recipe.load(file).tower} == set(PLAIN)
 
 
-@pytest.mark.slow  # each export traces its graphs
-@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, id=file.stem, marks=() if file.stem in QUICKEST else pytest.mark.slow) for file in RECIPES],
+)
 def test_the_runtime_gives_what_the_module_gives(file: Path, tmp_path: Path) -> None:
     plan = recipe.load(file, gate=QUICK)
     path, manifest = build(plan, tmp_path)
