@@ -16,7 +16,7 @@ from embedge.serving.models import Models
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.convert import deadline_in, fill_reply, request_from_proto
 from embedge.wire.labels import labels_from_proto
-from embedge.wire.pairs import pairs_from_proto
+from embedge.wire.pairs import with_query
 
 __all__ = ["SERVICE", "EmbedgeServicer", "within"]
 
@@ -50,7 +50,6 @@ class EmbedgeServicer:
 
     async def embed(self, message: pb.EmbedRequest, context: Context) -> bytes:
         """Answer one request."""
-
         model = self._models.get(message.model)
         return await then(model.submit(_request(message, model, context.time_remaining())), self._packed)
 
@@ -70,7 +69,7 @@ class EmbedgeServicer:
         """Answer one request for scores of pairs."""
         model = self._models.get(message.request.model)
         request = _request(message.request, model, context.time_remaining())
-        asked = model.to_score(replace(request, items=pairs_from_proto(message)))
+        asked = model.to_score(replace(request, items=with_query(message, request.items)))
         return await then(model.submit(asked), self._packed)
 
     async def embed_stream(self, context: Context) -> None:

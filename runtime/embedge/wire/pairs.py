@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +13,10 @@ from embedge.errors import EmbedgeError, InvalidInput
 from embedge.pairs import Side
 from embedge.request import Request
 from embedge.v1 import embedge_pb2 as pb
-from embedge.wire.parts import content_from_proto, fill_part, item_from_proto
+from embedge.wire.parts import content_from_proto, fill_part
 from embedge.wire.texts import whole_number
 
-__all__ = ["Stages", "of_query", "pairs_from_proto", "placed", "score_head"]
+__all__ = ["Stages", "of_query", "placed", "score_head", "with_query"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,8 @@ def score_head(query: Side, max_bytes: int) -> pb.ScoreRequest:
     return message
 
 
-def pairs_from_proto(message: pb.ScoreRequest) -> list[Any]:
-    """Return the pairs, each with the parts that it has; one that came damaged is an error."""
-    items = [item_from_proto(item) for item in message.request.items]
+def with_query(message: pb.ScoreRequest, items: Sequence[Any]) -> Sequence[Any]:
+    """Return a message's items as pairs, with the query of all of them if it has one; a damaged query fails each."""
     if not message.HasField("query"):
         return items
     try:

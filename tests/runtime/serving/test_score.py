@@ -86,6 +86,14 @@ def test_a_damaged_query_fails_its_pairs(zoo_address: str) -> None:
     ]
 
 
+def test_texts_are_no_pairs(zoo_address: str) -> None:
+    request = pb.EmbedRequest(model="composed", tower="cross", texts=[b"a cat", b"a dog"])
+    with grpc.insecure_channel(zoo_address) as channel:
+        reply = EmbedgeStub(channel).Score(pb.ScoreRequest(request=request, query=pb.Part(text=b"a cat")))
+    assert [error.index for error in reply.errors] == [0, 1]
+    assert {error.message for error in reply.errors} == {"a pair has the parts 'query' and 'document', and no other"}
+
+
 def ranking(composed: Embedder, query: str, keep: int, top: int) -> tuple[list[int], list[float]]:
     """Return what `rerank` is documented to do, from its definition."""
     both = [composed.run(Request(items=items, tower="text")).outputs["dense"] for items in ([query], DOCUMENTS)]
