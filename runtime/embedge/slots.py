@@ -100,6 +100,7 @@ def _rate(run: Callable[[], int], lanes: int, clock: Callable[[], float]) -> flo
         while clock() - start < _ROUND_SECONDS:
             done[lane] += run()
 
+    # Owned by this call, which ends after them. Each `run` went well once before, so none is here to fail.
     threads = [threading.Thread(target=repeat, args=(lane,)) for lane in range(lanes)]
     for thread in threads:
         thread.start()
