@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from embedge.errors import BundleError
+from embedge.manifest.need import need
 from embedge.manifest.records import Chain, Manifest, Tower
-from embedge.manifest.set_checks import need
 
 __all__ = ["check_chain", "check_trail"]
 

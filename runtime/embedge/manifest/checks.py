@@ -5,8 +5,9 @@ from __future__ import annotations
 from embedge.errors import BundleError
 from embedge.kinds import CodesOutput, DenseOutput, MultiVectorOutput, Output, ScoresOutput
 from embedge.manifest.chain_checks import check_chain, check_trail
+from embedge.manifest.need import need
 from embedge.manifest.records import LabelSet, Manifest, Part, Tower
-from embedge.manifest.set_checks import check_set, need
+from embedge.manifest.set_checks import check_set
 from embedge.prepare import (
     FarthestPoints,
     ImagePrepare,

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from embedge.errors import BundleError
 from embedge.kinds import DenseOutput
+from embedge.manifest.need import need
 from embedge.manifest.records import Manifest, Part, SetSpec, Tower
 from embedge.prepare import TensorPrepare, TextPrepare, VectorPrepare
 
-__all__ = ["check_set", "need"]
-
-
-def need(name: str, known: Collection[str], what: str) -> None:
-    """Raise BundleError if `what` names something that is not known."""
-    if name not in known:
-        have = ", ".join(sorted(known)) or "nothing"
-        raise BundleError(f"{what} names {name!r}, but the manifest holds {have}")
+__all__ = ["check_set"]
 
 
 def check_set(name: str, manifest: Manifest) -> None:
