@@ -16,9 +16,8 @@ from embedge.client import IN_FLIGHT, Base
 from embedge.labels import Labels
 from embedge.outputs import Scores
 from embedge.pairs import Ranking, Scored, Side
-from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
+from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask, deadline_in
 from embedge.v1 import embedge_pb2 as pb
-from embedge.wire.convert import deadline_in
 from embedge.wire.methods import Calls, Steps
 from embedge.wire.pairs import Stages
 from embedge.wire.stream import Answer, Feed

@@ -24,12 +24,11 @@ from embedge.errors import DeadlineExceeded, EmbedgeError, Unavailable
 from embedge.labels import Labels
 from embedge.outputs import Scores
 from embedge.pairs import Ranking, Scored, Side
-from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
+from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask, deadline_in
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
 from embedge.wire import MAX_MESSAGE_BYTES
 from embedge.wire.access import bearer, trust
-from embedge.wire.convert import deadline_in
 from embedge.wire.methods import Calls, Methods, Steps
 from embedge.wire.pairs import Stages
 from embedge.wire.status import error_of

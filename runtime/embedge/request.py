@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ __all__ = [
     "ScoreOptions",
     "Timings",
     "ask",
+    "deadline_in",
     "raise_item_errors",
 ]
 
@@ -37,6 +37,7 @@ Embedded = NDArray[np.generic] | Any
 
 Priority = Literal["interactive", "bulk"]
 
+# Times further off than this are none: clocks and waits cannot hold all that a float can.
 _YEAR = 366 * 86400.0
 
 
@@ -84,9 +85,24 @@ def _moment(deadline: float | None) -> float | None:
     """Return a deadline that clocks and waits can bear: one further off than a year is none. Raises InvalidInput."""
     if deadline is None:
         return None
-    if not isinstance(deadline, (int, float)) or math.isnan(deadline):
-        raise InvalidInput(f"deadline or timeout {deadline!r} is no number of seconds")
+    _check_seconds("deadline", deadline)
     return None if deadline > time.monotonic() + _YEAR else deadline
+
+
+def deadline_in(seconds: float | None) -> float | None:
+    """Return the `time.monotonic` moment `seconds` from now; None, for ever, for None and for more than a year.
+
+    Raises InvalidInput.
+    """
+    if seconds is None:
+        return None
+    _check_seconds("timeout", seconds)
+    return None if seconds > _YEAR else time.monotonic() + seconds
+
+
+def _check_seconds(what: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # only NaN is not itself
+        raise InvalidInput(f"{what} {value!r} is no number of seconds")
 
 
 class ItemOptions(TypedDict, total=False):
@@ -113,12 +129,6 @@ class Options(ScoreOptions, total=False):
     pool: int | None
 
 
-def _seconds(timeout: object) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise InvalidInput(f"timeout {timeout!r} is no number of seconds")
-    return timeout
-
-
 def ask(
     items: Sequence[Item],
     *,
@@ -142,7 +152,7 @@ def ask(
         pool=pool,
         prompt=prompt,
         truncate=truncate,
-        deadline=None if timeout is None else time.monotonic() + _seconds(timeout),
+        deadline=deadline_in(timeout),
         priority=priority,
     )
 

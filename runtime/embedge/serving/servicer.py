@@ -9,12 +9,12 @@ import grpc
 
 from embedge.embedder import Embedder
 from embedge.errors import InvalidInput, Overloaded
-from embedge.request import Reply, Request
+from embedge.request import Reply, Request, deadline_in
 from embedge.serving.handlers import Context, known, parse, stream, then, unary
 from embedge.serving.info import model_info, model_stats, model_summary
 from embedge.serving.models import Models
 from embedge.v1 import embedge_pb2 as pb
-from embedge.wire.convert import deadline_in, fill_reply, request_from_proto
+from embedge.wire.convert import fill_reply, request_from_proto
 from embedge.wire.labels import labels_from_proto
 from embedge.wire.pairs import with_query
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import sys
-import time
 from typing import cast
 
 import numpy as np
@@ -20,7 +18,6 @@ from embedge.wire.tensors import DTYPE_NAMES, DTYPE_NUMBERS
 from embedge.wire.texts import name_of, text_from_bytes, whole_number
 
 __all__ = [
-    "deadline_in",
     "fill_reply",
     "reply_from_proto",
     "request_from_proto",
@@ -34,20 +31,6 @@ _PRIORITIES = {
     pb.PRIORITY_INTERACTIVE: "interactive",
     pb.PRIORITY_BULK: "bulk",
 }
-# Times further off than this are none: gRPC's own clock cannot hold all that a float can.
-_YEAR = 365 * 86400.0
-
-
-def deadline_in(seconds: float | None) -> float | None:
-    """Return the `time.monotonic` moment `seconds` from now; None, for ever, for None and for more than a year.
-
-    Raises InvalidInput.
-    """
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or math.isnan(seconds):
-        raise InvalidInput(f"timeout {seconds!r} is no number of seconds")
-    return None if seconds > _YEAR else time.monotonic() + seconds
 
 
 def request_from_proto(message: pb.EmbedRequest, *, deadline: float | None, most: int = sys.maxsize) -> Request:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from embedge.labels import Labels
 from embedge.outputs import Scores
 from embedge.pairs import Ranking, Scored, Side, listed, pairs, ranked, scored
-from embedge.request import Item, Reply, Request, raise_item_errors
+from embedge.request import Item, Reply, Request, deadline_in, raise_item_errors
 from embedge.similarity import similarity
 from embedge.split import join
 from embedge.v1 import embedge_pb2 as pb
-from embedge.wire.convert import deadline_in, reply_from_proto, request_head
+from embedge.wire.convert import reply_from_proto, request_head
 from embedge.wire.labels import labels_head
 from embedge.wire.pairs import Stages, of_query, placed, score_head
 from embedge.wire.pieces import FRAME, pieces
