@@ -11,6 +11,7 @@ import numpy as np
 
 from embedge.bundle import Bundle
 from embedge.content import Text
+from embedge.kinds import DenseOutput, MultiVectorOutput
 from embedge.manifest import Certificate, Figure, Manifest
 from embedge.prepare import TextPrepare
 from embedge.verify import Golden, Pairs, contents, measure, prefixes
@@ -25,6 +26,9 @@ __all__ = ["ask_original", "pass_gate", "thin"]
 
 # Golden pairs of one tower take at most this much, before they are compressed.
 _GOLDEN_BYTES = 16 << 20
+
+# Far above what float32 leaves of a division by the length, and far below what a search would notice.
+_LENGTH_ERROR = 1e-3
 
 
 def ask_original(model: Model, recipe: Recipe) -> tuple[Golden, str]:
@@ -104,13 +108,30 @@ def pass_gate(staged: Path, golden: Golden, recipe: Recipe, *, corpus_name: str)
     certificate = msgspec.structs.replace(measured, figures={**measured.figures, **known})
     if not certificate.passed:
         raise GateMiss(certificate)
+    _check_lengths(bundle.manifest, golden)
     return certificate
+
+
+def _check_lengths(manifest: Manifest, golden: Golden) -> None:
+    """Raise ExportError where vectors are said to be of length 1 and are not: parity cannot see what is only said."""
+    for name, tower in manifest.towers.items():
+        for output, spec in tower.outputs.items():
+            if not (isinstance(spec, (DenseOutput, MultiVectorOutput)) and spec.normalized):
+                continue
+            for row in golden.towers[name].outputs[output]:
+                lengths = np.linalg.norm(row, axis=-1)
+                if (np.abs(lengths - 1) > _LENGTH_ERROR).any():
+                    raise ExportError(
+                        f"output {output!r} of tower {name!r} is said to be normalized, and has a vector of length "
+                        f"{lengths.flat[np.abs(lengths - 1).argmax()]:.4g}; say normalized = false, or scale it: "
+                        "normalize = true in the table of a tower with a module"
+                    )
 
 
 def _known(manifest: Manifest, golden: Golden, staged: Path) -> Iterator[tuple[str, float]]:
     """Yield for each text tower the figure's name, and the share of its tokens that the tokenizer knows."""
-    for name, tower in manifest.towers.items():
-        for part, spec in tower.parts.items():
+    for name in golden.towers:
+        for part, spec in manifest.towers[name].parts.items():
             if isinstance(spec.prepare, TextPrepare):
                 texts = [item[part] for item in golden.towers[name].items if part in item]
                 plain = [text.text if isinstance(text, Text) else text for text in texts]

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from embedge import Bundle
 from embedge.cli import main
@@ -17,6 +19,7 @@ from embedge.content import Image
 from embedge.manifest import Certificate, Figure
 from embedge.verify import Golden, Pairs
 from embedge_export import corpus, gate, sources
+from embedge_export import recipe as recipes
 from embedge_export.build import build
 from embedge_export.errors import ExportError, GateMiss
 from embedge_export.recipe import Gate, Recipe
@@ -126,6 +129,28 @@ def test_an_original_that_is_not_finite_is_refused(plain_model: Path, small_corp
     towers = {name: replace(tower, original=lambda item: broken) for name, tower in model.towers.items()}
     with pytest.raises(ExportError, match=r"text\.dense that are not finite, for 'the value of a list'"):
         gate.ask_original(replace(model, towers=towers), recipe)
+
+
+@pytest.mark.parametrize("kind", ["dense", "multi_vector"])
+def test_vectors_that_are_said_to_be_normalized_and_are_not_are_refused(kind: str, tmp_path: Path) -> None:
+    shape = [4] if kind == "dense" else [3, 4]
+    places = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *shape]) for name in ("taken", "given")]
+    graph = helper.make_graph([helper.make_node("Neg", ["taken"], ["given"])], "negative", places[:1], places[1:])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), tmp_path / "own.onnx"
+    )
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(f"""
+name = "own"
+gate = {{ items = 16, golden = 16 }}
+[tower.one]
+onnx = "own.onnx"
+parts.numbers.prepare = {{ modality = "tensor", shape = {shape}, inputs = {{ values = "taken" }} }}
+outputs.out = {{ kind = "{kind}", tensor = "given", space = "own", dim = 4, normalized = true }}
+""")
+    with pytest.raises(ExportError, match="'out' of tower 'one' is said to be normalized, and has a vector of length"):
+        build(recipes.load(recipe), tmp_path / "engines")
+    assert not (tmp_path / "engines").exists()
 
 
 def test_golden_pairs_travel_thinned_and_within_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
