@@ -211,7 +211,10 @@ class VideoPrepare(Strict, frozen=True, kw_only=True, tag="video", tag_field="mo
     def fills(self) -> dict[str, Fill]:
         """Return frames (frames, channels, height, width), and mask made from it."""
         ragged = self.sampling == "fps"
-        known = {"frames": Fill(ragged=ragged, most=self.frames), "mask": Fill(ragged=True, mask_of=self.inputs.get("frames"))}
+        known = {
+            "frames": Fill(ragged=ragged, most=self.frames),
+            "mask": Fill(ragged=True, mask_of=self.inputs.get("frames")),
+        }
         return {name: known[role] for role, name in self.inputs.items()}
 
 

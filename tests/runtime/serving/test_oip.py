@@ -302,7 +302,12 @@ def test_an_input_of_another_modality_is_refused(
 @pytest.mark.parametrize(
     ("shape", "datatype", "data", "says"),
     [
-        ([1 << 15, 1 << 15, 5], "FP32", b"", r"input 'series': a tensor of float32 .* has 21,474,836,480 bytes, but 0 were"),
+        (
+            [1 << 15, 1 << 15, 5],
+            "FP32",
+            b"",
+            r"input 'series': .* has 21,474,836,480 bytes, but 0 were",
+        ),
         ([1, -1, 5], "FP32", b"", "is not possible"),
         ([], "FP32", b"1234", "has no axis"),
         ([1, 1, 5], "BF16", bytes(10), "datatype BF16, which no part can be"),
