@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.structure.code import Module, modules
+from tests.structure.code import ROOT, Module, modules
 
 # A module imports from layers above its own line here, and from its own package. The ground comes first.
 LAYERS = (
@@ -67,6 +69,15 @@ def test_runtime_imports_run_towards_the_ground(module: Module) -> None:
             continue
         same = unit(name) == unit(module.name)
         assert same or rank(name) < rank(module.name), f"{module.path}:{line}: imports {name}, which is above it"
+
+
+def test_the_page_on_architecture_lists_every_module_in_the_order_of_layers() -> None:
+    there = {unit(module.name) for module in modules("embedge") if module.name != "embedge"}
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("## The runtime's modules")[2]
+    listed = [f"embedge.{name}" for name in re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)]
+    assert sorted(listed) == sorted(there)
+    assert listed == sorted(listed, key=rank)
 
 
 @pytest.mark.parametrize("module", modules("embedge"), ids=lambda module: module.name)
