@@ -73,6 +73,8 @@ def find(path: Path) -> Path:
             raise BundleError(f"{path}: no such directory; make a bundle with 'embedge export'")
     versions = bundles(path, "*")
     if not versions:
+        if models := sorted({entry.parent.name for entry in bundles(path, "*/*")}):
+            raise BundleError(f"{path}: holds models, and is no bundle; name one of them: {', '.join(models)}")
         raise BundleError(f"{path}: holds no {manifests.FILE_NAME}; make a bundle with 'embedge export'")
     return max(versions, key=lambda entry: _natural(entry.name))
 

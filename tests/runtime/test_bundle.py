@@ -52,6 +52,14 @@ def test_what_is_no_bundle_is_no_version(tmp_path: Path) -> None:
     assert find(root).name == "1"
 
 
+def test_a_repository_is_no_bundle_but_names_its_models(tmp_path: Path) -> None:
+    for name in ("two", "one"):
+        model(tmp_path / name, "1", "2")
+
+    with pytest.raises(BundleError, match=r"holds models, and is no bundle; name one of them: one, two"):
+        find(tmp_path)
+
+
 @pytest.mark.parametrize("path", ["missing", "empty", "file"])
 def test_a_path_without_a_bundle_says_what_to_do(tmp_path: Path, path: str) -> None:
     (tmp_path / "empty").mkdir()
