@@ -43,7 +43,7 @@ __all__ = ["IN_FLIGHT", "Base", "Client"]
 T = TypeVar("T")
 
 IN_FLIGHT = 4
-"""Pieces of one large request that are on their way at a time: the server is never idle, its queue never full of us."""
+"""Messages of one large request on their way at a time: the server is never idle, its queue never full of us."""
 
 
 class Base:
@@ -173,8 +173,8 @@ class Client(Base):
 
         embed_model: embeds query and candidates first, and only the `keep` candidates that `embedge.similarity` calls
         nearest are scored; None: all are. prompts: names of those that the query and the candidates are embedded with.
-        Of equal ones the earlier candidate comes first, in both stages. Options are
-        those of `score`; the timeout is for all of it. Raises the error of the first bad candidate.
+        Of equal ones the earlier candidate comes first, in both stages. Options are those of `score`; the timeout is
+        for all of it. Raises the error of the first bad candidate.
         """
         stages = Stages(embed_model, keep, top, prompts)
         return self._drive(self._methods.rerank(model, query, candidates, stages, ask((), **options)))

@@ -11,7 +11,7 @@ from typing import cast
 from embedge.batch import Batch
 from embedge.errors import BackendError, EmbedgeError
 from embedge.fairqueue import Entry
-from embedge.lane import Outcome, Piece
+from embedge.lane import Group, Outcome
 from embedge.scheduler import Scheduler
 from embedge.task import Task
 
@@ -55,28 +55,28 @@ class Completer:
             self._fail(batch, outcome.error)
             return
         lost: dict[int, object] = dict(outcome.faults)
-        for piece in outcome.pieces:
-            self._hand_over(piece, batch)
-            if not piece.good.all():
+        for group in outcome.groups:
+            self._hand_over(group, batch)
+            if not group.good.all():
                 lost |= {
                     row: "no output that its kind allows"
-                    for row, good in zip(piece.rows, piece.good, strict=True)
+                    for row, good in zip(group.rows, group.good, strict=True)
                     if not good
                 }
         if lost:
             self._tell(lost, batch)
 
-    def _hand_over(self, piece: Piece, batch: Batch) -> None:
-        """Give each task its good rows of the piece."""
+    def _hand_over(self, group: Group, batch: Batch) -> None:
+        """Give each task its good rows of the group."""
         entries = _entries(batch)
         places: dict[Task, list[int]] = {}
-        for place, good in enumerate(piece.good.tolist()):
+        for place, good in enumerate(group.good.tolist()):
             if good:
-                places.setdefault(_task(entries[piece.rows[place]]), []).append(place)
+                places.setdefault(_task(entries[group.rows[place]]), []).append(place)
         for task, own in places.items():
-            every = len(own) == len(piece.rows)
-            tensors = {name: piece.arrays[name] if every else piece.arrays[name][own] for name in task.tensors}
-            task.add_rows([entries[piece.rows[place]].index for place in own], tensors, batch.formed)
+            every = len(own) == len(group.rows)
+            tensors = {name: group.arrays[name] if every else group.arrays[name][own] for name in task.tensors}
+            task.add_rows([entries[group.rows[place]].index for place in own], tensors, batch.formed)
 
     def _tell(self, lost: Mapping[int, object], batch: Batch) -> None:
         """Tell each task of the rows that it will not get."""

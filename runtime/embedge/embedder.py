@@ -137,11 +137,11 @@ class Embedder:
     def run(self, request: Request) -> Reply:
         """Embed and wait. Bad items are in the reply's `errors`; an error of the whole request is raised.
 
-        Any number of items will do: more than half of what the queue holds, in items or bytes, go part after part.
+        Any number of items will do: more than half of what the queue holds, in items or bytes, go as several requests.
         """
         most = max(1, self.config.max_queue_items // 2)
-        parts = split(request, lambda items: self._share(request, items), max_items=most, max_size=0.5)
-        return join([self._run(part) for part in parts])
+        requests = split(request, lambda items: self._share(request, items), max_items=most, max_size=0.5)
+        return join([self._run(each) for each in requests])
 
     def _run(self, request: Request) -> Reply:
         task = self._admit(request)

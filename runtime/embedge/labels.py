@@ -180,18 +180,18 @@ class LabelStore:
             total -= self._bytes.pop(key)
 
     def _embedded(self, labels: LabelSet) -> Matrix:
-        """Return (labels, dim), a piece of the labels at a time."""
+        """Return (labels, dim), a chunk of the labels at a time."""
         step = max(1, min(_TEXTS // len(labels.templates), _CHARACTERS // _longest(labels)))
-        pieces = [labels.labels[start : start + step] for start in range(0, len(labels.labels), step)]
-        return np.concatenate([self._piece(piece, labels) for piece in pieces])
+        chunks = [labels.labels[start : start + step] for start in range(0, len(labels.labels), step)]
+        return np.concatenate([self._chunk(chunk, labels) for chunk in chunks])
 
-    def _piece(self, piece: Sequence[str], labels: LabelSet) -> Matrix:
-        texts = [template.replace("{}", label) for label in piece for template in labels.templates]
+    def _chunk(self, chunk: Sequence[str], labels: LabelSet) -> Matrix:
+        texts = [template.replace("{}", label) for label in chunk for template in labels.templates]
         reply = self._run(Request(items=texts, tower=labels.tower, outputs=(labels.output,), priority="bulk"))
         for index, error in reply.errors.items():
             raise _of_label(texts[index], error)
         vectors = cast("Vectors", reply.outputs[labels.output]).values
-        each = unit(vectors).reshape(len(piece), len(labels.templates), -1)
+        each = unit(vectors).reshape(len(chunk), len(labels.templates), -1)
         return unit(each.mean(axis=1))
 
 

@@ -21,7 +21,7 @@ from embedge.batch import Batch
 from embedge.program import Computed, Program
 from embedge.slots import step_back
 
-__all__ = ["Lane", "Outcome", "Piece"]
+__all__ = ["Group", "Lane", "Outcome"]
 
 log = logging.getLogger("embedge.lane")
 
@@ -31,7 +31,7 @@ _BACKOFF_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Group:
     """Rows of one tower that were computed together. Those of one batch may differ in all axes but the first.
 
     rows: their places in the batch. arrays: output tensors by name, each (len(rows), …). good: (len(rows),) bool,
@@ -51,7 +51,7 @@ class Outcome:
     a batch.
     """
 
-    pieces: Sequence[Piece] = ()
+    groups: Sequence[Group] = ()
     faults: Mapping[int, Exception] = field(default_factory=dict)
     error: Exception | None = None
     seconds: float | None = None
@@ -136,8 +136,8 @@ class Lane:
         """Run a batch and deliver it, whatever happens. Raises if the lane itself is broken."""
         start = time.perf_counter()
         try:
-            pieces = self._pieces(program, batch)
-            if not any(piece.good.any() for piece in pieces):
+            groups = self._groups(program, batch)
+            if not any(group.good.any() for group in groups):
                 raise ArithmeticError("no row of the batch has a finite vector")
         except Exception as error:
             try:
@@ -147,26 +147,26 @@ class Lane:
                 raise broken from error
             self._deliver(batch, self._one_by_one(program, batch))
         else:
-            self._deliver(batch, Outcome(pieces, seconds=time.perf_counter() - start))
+            self._deliver(batch, Outcome(groups, seconds=time.perf_counter() - start))
 
-    def _pieces(self, program: Program, batch: Batch) -> list[Piece]:
-        """Run a batch; return a piece for each tower."""
+    def _groups(self, program: Program, batch: Batch) -> list[Group]:
+        """Run a batch; return a group for each tower."""
         computed = self._compute(program, batch)
         return [
-            Piece(rows, arrays, program.good(tower, len(rows), arrays)) for tower, (rows, arrays) in computed.items()
+            Group(rows, arrays, program.good(tower, len(rows), arrays)) for tower, (rows, arrays) in computed.items()
         ]
 
     def _one_by_one(self, program: Program, batch: Batch) -> Outcome:
         """Run each row alone, so that a row which no batch survives fails by itself."""
-        pieces: list[Piece] = []
+        groups: list[Group] = []
         faults: dict[int, Exception] = {}
         for row in range(len(batch.rows)):
             try:
                 lone = Batch([batch.towers[row]], [batch.rows[row]], [batch.lengths[row]])
-                pieces.extend(replace(piece, rows=[row]) for piece in self._pieces(program, lone))
+                groups.extend(replace(group, rows=[row]) for group in self._groups(program, lone))
             except Exception as error:
                 faults[row] = error
-        return Outcome(pieces, faults)
+        return Outcome(groups, faults)
 
     def _self_test(self, program: Program) -> None:
         for probe in self._probes:

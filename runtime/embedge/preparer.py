@@ -1,4 +1,4 @@
-"""Hop 4's threads: items are prepared in pieces and pushed into the queue as they are ready."""
+"""Hop 4's threads: items are prepared in chunks and pushed into the queue as they are ready."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = ["Preparer"]
 
 log = logging.getLogger("embedge.preparer")
 
-# Prepared between two looks at the line and at the clock: large calls go piece by piece, so small ones are not held up.
+# Prepared between two looks at the line and at the clock: large calls go chunk by chunk, so small ones are not held up.
 _ITEMS = 256
 _WEIGHT = 256 << 10  # bytes, or characters
 # Characters of a text that is tokenised sooner (in about 0.1 ms) than a thread is woken for it.
 _SHORT = 1024
 
 
-class _Pieces:
-    """The pieces of a task, for whoever takes the next one."""
+class _Chunks:
+    """The chunks of a task, for whoever takes the next one."""
 
     def __init__(self, task: Task, weigh: Callable[[Item], int]) -> None:
         self._cuts = cuts(task.request.items, weigh, max_items=_ITEMS, max_weight=_WEIGHT)
-        self._lock = threading.Lock()  # held by a thread that prepares while it cuts a piece off
+        self._lock = threading.Lock()  # held by a thread that prepares while it cuts a chunk off
 
     def take(self) -> tuple[int, int, int] | None:
         with self._lock:
@@ -44,10 +44,10 @@ class _Pieces:
 
 @dataclass(frozen=True)
 class _Job:
-    """A piece of a task, items `start` to `end`; `rest` has the pieces after it."""
+    """A chunk of a task, items `start` to `end`; `rest` has the chunks after it."""
 
     task: Task
-    rest: _Pieces
+    rest: _Chunks
     start: int
     end: int
     weight: int
@@ -85,20 +85,20 @@ class Preparer:
 
     def now(self, task: Task) -> None:
         """Prepare and push all items of the task in this thread, and with the help of the others where that helps."""
-        rest = _Pieces(task, self._inputs[task.tower].weight)
-        piece = rest.take()
+        rest = _Chunks(task, self._inputs[task.tower].weight)
+        chunk = rest.take()
         self._share(task, rest, len(self._threads))
-        while piece is not None:
-            job = _Job(task, rest, *piece)
+        while chunk is not None:
+            job = _Job(task, rest, *chunk)
             if not job.wanted:  # it may have failed or expired meanwhile
                 return
             self._prepare([job])
-            piece = rest.take()
-            if piece is not None:
+            chunk = rest.take()
+            if chunk is not None:
                 self._scheduler.make_room(task)
 
     def later(self, task: Task) -> None:
-        """Prepare the task in the threads, piece after piece, each from the end of the line: calls take turns.
+        """Prepare the task in the threads, chunk after chunk, each from the end of the line: calls take turns.
 
         A short text that comes alone, while nothing waits or runs, is prepared at once; several go better together.
         """
@@ -109,12 +109,12 @@ class Preparer:
             except Exception as error:  # the caller hears of it where it waits
                 self.fail(task, error)
             return
-        rest = _Pieces(task, self._inputs[task.tower].weight)
+        rest = _Chunks(task, self._inputs[task.tower].weight)
         self._queue(task, rest)
         self._share(task, rest, len(self._threads) - 1)
 
-    def _share(self, task: Task, rest: _Pieces, threads: int) -> None:
-        """Let so many more threads prepare the task, unless a piece keeps all cores busy by itself."""
+    def _share(self, task: Task, rest: _Chunks, threads: int) -> None:
+        """Let so many more threads prepare the task, unless a chunk keeps all cores busy by itself."""
         if not self._inputs[task.tower].threaded:
             for _ in range(threads):
                 self._queue(task, rest)
@@ -122,7 +122,7 @@ class Preparer:
     def close(self, timeout: float | None = None) -> None:
         """End the threads; what was not prepared yet is not, and the scheduler tells the waiters.
 
-        A thread that is still within a piece, such as a long video, is left behind after `timeout` seconds.
+        A thread that is still within a chunk, such as a long video, is left behind after `timeout` seconds.
         """
         end = None if timeout is None else time.monotonic() + timeout
         with self._more:
@@ -132,17 +132,17 @@ class Preparer:
             if thread is not threading.current_thread():  # as where a bad item's own callback closes the embedder
                 thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
-    def _queue(self, task: Task, rest: _Pieces) -> None:
-        """Put the next piece of the task, if there is one, at the end of the line."""
-        piece = rest.take()
-        if piece is not None:
+    def _queue(self, task: Task, rest: _Chunks) -> None:
+        """Put the next chunk of the task, if there is one, at the end of the line."""
+        chunk = rest.take()
+        if chunk is not None:
             with self._more:
-                self._line.append(_Job(task, rest, *piece))
+                self._line.append(_Job(task, rest, *chunk))
                 self._more.notify()
 
     def _main(self) -> None:
         while company := self._take():
-            if company[0].start:  # not a call's first piece: those that just came in need not wait for its room
+            if company[0].start:  # not a call's first chunk: those that just came in need not wait for its room
                 self._scheduler.make_room(company[0].task)
             jobs = [job for job in company if job.wanted]
             try:

@@ -17,22 +17,22 @@ __all__ = ["cuts", "join", "split"]
 def split(
     request: Request, measure: Callable[[Sequence[Item]], float], *, max_items: int, max_size: float
 ) -> list[Request]:
-    """Return the request as parts of at most `max_items` items, and `max_size` by `measure` if they are several."""
+    """Return requests of at most `max_items` items, and of several only up to `max_size` by `measure`."""
     items = request.items
     if isinstance(items, (str, bytes, Mapping)) or len(items) <= 1:
         return [request]  # what is wrong with it is said where it is checked
-    parts, start = [], 0
+    requests, start = [], 0
     while start < len(items):
-        part = items[start : start + max_items]
-        while len(part) > 1 and measure(part) > max_size:
-            part = part[: len(part) // 2]
-        parts.append(replace(request, items=part))
-        start += len(part)
-    return parts
+        chunk = items[start : start + max_items]
+        while len(chunk) > 1 and measure(chunk) > max_size:
+            chunk = chunk[: len(chunk) // 2]
+        requests.append(replace(request, items=chunk))
+        start += len(chunk)
+    return requests
 
 
 def join(replies: Sequence[Reply]) -> Reply:
-    """Return the replies to the parts of one request, in order, as its reply. Timings add up, but for the queue's."""
+    """Return the replies to what a request was split into, in order, as one. Timings add up, but for the queue's."""
     first = replies[0]
     if len(replies) == 1:
         return first
@@ -56,7 +56,7 @@ def join(replies: Sequence[Reply]) -> Reply:
 def cuts(
     items: Sequence[Item], weigh: Callable[[Item], int], *, max_items: int, max_weight: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, end, weight) of parts of at most `max_items` items and `max_weight`; a heavier item goes alone."""
+    """Yield (start, end, weight) of chunks of at most `max_items` items and `max_weight`; a heavier item goes alone."""
     start = total = 0
     for index, item in enumerate(items):
         weight = weigh(item)
@@ -67,11 +67,11 @@ def cuts(
     yield start, len(items), total
 
 
-def _join_results(parts: Sequence[Any]) -> Any:
+def _join_results(results: Sequence[Any]) -> Any:
     """Return the results of one output, all of the same kind, as one."""
-    return parts[0].join(*parts[1:])
+    return results[0].join(*results[1:])
 
 
-def _join_timings(parts: Sequence[Timings]) -> Timings:
-    prepare = sum(part.prepare for part in parts)
-    return Timings(prepare, max(part.queue for part in parts), sum(part.compute for part in parts))
+def _join_timings(timings: Sequence[Timings]) -> Timings:
+    prepare = sum(each.prepare for each in timings)
+    return Timings(prepare, max(each.queue for each in timings), sum(each.compute for each in timings))

@@ -28,7 +28,7 @@ class Watch:
     """Notes what each piece holds; `before` is called ahead of preparing it."""
 
     def __init__(self) -> None:
-        self.pieces: list[list[int]] = []
+        self.chunks: list[list[int]] = []
         self.before: Callable[[], object] = lambda: None
 
 
@@ -39,7 +39,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[E
     real = ItemInput.prepare
 
     def prepare(self: ItemInput, items: Sequence[str], request: Request) -> Any:
-        watch.pieces.append([len(item) for item in items])
+        watch.chunks.append([len(item) for item in items])
         watch.before()
         return real(self, items, request)
 
@@ -68,10 +68,10 @@ def test_pieces_are_bounded_in_items_and_characters(watched: tuple[Embedder, Wat
     texts = ["a cat"] * 300 + ["x" * 100 * KIB] * 5 + ["y" * 700 * KIB, "a dog"]
 
     assert not embedder.submit(Request(items=texts, truncate=True)).result(LONG).errors
-    submitted = list(watch.pieces)
+    submitted = list(watch.chunks)
     assert not embedder.run(Request(items=texts, truncate=True)).errors
 
-    assert watch.pieces == submitted * 2
+    assert watch.chunks == submitted * 2
     assert [size for piece in submitted for size in piece] == [len(text) for text in texts]
     assert all(len(piece) <= 256 and (sum(piece) <= 256 * KIB or len(piece) == 1) for piece in submitted)
 
@@ -89,7 +89,7 @@ def test_a_small_call_waits_for_one_piece_of_a_large_one(watched: tuple[Embedder
 
     for future in (large, small, other):
         assert not future.result(LONG).errors
-    assert watch.pieces == [[200 * KIB], [5], [5], [200 * KIB], [200 * KIB]]
+    assert watch.chunks == [[200 * KIB], [5], [5], [200 * KIB], [200 * KIB]]
 
 
 def test_small_calls_share_a_piece(watched: tuple[Embedder, Watch]) -> None:
@@ -103,7 +103,7 @@ def test_small_calls_share_a_piece(watched: tuple[Embedder, Watch]) -> None:
     gate.set()
 
     assert all(not future.result(LONG).errors for future in futures)
-    assert watch.pieces == [[5, 1], [1, 7] * 3]
+    assert watch.chunks == [[5, 1], [1, 7] * 3]
 
 
 @pytest.mark.parametrize("way", ["run", "submit"])
@@ -121,7 +121,7 @@ def test_who_is_too_late_is_prepared_no_further(watched: tuple[Embedder, Watch],
         embedder.run(request) if way == "run" else embedder.submit(request).result(LONG)
 
     assert embedder.embed(["a cat"]).shape == (1, 16)
-    assert watch.pieces == [[200 * KIB], [5]]
+    assert watch.chunks == [[200 * KIB], [5]]
 
 
 @given(weights=st.lists(st.integers(0, 30), max_size=60), max_items=st.integers(1, 20), max_weight=st.integers(1, 100))

@@ -167,7 +167,7 @@ def test_a_head_that_fails_fails_its_rows_alone(bundle: Bundle, sessions: dict[s
     (outcome,) = outcomes
     assert isinstance(outcome, Outcome)
     assert set(outcome.faults) == {2}
-    found = {row: next(iter(piece.arrays.values()))[0] for piece in outcome.pieces for row in piece.rows}
+    found = {row: next(iter(group.arrays.values()))[0] for group in outcome.groups for row in group.rows}
     for row in (0, 1, 3):
         np.testing.assert_array_equal(found[row], heads(towers[row], items[row]))
 

@@ -42,5 +42,5 @@ class PartInput(Protocol):
         ...
 
     def weight(self, content: Any) -> int:
-        """Return a content's bytes or characters, or what is as much work: large calls are cut into pieces by it."""
+        """Return a content's bytes or characters, or what is as much work: large calls are cut into chunks by it."""
         ...

@@ -11,8 +11,8 @@ from embedge.errors import EmbedgeError, InvalidInput, from_status
 from embedge.outputs import DType
 from embedge.request import Priority, Reply, Request, Timings
 from embedge.v1 import embedge_pb2 as pb
+from embedge.wire.messages import whole
 from embedge.wire.parts import item_from_proto
-from embedge.wire.pieces import whole
 from embedge.wire.results import fill_output, result_from_proto
 from embedge.wire.tensors import DTYPE_NAMES, DTYPE_NUMBERS
 from embedge.wire.texts import name_of, text_from_bytes, whole_number

@@ -19,8 +19,8 @@ from embedge.split import join
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.convert import reply_from_proto, request_head
 from embedge.wire.labels import labels_head
+from embedge.wire.messages import FRAME, several
 from embedge.wire.pairs import Stages, of_query, placed, score_head
-from embedge.wire.pieces import FRAME, pieces
 from embedge.wire.texts import name_of
 
 __all__ = ["Calls", "Methods", "Steps"]
@@ -53,7 +53,7 @@ class Methods:
 
     def run(self, model: str, request: Request) -> Steps[Reply]:
         """Embed, in several calls where one would be too large."""
-        messages = pieces(request_head(model, request), request.items, self.max_message_bytes)
+        messages = several(request_head(model, request), request.items, self.max_message_bytes)
         replies = yield Calls("Embed", messages, self._deadline(request))
         return join([reply_from_proto(reply) for reply in replies])
 
@@ -63,7 +63,7 @@ class Methods:
         """Score labels; see `Embedder.classify`."""
         head = labels_head(labels, templates, top)
         room = self.max_message_bytes - head.ByteSize() - FRAME
-        messages = (_with(head, piece) for piece in pieces(request_head(model, request), request.items, room))
+        messages = (_with(head, each) for each in several(request_head(model, request), request.items, room))
         replies = yield Calls("Classify", messages, self._deadline(request))
         reply = join([reply_from_proto(reply) for reply in replies])
         raise_item_errors(reply.errors, len(reply.tokens))
@@ -111,7 +111,7 @@ class Methods:
         asked = replace(request, items=pairs(None if shared else queries, documents))
         head = score_head(cast("Side", queries) if shared else None, self.max_message_bytes)
         room = self.max_message_bytes - head.ByteSize() - FRAME
-        messages = (_with(head, piece) for piece in pieces(request_head(model, asked), asked.items, room))
+        messages = (_with(head, each) for each in several(request_head(model, asked), asked.items, room))
         replies = yield Calls("Score", messages, self._deadline(request))
         return join([reply_from_proto(reply) for reply in replies])
 
@@ -136,7 +136,7 @@ class Methods:
         return deadline_in(self.timeout) if request.deadline is None else request.deadline
 
 
-def _with(head: _Head, piece: pb.EmbedRequest) -> _Head:
-    message = type(head)(request=piece)
+def _with(head: _Head, request: pb.EmbedRequest) -> _Head:
+    message = type(head)(request=request)
     message.MergeFrom(head)
     return message

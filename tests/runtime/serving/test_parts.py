@@ -20,8 +20,8 @@ from embedge import InvalidInput
 from embedge.content import Audio, Image, Text, Vector, Video
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
+from embedge.wire.messages import several
 from embedge.wire.parts import fill_item, item_from_proto
-from embedge.wire.pieces import pieces
 from tests.tiny_towers import CHANNELS, vector
 
 SERIES = np.arange(2 * CHANNELS, dtype=np.float32).reshape(2, CHANNELS)
@@ -73,7 +73,7 @@ def test_an_item_comes_back_as_it_went(item: Any) -> None:
 
 @given(many=st.lists(items, max_size=12) | st.lists(texts, max_size=12), limit=st.integers(300, 2000))
 def test_pieces_hold_all_items_in_order_and_are_as_few_as_the_limit_lets_them_be(many: list[Any], limit: int) -> None:
-    sent = list(pieces(pb.EmbedRequest(model="m"), many, limit))
+    sent = list(several(pb.EmbedRequest(model="m"), many, limit))
     back = [text.decode() for each in sent for text in each.texts]
     back += [item_from_proto(item) for each in sent for item in each.items]
     assert plain(dict(enumerate(back))) == plain(dict(enumerate(many)))
@@ -176,4 +176,4 @@ def test_a_rate_that_is_none_fails_alone(stub: EmbedgeStub, tower: str, held: di
 )
 def test_what_cannot_be_sent_is_refused_by_the_client(content: object, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
-        list(pieces(pb.EmbedRequest(), ["a cat", content], 1 << 20))
+        list(several(pb.EmbedRequest(), ["a cat", content], 1 << 20))

@@ -9,8 +9,8 @@ import pytest
 
 from embedge import Client, Embedder, Image, Request
 from embedge.v1 import embedge_pb2 as pb
+from embedge.wire.messages import several
 from embedge.wire.parts import fill_item, item_from_proto
-from embedge.wire.pieces import pieces
 from tests.tiny_composed import MOST
 from tests.tiny_towers import SIDE
 
@@ -60,7 +60,7 @@ def test_a_list_of_numbers_stays_an_array(item: Any) -> None:
 
 
 def test_many_sets_go_in_messages_that_a_queue_takes(keeper: Client) -> None:
-    sent = list(pieces(pb.EmbedRequest(model="composed"), [["a cat"] * 200] * 7 + [["a cat"] * 900], 1 << 20))
+    sent = list(several(pb.EmbedRequest(model="composed"), [["a cat"] * 200] * 7 + [["a cat"] * 900], 1 << 20))
     assert [len(message.items) for message in sent] == [2, 2, 2, 1, 1]
     vectors = keeper.embed("composed", [["a cat"] * 200] * 7, tower="mean")
     np.testing.assert_array_equal(vectors, [vectors[0]] * 7)

@@ -10,7 +10,7 @@ from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.parts import fill_item
 from embedge.wire.texts import text_to_bytes
 
-__all__ = ["FRAME", "pieces", "whole"]
+__all__ = ["FRAME", "several", "whole"]
 
 # Enough items, or pieces of sets, to fill any batch, and few enough that the reply stays small: 512 vectors of 4,096
 # float32 are 8 MiB.
@@ -20,24 +20,24 @@ FRAME = 6
 """What a message adds to each message in it, at most: a tag, and its length."""
 
 
-def pieces(head: pb.EmbedRequest, items: Sequence[object], max_bytes: int) -> Iterator[pb.EmbedRequest]:
+def several(head: pb.EmbedRequest, items: Sequence[object], max_bytes: int) -> Iterator[pb.EmbedRequest]:
     """Yield messages like `head`, which hold the items in order, one message at least.
 
     Items are packed, and files read, as messages are taken. Raises InvalidInput, also for an item over the limit.
     """
     room = min(_BYTES, max_bytes - head.ByteSize())
     first = size = count = 0
-    piece: list[bytes | pb.Item] = []
+    packed: list[bytes | pb.Item] = []
     for index, item in enumerate(_packed(items, max_bytes)):
         cost = FRAME + (len(item) if isinstance(item, bytes) else item.ByteSize())
         more = 1 if isinstance(item, bytes) else _members(item)
-        if piece and (count + more > _ITEMS or size + cost > room):
-            yield _message(head, piece, max_bytes, first)
-            first, size, count, piece = index, 0, 0, []
-        piece.append(item)
+        if packed and (count + more > _ITEMS or size + cost > room):
+            yield _message(head, packed, max_bytes, first)
+            first, size, count, packed = index, 0, 0, []
+        packed.append(item)
         size += cost
         count += more
-    yield _message(head, piece, max_bytes, first)
+    yield _message(head, packed, max_bytes, first)
 
 
 def whole(head: pb.EmbedRequest, items: Sequence[object], max_bytes: int) -> pb.EmbedRequest:
