@@ -10,7 +10,9 @@ import msgspec
 
 from embedge import manifest as manifests
 from embedge.manifest import Manifest, Provenance
+from embedge.verify import Golden
 from embedge_export import bundle, gate, sources
+from embedge_export.extend import Base
 from embedge_export.graphs import Graphs
 from embedge_export.recipe import Recipe
 from embedge_export.sources.base import Model
@@ -37,21 +39,31 @@ def build(
     target = bundle.target_of(out, recipe)
     bundle.check_free(target, force=force)
     stage("load")
+    old = Base.open(recipe.extends) if recipe.extends else None
     path = locate(recipe.source, revision=recipe.revision, allow_pickle=allow_pickle) if recipe.source else None
-    model = sources.load(path, recipe, allow_pickle=allow_pickle).only(recipe.towers)
+    model = sources.load(path, recipe, allow_pickle=allow_pickle, old=old).only(recipe.towers)
+    if old is not None:
+        old.check(model, recipe.labels)
     stage("ask the original")
     pairs, corpus_name = gate.ask_original(model, recipe)
     with bundle.staging(out, recipe) as staged:
         stage("trace")
-        graphs = Graphs(staged, opset=recipe.opset)
+        if old is not None:
+            old.copy(staged)
+        graphs = Graphs(staged, opset=recipe.opset, there=old.bundle.manifest.graphs if old else {})
         steps = graphs.write(model)
         for name, content in model.files.items():
             (staged / name).write_bytes(content)
-        (staged / bundle.GOLDEN).write_bytes(gate.thin(pairs, recipe.gate.golden).to_bytes())
+        golden = {**(old.golden.towers if old else {}), **gate.thin(pairs, recipe.gate.golden).towers}
+        (staged / bundle.GOLDEN).write_bytes(Golden(golden).to_bytes())
         manifest = bundle.describe(staged, model, recipe, graphs.records, steps, _provenance(model, recipe, path))
+        if old is not None:
+            manifest = old.merged(manifest)
         (staged / manifests.FILE_NAME).write_bytes(manifests.encode(manifest))
         stage("gate")
         certificate = gate.pass_gate(staged, pairs, recipe, corpus_name=corpus_name)
+        if old is not None:
+            certificate = old.certified(manifest, certificate)
         stage("publish")
         proven = msgspec.structs.replace(manifest, certificate=certificate)
         bundle.publish(staged, proven, target, force=force)
@@ -66,6 +78,6 @@ def _provenance(model: Model, recipe: Recipe, path: Path | None) -> Provenance:
         revision=(path and revision_of(path)) or recipe.revision or "",
         hashes=dict(model.hashes),
         tools=dict(model.tools),
-        recipe=msgspec.json.encode(msgspec.structs.replace(recipe, folder="")).decode(),
+        recipe=msgspec.json.encode(msgspec.structs.replace(recipe, folder="", extends="")).decode(),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )

@@ -112,6 +112,8 @@ def describe(
 
 def space_id(space: SpaceSource) -> str:
     """Return the id of a vector space: the same for the same weights, pooling and projection."""
+    if space.id is not None:
+        return space.id
     facts = {**space.definition, "dim": space.dim}
     return new_sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 

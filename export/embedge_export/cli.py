@@ -33,6 +33,7 @@ def export(
         str | None, typer.Argument(help="A directory, an ONNX file, a hub id, or package:NAME/PATH.")
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe (TOML); the options here override it.")] = None,
+    extend: Annotated[Path | None, typer.Option(help="A bundle that gets the recipe's towers, too.")] = None,
     out: Annotated[Path, typer.Option(help="The engine repository.")] = Path("engines"),
     name: Annotated[str | None, typer.Option(help="The model's name.")] = None,
     version: Annotated[str | None, typer.Option(help="The bundle's version.")] = None,
@@ -48,6 +49,7 @@ def export(
     Exit code 1 means that the gate stopped the bundle, 2 that source or recipe must change. Both leave nothing behind.
     """
     overrides: dict[str, object] = {"source": source, "name": name, "version": version, "max_length": max_length}
+    overrides |= {"extends": str(extend) if extend else None}
     overrides |= {"pooling": _modes(pooling), "corpus": str(corpus) if corpus else None}
     if recipe is None and source is None:
         raise ExportError("name a SOURCE, or a --recipe that does")

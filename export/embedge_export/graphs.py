@@ -24,17 +24,18 @@ _Inputs = dict[str, Input]
 
 
 class Graphs:
-    """Writes graphs into a staged bundle. records: what was written, by name."""
+    """Writes graphs into a staged bundle. records: all graphs by name, `there` of a bundle that is extended first."""
 
-    def __init__(self, staged: Path, *, opset: int) -> None:
-        self.records: dict[str, Graph] = {}
+    def __init__(self, staged: Path, *, opset: int, there: Mapping[str, Graph]) -> None:
+        self.records = dict(there)
         self._staged, self._opset = staged, opset
         self._names: dict[int, str] = {}
 
     def write(self, model: Model) -> dict[str, tuple[str, ...]]:
         """Write each graph of the towers once; return the names of each tower's steps. Raises ExportError."""
         every = {id(source) for tower in model.towers.values() for source in _sources(tower)}
-        return {name: self._tower(name, tower, only=len(every) == 1) for name, tower in model.towers.items()}
+        only = len(every) == 1 and not self.records
+        return {name: self._tower(name, tower, only=only) for name, tower in model.towers.items()}
 
     def _tower(self, name: str, tower: TowerSource, *, only: bool) -> tuple[str, ...]:
         prepared = {each.name: each for each in inputs_of(tower.parts, tower.examples)}
@@ -62,8 +63,8 @@ class Graphs:
         self._write(step.name, step.graph, inputs, tower=tower)
         return self._made(step.name, inputs)
 
-    def _write(self, name: str, source: GraphSource, inputs: Sequence[Input], *, tower: str) -> None:
-        if id(source) not in self._names:
+    def _write(self, name: str, source: GraphSource | None, inputs: Sequence[Input], *, tower: str) -> None:
+        if source is not None and id(source) not in self._names:
             if name in self.records:
                 raise ExportError(f"two graphs would have the name {name!r}; give a step or a tower another one")
             file = self._staged / (GRAPH if name == ONLY_GRAPH else f"{name}.onnx")
@@ -71,7 +72,7 @@ class Graphs:
             self._names[id(source)] = name
             self.records[name] = onnx_graph.describe(file, inputs)
             return
-        own = self._names[id(source)]
+        own = name if source is None else self._names[id(source)]
         if own != name:
             raise ExportError(f"the steps {own!r} and {name!r} are the same; name one of them in both places")
         shapes = {spec.name: spec.shape for spec in self.records[name].inputs}
@@ -128,4 +129,4 @@ def _fits(given: Input, shape: Sequence[int | str] | None) -> bool:
 def _sources(tower: TowerSource) -> Iterable[GraphSource]:
     if tower.graph is not None:
         yield tower.graph
-    yield from (step.graph for step in (*tower.modules, *tower.steps))
+    yield from (step.graph for step in (*tower.modules, *tower.steps) if step.graph is not None)

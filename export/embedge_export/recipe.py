@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from embedge import toml
+from embedge.bundle import Bundle
 from embedge.kinds import Output
 from embedge.manifest import Buckets, Chain, LabelSet, Part
 from embedge_export.errors import ExportError
@@ -138,12 +139,15 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     towers: which of the source's towers are exported; empty: all. tower: more about single towers, and towers of one's
     own. step: graphs that towers of one's own run one after the other, or share. space: more about spaces of towers of
     one's own. labels: label sets, in the manifest's words.
+    extends: a bundle directory, relative to the recipe: a new version of it is made, with these towers added. Steps may
+    name its graphs, spaces its spaces by id or as `tower.output`. name and version are then its own, and the next one.
     folder: where the recipe lies; `load` sets it.
     """
 
     name: str
     source: str = ""
     version: str = "1"
+    extends: str = ""
     revision: str | None = None
     pooling: PoolingMode | tuple[PoolingMode, ...] | None = None
     max_length: _Positive | None = None
@@ -204,15 +208,26 @@ def load(path: Path | None, **overrides: Any) -> Recipe:
         values = toml.read(path)
         if isinstance(values.get("corpus"), str):
             values["corpus"] = str(path.parent / values["corpus"])
+        if isinstance(values.get("extends"), str):
+            values["extends"] = str(path.parent / values["extends"])
         values["folder"] = str(path.parent)
     values |= {key: value for key, value in overrides.items() if value is not None}
     where = str(path) if path else "the command line"
+    if isinstance(base := values.get("extends"), str) and base:
+        values = {**_next(base), **values}
     if "name" not in values and "source" in values:
         values["name"] = _name_of(str(values["source"]))
     try:
         return msgspec.convert(values, Recipe)
     except msgspec.ValidationError as error:
         raise ExportError(f"{where}: not a valid recipe: {error}") from error
+
+
+def _next(base: str) -> dict[str, str]:
+    """Return name and version of what extends a bundle: the version's last number and one more. Raises BundleError."""
+    there = Bundle.load(base, verify=False).manifest
+    version = re.sub(r"\d+$", lambda found: str(int(found[0]) + 1), there.version)
+    return {"name": there.name, "version": version if version != there.version else f"{version}-2"}
 
 
 def _name_of(source: str) -> str:

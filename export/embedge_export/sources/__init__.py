@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from embedge_export.errors import ExportError
+from embedge_export.extend import Base
 from embedge_export.recipe import Recipe
 from embedge_export.sources.base import Model
 
@@ -38,15 +39,15 @@ def kind_of(path: Path, recipe: Recipe) -> str:
     )
 
 
-def load(path: Path | None, recipe: Recipe, *, allow_pickle: bool = False) -> Model:
+def load(path: Path | None, recipe: Recipe, *, allow_pickle: bool = False, old: Base | None = None) -> Model:
     """Load the trained encoder at `path`, and the recipe's own towers. Raises ExportError for what cannot be exported.
 
-    path: None where the recipe names no source.
+    path: None where the recipe names no source. old: the bundle that is extended.
     """
     try:
         model = None if path is None else _load(path, recipe, allow_pickle=allow_pickle)
         if any(tower.own for tower in recipe.tower.values()):
-            model = importlib.import_module(_OWN).load(recipe, model)
+            model = importlib.import_module(_OWN).load(recipe, model, old)
     except ModuleNotFoundError as error:
         raise ExportError(f"{error.name} is not installed; pip install 'embedge[export]'") from error
     return cast(Model, model)

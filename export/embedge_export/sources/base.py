@@ -55,12 +55,13 @@ class GraphSource(Protocol):
 class Step:
     """One graph of several that a tower runs. Towers that name the same step share its file.
 
+    graph: None is the graph of this name in the bundle that is extended.
     takes: names of inputs that it can take. It is given those of them that are there: prepared, or made by a step
     before it. shapes: of inputs, in which a name is a size that may vary; of others, those of the first tower.
     """
 
     name: str
-    graph: GraphSource
+    graph: GraphSource | None
     takes: Sequence[str]
     shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
@@ -84,7 +85,7 @@ Samples = Callable[[int], Sequence[Item]]
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceSource:
-    """A space of vectors. Its id is a hash of `definition` and `dim`.
+    """A space of vectors. Its id is a hash of `definition` and `dim`, or `id` where there is such a space already.
 
     definition: JSON values that say all that defines it (weights of every tower, pooling, projection, normalisation),
     and nothing that does not: two builds of the same weights share the id. See `weights.definition`.
@@ -96,6 +97,7 @@ class SpaceSource:
     scale: float = 1.0
     bias: float = 0.0
     lineage: tuple[str, ...] = ()
+    id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from embedge.manifest import Buckets, Chain, Manifest, Part, Provenance, Tower
 from embedge.prepare import Fill, TextPrepare
 from embedge.request import Request
 from embedge_export.errors import ExportError
+from embedge_export.extend import Base
 from embedge_export.recipe import Metric, Recipe, SpaceRecipe, TowerRecipe
 from embedge_export.samples.files import samples_of
 from embedge_export.sources.base import Item, Model, Original, SpaceSource, TowerSource
@@ -48,11 +49,14 @@ _METRICS: dict[str, Metric] = {
 }
 
 
-def load(recipe: Recipe, source: Model | None = None) -> Model:
-    """Return the recipe's own towers, beside those of `source` if there is one. Raises ExportError."""
+def load(recipe: Recipe, source: Model | None = None, old: Base | None = None) -> Model:
+    """Return the recipe's own towers, beside those of `source` if there is one. Raises ExportError.
+
+    old: the bundle that they extend; their steps and spaces may be its.
+    """
     base = source or Model(kind="own", towers={})
     said = {name: recipe.of(name) for name, tower in recipe.tower.items() if tower.own}
-    ways = Ways(recipe)
+    ways = Ways(recipe, old.bundle if old else None)
     runs = {name: ways.of(name, tower) for name, tower in said.items()}
     towers = dict(base.towers)
     for name, tower in said.items():
@@ -61,7 +65,7 @@ def load(recipe: Recipe, source: Model | None = None) -> Model:
     return replace(
         base,
         towers=towers,
-        spaces={**_spaces(said, runs, recipe), **base.spaces},
+        spaces={**_spaces(said, runs, recipe), **base.spaces, **(old.spaces() if old else {})},
         files={**base.files, **_tokenizers(said, recipe)},
         hashes={**base.hashes, **{key: value for run in opened for key, value in run.hashes.items()}},
         tools={**base.tools, **{key: value for run in opened for key, value in run.tools.items()}},

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from embedge.bundle import Bundle
 from embedge.manifest import Chain
 from embedge_export.errors import ExportError
 from embedge_export.recipe import Recipe, StepRecipe, TowerRecipe
@@ -44,9 +45,14 @@ class Way:
         return {"steps": [each.definition for each in self.all]}
 
     def sources(self, names: Sequence[str], said: Mapping[str, StepRecipe]) -> tuple[Step, ...]:
-        """Return the graphs of these names. said: what the recipe says of them."""
+        """Return the graphs of these names. said: what the recipe says of those that are not the bundle's already."""
         found = {**self.modules, **self.steps}
-        return tuple(Step(name, found[name].graph, found[name].takes, said[name].takes) for name in names)
+        return tuple(
+            Step(name, found[name].graph, found[name].takes, said[name].takes)
+            if name in said
+            else Step(name, None, found[name].takes)
+            for name in names
+        )
 
     def run(self, feeds: Arrays) -> Arrays:
         """Return all tensors that the steps make of one item's inputs, and what the chain keeps of each of them."""
@@ -76,8 +82,9 @@ class Way:
 class Ways:
     """Opens what the towers of a recipe run, each module and file once."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, recipe: Recipe, there: Bundle | None) -> None:
+        """`there`: the bundle that is extended; its graphs may be steps."""
+        self._recipe, self._there = recipe, there
         self._opened: dict[bytes, Runnable] = {}
 
     def of(self, name: str, said: TowerRecipe) -> Way:
@@ -101,8 +108,11 @@ class Ways:
         return Way({step: self._named(step) for step in said.steps}, chain, {key: self._named(key) for key in modules})
 
     def _named(self, name: str) -> Runnable:
+        graphs = {} if self._there is None else self._there.manifest.graphs
+        if self._there is not None and name in graphs and name not in self._recipe.step:
+            return open_onnx(self._there.graph(name))
         if name not in self._recipe.step:
-            known = ", ".join(self._recipe.step) or "none"
+            known = ", ".join((*self._recipe.step, *graphs)) or "none"
             raise ExportError(f"a tower names the step {name!r}; there are: {known}")
         return self._open(self._recipe.step[name], [])
 

@@ -36,12 +36,12 @@ class Figures:
     """Collects figures, each with the input that set it."""
 
     def __init__(self, manifest: Manifest, golden: Golden, limits: Mapping[str, float]) -> None:
-        """`limits`: by full name; a figure without a limit is not taken."""
+        """`golden`: of the towers that are measured. `limits`: by full name; without one a figure is not taken."""
         self.limits = limits
         self.taken: dict[str, Figure] = {}
         self._manifest = manifest
         self._golden = golden
-        self._prefixes = prefixes(manifest)
+        self._prefixes = {pair: each for pair, each in prefixes(manifest).items() if pair[0] in golden.towers}
 
     def add(self, name: str, value: float, worst: str = "") -> None:
         """Add a figure, if it has a limit."""
@@ -115,6 +115,8 @@ class Figures:
             return []
         found: dict[str, str] = {}
         for other, spec in self._manifest.towers.items():
+            if other not in self._golden.towers:
+                continue
             for name, candidate in spec.outputs.items():
                 if other != tower and type(candidate) is type(output) and candidate.space == output.space:
                     found.setdefault(other, name)
