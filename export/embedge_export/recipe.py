@@ -97,7 +97,7 @@ class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError("a tower of a module, an ONNX file or steps needs parts and outputs")
         if not self.own and (self.parts or self.outputs):
             raise ValueError("parts and outputs are for towers of a module, an ONNX file or steps; name one")
-        if self.normalize and not self.module:
+        if self.normalize and self.own and not self.module:
             raise ValueError("outputs of an ONNX file, or of steps, are taken as they are; normalize is for modules")
         if self.chain is not None and (self.chain.start is None or not self.steps):
             raise ValueError("a chain needs a start, the step that gives the first state, and steps that read the last")
