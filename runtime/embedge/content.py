@@ -54,8 +54,8 @@ class Vector:
     space: str | None = None
 
 
-Row = Mapping[str, float | str | None]
-Content = str | Text | Image | Audio | Video | Vector | NDArray[np.generic] | Row | bytes | Path | list[Any]
+Cells = Mapping[str, float | str | None]
+Content = str | Text | Image | Audio | Video | Vector | NDArray[np.generic] | Cells | bytes | Path | list[Any]
 """One part. An array is a tensor, a mapping a row of a table; bytes and paths are what the tower's part takes.
 
 A list is a set, of pieces that are items of their own, or the numbers of an array."""

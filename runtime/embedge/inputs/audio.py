@@ -9,6 +9,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from embedge.batch import Row
 from embedge.config import RuntimeConfig
 from embedge.content import Audio
 from embedge.errors import EmbedgeError, InvalidInput
@@ -18,7 +19,6 @@ from embedge.request import Request
 
 __all__ = ["AudioInput"]
 
-Row = dict[str, NDArray[np.generic]]
 Samples = NDArray[np.float32]
 
 # Decoded beyond the limit where a clip is cut, for the resampler: it looks so far ahead.
@@ -120,13 +120,14 @@ class AudioInput:
         """Return the arrays of a clip by graph input."""
         inputs = self.spec.inputs
         begins = self._begins(len(samples)) if self._hop else (0,)
-        pieces = [samples[begin : begin + self._window] for begin in begins]
+        windows = [samples[begin : begin + self._window] for begin in begins]
+        row: dict[str, NDArray[np.generic]] = {}
         if self._hop:
-            row: Row = {inputs["samples"]: np.stack([self._filled(piece, self._window) for piece in pieces])}
+            row[inputs["samples"]] = np.stack([self._filled(window, self._window) for window in windows])
         else:
-            row = {inputs["samples"]: self._filled(samples, self._least)}
+            row[inputs["samples"]] = self._filled(samples, self._least)
         if "length" in inputs:
-            lengths = np.array([len(piece) for piece in pieces], np.int64)
+            lengths = np.array([len(window) for window in windows], np.int64)
             row[inputs["length"]] = lengths if self._hop else lengths.reshape(())
         return row
 
