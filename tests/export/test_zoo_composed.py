@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedge import Embedder, Request, RuntimeConfig
+from embedge.backends.onnxruntime import Runner
 from embedge.content import Image
 from embedge.errors import EmbedgeError
 from embedge.manifest import Manifest
@@ -97,7 +98,7 @@ def test_modules_run_in_the_order_of_the_item_with_scores_after_each(tmp_path: P
         assert len(each[place]) == len(item)
 
 
-def test_a_modality_added_later_leaves_the_others_bit_for_bit(tmp_path: Path) -> None:
+def test_a_modality_added_later_leaves_the_others_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, before = bundle("oneencoder", tmp_path / "engines")
     (tmp_path / "series.toml").write_text(f'extends = "{old.relative_to(tmp_path)}"{SERIES}')
     new, after = build(recipe.load(tmp_path / "series.toml"), tmp_path / "engines")
@@ -123,5 +124,12 @@ def test_a_modality_added_later_leaves_the_others_bit_for_bit(tmp_path: Path) ->
             theirs = made("oneencoder:Projection")(*tokens)[0].numpy()
         np.testing.assert_allclose(vector, theirs, atol=1e-5)
     (tmp_path / "again.toml").write_text(f'extends = "{new.relative_to(tmp_path)}"{SERIES}')
+    opened: list[str] = []
+    open_ = Runner.open
+    monkeypatch.setattr(
+        Runner, "open", lambda self, path, **rest: opened.append(path.name) or open_(self, path, **rest)
+    )
+    with Embedder.open(new, config=COLD):
+        assert sorted(opened) == ["image_front.onnx", "projection.onnx", "series_front.onnx", "text_front.onnx"]
     with pytest.raises(ExportError, match="it has a tower 'series' already"):
         build(recipe.load(tmp_path / "again.toml"), tmp_path / "engines")
