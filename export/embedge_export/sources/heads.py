@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from embedge_export.recipe import PoolingMode
 
-__all__ = ["Cut", "Features", "Keep", "Lookup", "Normalize", "Pool", "Presence", "Splade", "describe"]
+__all__ = ["Cut", "Features", "Keep", "Lookup", "Normalize", "Pool", "Presence", "Splade", "describe", "unit"]
 
 Features = dict[str, Any]
 """As in sentence-transformers: `input_ids`, `attention_mask` and `token_embeddings` in, `sentence_embedding` out."""
@@ -143,8 +143,7 @@ class Normalize(nn.Module):
 
     def forward(self, features: Features) -> Features:
         """Scale the feature."""
-        vectors: Tensor = features[self.feature]
-        features[self.feature] = vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        features[self.feature] = unit(features[self.feature])
         return features
 
 
@@ -159,6 +158,12 @@ class Cut(nn.Module):
         """Cut `sentence_embedding`."""
         features["sentence_embedding"] = features["sentence_embedding"][:, : self.dim]
         return features
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Return vectors scaled to length 1 along the last axis; zeros stay zeros."""
+    lengths: Tensor = vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return vectors / lengths
 
 
 def describe(head: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from embedge_export import graph
+from embedge_export.sources import heads
 from embedge_export.sources.attention import eager_attention
 from embedge_export.sources.base import Input
 
@@ -53,7 +54,7 @@ class Named(nn.Module):
 
     def _collect(self, given: Any) -> tuple[Tensor, ...]:
         found = self._pick(given)
-        return tuple(_scaled(each) if place in self._unit else each for place, each in enumerate(found))
+        return tuple(heads.unit(each) if place in self._unit else each for place, each in enumerate(found))
 
 
 def _backbones(module: nn.Module) -> Iterator[Any]:
@@ -63,11 +64,6 @@ def _backbones(module: nn.Module) -> Iterator[Any]:
         return
     for child in module.children():
         yield from _backbones(child)
-
-
-def _scaled(vectors: Tensor) -> Tensor:
-    lengths: Tensor = vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-    return vectors / lengths
 
 
 def tools(*names: str) -> dict[str, str]:

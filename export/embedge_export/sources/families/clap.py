@@ -16,8 +16,9 @@ from embedge_export.recipe import Recipe
 from embedge_export.sources import weights
 from embedge_export.sources.base import Model, Original, SpaceSource, TowerSource
 from embedge_export.sources.families.audio import facts, original
-from embedge_export.sources.families.common import prefix, pretrained, processor_of, text_input, unit
+from embedge_export.sources.families.common import pretrained, processor_of, text_input, unit
 from embedge_export.sources.fronts.extractors import from_extractor
+from embedge_export.sources.text import whole
 from embedge_export.sources.torch_graph import TorchGraph, tools
 
 __all__ = ["load"]
@@ -73,7 +74,7 @@ def _text_tower(path: Path, recipe: Recipe, clap: Any, tokenizer: Any) -> tuple[
 
     def read(content: str) -> dict[str, Any]:
         tokens = {"truncation": True, "max_length": text.max_length}
-        inputs = tokenizer([prefix(text) + content], **tokens, return_tensors="pt")
+        inputs = tokenizer([whole(text, content)], **tokens, return_tensors="pt")
         with torch.no_grad():
             found = clap.get_text_features(inputs["input_ids"], inputs["attention_mask"])
         return {"dense": found.pooler_output[0].numpy()}

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from embedge.prepare import TextPrepare
 from embedge_export.errors import ExportError
@@ -14,9 +13,10 @@ from embedge_export.quiet import quiet
 from embedge_export.recipe import Recipe
 from embedge_export.sources import tokenizer as tokenizers
 from embedge_export.sources import weights
+from embedge_export.sources.heads import unit
 from embedge_export.sources.text import TOKENIZER, text_prepare
 
-__all__ = ["prefix", "pretrained", "processor_of", "text_input", "unit"]
+__all__ = ["pretrained", "processor_of", "text_input", "unit"]
 
 
 def pretrained(path: Path, name: str) -> Any:
@@ -76,14 +76,3 @@ def text_input(
         **settings,
     )
     return prepare, {file: text.encode()}
-
-
-def prefix(prepare: TextPrepare) -> str:
-    """Return what is put before a text that is sent without a prompt: the original must be given the same."""
-    return prepare.prompts[prepare.default_prompt] if prepare.default_prompt else ""
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """Return vectors scaled to length 1 along the last axis."""
-    lengths: Tensor = vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-    return vectors / lengths

@@ -11,8 +11,8 @@ from torch import Tensor
 from embedge.content import Image, Video
 from embedge.prepare import TextPrepare
 from embedge_export.sources.base import Original
-from embedge_export.sources.families.common import prefix
 from embedge_export.sources.originals import frames, picture
+from embedge_export.sources.text import whole
 
 __all__ = ["Reader", "image_reader", "original", "text_reader", "video_reader"]
 
@@ -24,7 +24,7 @@ def text_reader(processor: Any, prepare: TextPrepare) -> Reader:
     """Return what reads a text as the processor does; a tower of a fixed length is trained with padding."""
     options = {"truncation": True, "max_length": prepare.max_length, "return_tensors": "pt"}
     padding = {"padding": "max_length"} if prepare.fixed_length else {}
-    return lambda content: processor(text=[prefix(prepare) + content], **options, **padding)
+    return lambda content: processor(text=[whole(prepare, content)], **options, **padding)
 
 
 def image_reader(processor: Any) -> Reader:
