@@ -69,10 +69,8 @@ class AudioInput:
         return -(-row[self.spec.inputs["samples"]].size // self.spec.unit)
 
     def estimate(self, contents: Sequence[object]) -> int:
-        """Return about the sum of the sizes, from the first few: seconds of encoded clips are guessed."""
-        sample = contents[:64]
-        guess = sum(-(-self._filled_size(min(self._guess(each), self._most)) // self.spec.unit) for each in sample)
-        return guess * len(contents) // max(1, len(sample))
+        """Return about the sum of the sizes: seconds of encoded clips are guessed."""
+        return sum(-(-self._filled_size(min(self._guess(each), self._most)) // self.spec.unit) for each in contents)
 
     def weight(self, content: object) -> int:
         """Return how many bytes the clip has; 0 for what is none."""
