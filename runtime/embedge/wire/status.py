@@ -53,9 +53,8 @@ def error_of(call: grpc.RpcError, *, address: str, tls: bool = True) -> EmbedgeE
         )
     if status is grpc.StatusCode.UNAVAILABLE and not call.trailing_metadata():
         text = _unreached(text, address, tls)
-    if (
-        status is grpc.StatusCode.DEADLINE_EXCEEDED and "Deadline Exceeded" in text
-    ):  # gRPC's own words, not the server's
+    # gRPC's own words, not the server's.
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED and "Deadline Exceeded" in text:
         text = f"the timeout passed before the server at {address} answered; allow more time, or send less at a time"
     if status is grpc.StatusCode.CANCELLED:  # not by us: then we would not be here
         return Unavailable(f"the server at {address} ended the call; it may be shutting down, try again")
