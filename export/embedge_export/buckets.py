@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from embedge.manifest import Buckets, Part
-from embedge.prepare import AudioPrepare, Prepare, TensorPrepare, TextPrepare, VideoPrepare
+from embedge.prepare import AudioPrepare, ImagePrepare, Prepare, TensorPrepare, TextPrepare, VideoPrepare
 
 __all__ = ["buckets_of"]
 
@@ -22,6 +22,8 @@ def _span(prepare: Prepare) -> tuple[int, int]:
     """Return the least and the most of length that a part can have."""
     if isinstance(prepare, TextPrepare):
         return 1, prepare.max_length
+    if isinstance(prepare, ImagePrepare) and prepare.tiles is not None:
+        return 1, prepare.tiles.most
     if isinstance(prepare, VideoPrepare):
         return (1 if prepare.sampling == "fps" else prepare.frames), prepare.frames
     if isinstance(prepare, AudioPrepare):

@@ -28,6 +28,7 @@ __all__ = [
     "TensorPrepare",
     "TensorStep",
     "TextPrepare",
+    "Tiles",
     "VectorPrepare",
     "VideoPrepare",
 ]
@@ -131,25 +132,56 @@ class Pad(Strict, frozen=True, kw_only=True, tag="pad", tag_field="step"):
 ImageStep = Resize | CenterCrop | Pad
 
 
+class Tiles(Strict, frozen=True, kw_only=True):
+    """Scale an image near its own size and ratio, to a whole number of tiles, and cut it into them, row by row.
+
+    A tile is `merge` x `merge` patches of `patch` x `patch` pixels, which the model merges to one place. The area goes
+    up or down to min_pixels or max_pixels where it is outside of them (Qwen2-VL, Wang et al., 2024, arXiv:2409.12191).
+    """
+
+    patch: Size
+    merge: Size
+    min_pixels: Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
+    max_pixels: Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
+    resample: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bicubic"
+
+    @property
+    def edge(self) -> int:
+        """Pixels along the edge of a tile."""
+        return self.patch * self.merge
+
+    @property
+    def most(self) -> int:
+        """Tiles that an image has at most."""
+        return self.max_pixels // self.edge**2
+
+
 class ImagePrepare(Strict, frozen=True, kw_only=True, tag="image", tag_field="modality"):
     """How an image becomes uint8 pixels (channels, height, width). Rescaling and normalisation are in the graph.
 
     The steps run in order and end at height x width. alpha: transparent pixels show the colour under the transparency
-    (`drop`), or `white`.
+    (`drop`), or `white`. tiles: in place of steps, for images of many sizes, of which height x width is the largest
+    square; pixels are then (tiles, merge * merge, channels, patch, patch), and grid (2,) counts tiles down and across.
     """
 
     carriers: ClassVar[tuple[str, ...]] = ("pixels",)
 
-    inputs: dict[Literal["pixels"], str]
+    inputs: dict[Literal["pixels", "mask", "grid"], str]
     mode: Literal["RGB", "L"] = "RGB"
     alpha: Literal["drop", "white"] = "drop"
     height: Size
     width: Size
-    steps: tuple[ImageStep, ...]
+    steps: tuple[ImageStep, ...] = ()
+    tiles: Tiles | None = None
 
     def fills(self) -> dict[str, Fill]:
-        """Return pixels (channels, height, width)."""
-        return {name: Fill() for name in self.inputs.values()}
+        """Return pixels (channels, height, width), or of tiles, mask made from them, and grid."""
+        known = {
+            "pixels": Fill() if self.tiles is None else Fill(ragged=True, most=self.tiles.most),
+            "mask": Fill(ragged=True, mask_of=self.inputs.get("pixels")),
+            "grid": Fill(),
+        }
+        return {name: known[role] for role, name in self.inputs.items()}
 
 
 class AudioPrepare(Strict, frozen=True, kw_only=True, tag="audio", tag_field="modality"):

@@ -16,7 +16,10 @@ from PIL import Image as Pillow
 from tokenizers import processors
 
 from embedge import Embedder, RuntimeConfig
+from embedge.batch import Layout, pad
 from embedge.content import Image, Text
+from embedge.errors import EmbedgeError
+from embedge.inputs.image import ImageInput
 from embedge.request import Request
 from embedge_export import sources
 from embedge_export.build import build
@@ -116,7 +119,7 @@ CHAT = (
     "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
     "{% endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-SIDE = 32  # of the images: 16 places of 2 x 2 patches
+AREA = {"shortest_edge": 16**2, "longest_edge": 40**2}  # of the images: 4 to 25 places of 2 x 2 patches of 4 x 4
 
 
 def qwen2_vl(path: Path, *, chat: str | None = CHAT) -> Path:
@@ -139,8 +142,7 @@ def qwen2_vl(path: Path, *, chat: str | None = CHAT) -> Path:
             **tokens,
         )
         transformers.Qwen2VLModel(config).eval().save_pretrained(path)
-        area = {"shortest_edge": SIDE**2, "longest_edge": SIDE**2}
-        for part in (words, transformers.Qwen2VLImageProcessor(patch_size=4, size=area)):
+        for part in (words, transformers.Qwen2VLImageProcessor(patch_size=4, size=AREA)):
             part.save_pretrained(path)
     return path
 
@@ -160,9 +162,10 @@ def looked_at(source: Path, text: str, image: Image | None = None) -> NDArray[np
     shown: dict[str, Any] = {}
     places = ""
     if image is not None:
-        square = picture(image).convert("RGB").resize((SIDE, SIDE), Pillow.Resampling.BICUBIC)
-        shown = dict(transformers.AutoImageProcessor.from_pretrained(source)(images=square, return_tensors="pt"))
-        places = f"<|vision_start|>{'<|image_pad|>' * 16}<|vision_end|>"
+        shown = dict(
+            transformers.AutoImageProcessor.from_pretrained(source)(images=picture(image), return_tensors="pt")
+        )
+        places = f"<|vision_start|>{'<|image_pad|>' * (len(shown['pixel_values']) // 4)}<|vision_end|>"
     whole = f"<|im_start|>user\n{places}{text}<|im_end|>\n<|im_start|>assistant\n"
     ids = words(whole, truncation=True, max_length=128, return_tensors="pt")["input_ids"]
     if image is not None:
@@ -174,7 +177,10 @@ def looked_at(source: Path, text: str, image: Image | None = None) -> NDArray[np
 @pytest.mark.slow
 def test_a_language_model_that_sees_gives_what_the_library_gives(sighted: tuple[Path, Path]) -> None:
     source, bundle = sighted
-    pictures = [Image(data) for data in images(12) if Pillow.open(io.BytesIO(data)).mode == "RGB"][: len(SHORT)]
+    pictures = [Image(data) for data in images(12) if Pillow.open(io.BytesIO(data)).mode == "RGB"][: len(SHORT) - 6]
+    drawn = np.random.default_rng(0)
+    sizes = ((9, 11), (40, 40), (24, 64), (90, 10), (33, 17), (200, 301))
+    pictures += [Image(drawn.integers(0, 256, (*size, 3), np.uint8)) for size in sizes]
     texts = ["", *SHORT][: len(pictures)]  # an image may come without words
     items = [{"image": one, "text": text} for one, text in zip(pictures, texts, strict=True)]
     with Embedder.open(bundle) as embedder:  # warm: made-up rows run through it, too
@@ -190,10 +196,21 @@ def test_images_are_seen_in_a_batch_as_alone(tmp_path: Path) -> None:
     """The part that was written anew, held to the original's patches of one image."""
     model = transformers.Qwen2VLModel.from_pretrained(qwen2_vl(tmp_path)).eval()
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
-    pixels = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
-    inputs = [processor(images=each, return_tensors="pt") for each in pixels]
-    _, front = image_input(processor)
+    prepare, front = image_input(processor)
+    drawn = np.random.default_rng(0)
+    pixels = [
+        drawn.integers(0, 256, (*size, 3), np.uint8) for size in ((40, 40), (8, 9), (24, 64), (90, 10), (301, 200))
+    ]
+    part = ImageInput(prepare, RuntimeConfig(), Path)
+    rows = [row for row in part.prepare(pixels, Request(items=())) if not isinstance(row, EmbedgeError)]
+    assert len({tuple(row["grid"]) for row in rows}) == len(pixels)
+    form = Layout({"tiles": "uint8", "tiles_mask": "int64", "grid": "int64"}, prepare.fills())
+    batch = {name: torch.from_numpy(array) for name, array in pad(rows, form).items()}
     with torch.no_grad():
-        ours = Sight(model.visual, SIDE)(front(torch.from_numpy(pixels).permute(0, 3, 1, 2)))
-        theirs = [model.visual(each["pixel_values"], each["image_grid_thw"]).pooler_output for each in inputs]
-    np.testing.assert_allclose(ours.numpy(), torch.stack(theirs).numpy(), rtol=1e-4, atol=1e-5)
+        ours = Sight(model.visual)(front(batch["tiles"]), batch["tiles_mask"], batch["grid"])
+        for each, row, vectors in zip(pixels, rows, ours, strict=True):
+            seen = processor(images=each, return_tensors="pt")
+            flat = front(torch.from_numpy(row["tiles"])).unsqueeze(3).expand(-1, -1, -1, 2, -1, -1)
+            np.testing.assert_allclose(flat.flatten(0, 1).flatten(1), seen["pixel_values"], atol=1e-6)
+            theirs = model.visual(seen["pixel_values"], seen["image_grid_thw"]).pooler_output
+            np.testing.assert_allclose(vectors[: len(theirs)], theirs, rtol=1e-4, atol=1e-5)

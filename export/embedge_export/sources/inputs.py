@@ -29,7 +29,7 @@ from embedge_export.sources.base import Input
 __all__ = ["BATCH", "inputs_of"]
 
 BATCH = 3  # not 1, which the exporter takes for a constant
-_TOKENS, _FRAMES, _WINDOWS = 21, 5, 4
+_TOKENS, _FRAMES, _WINDOWS, _TILES = 21, 5, 4, 6
 _SECONDS = 0.6137  # of a clip: odd on purpose, so that no hop or stride divides it
 
 
@@ -116,7 +116,7 @@ def _axes(prepare: Prepare) -> tuple[_Roles, _Sizes]:
         sizes = {"length": (max(2, min(_TOKENS, prepare.max_length)), prepare.max_length)}
         return {**roles, "language": ("int64", ())}, sizes
     if isinstance(prepare, ImagePrepare):
-        return {"pixels": ("uint8", _pixels(prepare))}, {}
+        return _image(prepare)
     if isinstance(prepare, VideoPrepare):
         frames: int | str = "frames" if prepare.sampling == "fps" else prepare.frames
         roles = {"frames": ("uint8", (frames, *_pixels(prepare.image))), "mask": ("int64", (frames,))}
@@ -132,6 +132,14 @@ def _axes(prepare: Prepare) -> tuple[_Roles, _Sizes]:
     if isinstance(prepare, VectorPrepare):
         return {"values": ("float32", (prepare.dim,))}, {}
     raise ExportError(f"parts of modality {type(prepare).__name__} cannot be exported")
+
+
+def _image(prepare: ImagePrepare) -> tuple[_Roles, _Sizes]:
+    if (tiles := prepare.tiles) is None:
+        return {"pixels": ("uint8", _pixels(prepare))}, {}
+    patches = (tiles.merge**2, 3 if prepare.mode == "RGB" else 1, tiles.patch, tiles.patch)
+    roles: _Roles = {"pixels": ("uint8", ("tiles", *patches)), "mask": ("int64", ("tiles",)), "grid": ("int64", (2,))}
+    return roles, {"tiles": (max(2, min(_TILES, tiles.most)), tiles.most)}
 
 
 def _pixels(image: ImagePrepare) -> tuple[int, int, int]:

@@ -72,6 +72,10 @@ def _text(spec: TextPrepare) -> Iterable[str]:
 
 
 def _image(spec: ImagePrepare) -> Iterable[str]:
+    if (tiles := spec.tiles) is not None:
+        yield f"seen as up to {tiles.most:,} tiles of {tiles.edge} x {tiles.edge} {spec.mode}, its ratio kept"
+        yield f"scaled to {tiles.min_pixels:,} to {tiles.max_pixels:,} pixels ({tiles.resample})"
+        return
     yield f"seen as {spec.height} x {spec.width} {spec.mode}"
     if spec.steps:
         yield ", then ".join(map(_step, spec.steps))

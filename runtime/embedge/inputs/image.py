@@ -16,6 +16,7 @@ from embedge.content import Image
 from embedge.errors import BundleError, EmbedgeError, InvalidInput
 from embedge.inputs.media import bound, read, weigh
 from embedge.inputs.picture import check_size, convert, decode
+from embedge.inputs.tiles import cut, target
 from embedge.prepare import CenterCrop, ImagePrepare, ImageStep, Pad, Resize
 from embedge.request import Request
 
@@ -47,12 +48,12 @@ class ImageInput:
         return np.full((_PROBE_EDGE, _PROBE_EDGE, 3), 127, np.uint8)
 
     def size(self, row: Row) -> int:
-        """Return 1: all images are of one size."""
-        return 1
+        """Return how many tiles there are, or 1 where all images are of one size."""
+        return 1 if self.spec.tiles is None else len(row[self.spec.inputs["pixels"]])
 
     def estimate(self, contents: Sequence[object]) -> int:
-        """Return how many images there are."""
-        return len(contents)
+        """Return how many images there are, or how many tiles at most."""
+        return len(contents) * (1 if self.spec.tiles is None else self.spec.tiles.most)
 
     def weight(self, content: object) -> int:
         """Return the bytes of a file or of pixels."""
@@ -63,12 +64,17 @@ class ImageInput:
         image = convert(image, self.spec.mode, self.spec.alpha)
         for step in self.spec.steps:
             image = self._step(image, step)
+        if (tiles := self.spec.tiles) is not None and image.size != (size := target(image.size, tiles)):
+            image = image.resize(size, Pillow.Resampling[tiles.resample.upper()])
         array = np.asarray(image)
         return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
     def _row(self, content: object) -> Row | EmbedgeError:
         try:
-            return {self.spec.inputs["pixels"]: self.pixels(self._open(_unwrapped(content)))}
+            made: dict[Any, NDArray[Any]] = {"pixels": self.pixels(self._open(_unwrapped(content)))}
+            if self.spec.tiles is not None:
+                made["pixels"], made["grid"] = cut(made["pixels"], self.spec.tiles)
+            return {self.spec.inputs[role]: array for role, array in made.items() if role in self.spec.inputs}
         except InvalidInput as error:
             return error
 
@@ -140,7 +146,9 @@ def _padded(image: Pillow.Image, step: Pad, left: int, top: int) -> Pillow.Image
 
 
 def _check_end(spec: ImagePrepare) -> None:
-    """Raise BundleError unless the last step gives every image the size that the graph takes."""
+    """Raise BundleError unless the last step gives every image the size that the graph takes, or tiles of it."""
+    if spec.tiles is not None:
+        return
     last = spec.steps[-1] if spec.steps else None
     varies = last is None or (isinstance(last, Resize) and last.fit != "exact")
     if varies or last is None or (last.height, last.width) != (spec.height, spec.width):

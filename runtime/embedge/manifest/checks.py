@@ -59,6 +59,7 @@ def _check_prepare(prepare: Prepare, tower: Tower, manifest: Manifest, what: str
             raise BundleError(f"the instruction of {what} has no place for it: {{instruction}}")
     elif isinstance(prepare, (ImagePrepare, VideoPrepare)):
         image = prepare.image if isinstance(prepare, VideoPrepare) else prepare
+        _check_tiles(image, what, single=image is prepare)
         if image.steps:
             last = image.steps[-1]
             if isinstance(last, Resize) and last.fit != "exact":
@@ -83,6 +84,17 @@ def _check_absence(part: Part, tower: Tower, manifest: Manifest, what: str) -> N
         for spec in manifest.graphs[step].inputs:
             if spec.name == part.presence and len(spec.shape) != 1:
                 raise BundleError(f"the presence of {what} is a number for each row, but {step!r} wants {spec.shape}")
+
+
+def _check_tiles(image: ImagePrepare, what: str, *, single: bool) -> None:
+    """Refuse tiles of what else has one size, and inputs of tiles where there are none."""
+    if image.tiles is None:
+        if {"mask", "grid"} & set(image.inputs):
+            raise BundleError(f"{what} maps a mask or a grid, but its images are not cut into tiles")
+    elif image.steps or not single:
+        raise BundleError(f"{what} has tiles, which only images have that go through no steps")
+    elif image.tiles.max_pixels < max(image.tiles.edge**2, image.tiles.min_pixels):
+        raise BundleError(f"the tiles of {what} have no room: max_pixels is less than min_pixels, or than one tile")
 
 
 def _check_tensor(prepare: TensorPrepare, what: str) -> None:

@@ -47,15 +47,12 @@ class Chat:
         return {"input_ids": kept, "attention_mask": torch.ones_like(kept)}
 
 
-def chat_of(
-    path: Path, recipe: Recipe, tokenizer: Any, config: Any, *, tower: str, image: str = "", count: int = 1
-) -> Chat:
+def chat_of(path: Path, recipe: Recipe, tokenizer: Any, config: Any, *, tower: str, image: bool = False) -> Chat:
     """Return how a tower's texts are prepared. Raises ExportError.
 
-    config: of the language model. image: what stands for an image, as often as it has places: `count`.
+    config: of the language model. image: whether an image stands before each text, as one token.
     """
-    before, after = _around(tokenizer, image=bool(image))
-    before = before.replace(image, image * count) if image else before
+    before, after = _around(tokenizer, image=image)
     plain, files = text_input(
         path,
         tokenizer,

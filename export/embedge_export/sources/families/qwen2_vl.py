@@ -2,8 +2,8 @@
 a text (which may be empty), in one space.
 
 The original runs the patches of all images of a batch as one long row, and finds places of tokens in Python. Here every
-item has one image, scaled to the largest square that the processor allows, so that patches lie in rows of a batch and
-places come from the mask. A chat template, where there is one, stands around each text as a user's message.
+item has one image, of any size and ratio that the processor allows: tiles lie in rows of a batch, and places come from
+masks and from the rows' grids. A chat template, where there is one, stands around each text as a user's message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from embedge.kinds import DenseOutput
 from embedge.manifest import Part
-from embedge.prepare import ImagePrepare, Resize
+from embedge.prepare import ImagePrepare, Tiles
 from embedge_export.recipe import Recipe
 from embedge_export.sources.base import Model, TowerSource
 from embedge_export.sources.families.chat import Chat, chat_of
@@ -33,52 +33,49 @@ from embedge_export.sources.torch_graph import TorchGraph
 
 __all__ = ["load"]
 
-_IMAGE = "<|image_pad|>"
-
 
 class Sight(nn.Module):
-    """Normalised pixels of square images (batch, 3, side, side) to vectors of their places (batch, places, dim).
+    """Normalised tiles (batch, tiles, merge * merge, 3, patch, patch) to vectors of their places (batch, tiles, dim).
 
-    The same as the original's `visual` on each image alone: rows of a batch do not see each other.
+    The same as the original's `visual` on each image alone: rows of a batch do not see each other, nor padding.
     """
 
-    cos: Tensor
-    sin: Tensor
-
-    def __init__(self, visual: Any, side: int) -> None:
+    def __init__(self, visual: Any) -> None:
         super().__init__()
-        from transformers.vision_utils import get_vision_position_ids
-
         self.visual, self.merge = visual, visual.spatial_merge_size
-        self.patch, self.frames = visual.patch_embed.patch_size, visual.patch_embed.temporal_patch_size
-        grid = torch.tensor([[1, side // self.patch, side // self.patch]])
-        cos, sin = visual.rotary_pos_emb(torch.zeros(1), get_vision_position_ids(grid, self.merge))
-        self.register_buffer("cos", cos.detach(), persistent=False)
-        self.register_buffer("sin", sin.detach(), persistent=False)
+        self.frames = visual.patch_embed.temporal_patch_size
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return the vectors, row by row of the image's merged patches."""
-        states = self.visual.patch_embed(self._patches(pixels)).unflatten(0, (-1, self.cos.shape[0]))
+    def forward(self, tiles: Tensor, mask: Tensor, grid: Tensor) -> Tensor:
+        """Return the vectors. mask (batch, tiles). grid (batch, 2): tiles down and across of each row's image."""
+        count = tiles.shape[1] * self.merge**2
+        patches = tiles.unsqueeze(4).expand(-1, -1, -1, -1, self.frames, -1, -1)  # an image is as many equal frames
+        states = self.visual.patch_embed(patches.flatten(0, 2).flatten(1)).unflatten(0, (-1, count))
+        hidden = mask.unsqueeze(-1).expand(-1, -1, self.merge**2).flatten(1)[:, None, None] == 0
+        turns = self._turns(grid, tiles.shape[1])
         for block in self.visual.blocks:
-            states = states + self._attend(block.attn, block.norm1(states))
+            states = states + self._attend(block.attn, block.norm1(states), hidden, turns)
             states = states + block.mlp(block.norm2(states))
-        merged: Tensor = self.visual.merger(states).unflatten(0, (-1, self.cos.shape[0] // self.merge**2))
+        merged: Tensor = self.visual.merger(states).unflatten(0, (-1, tiles.shape[1]))
         return merged
 
-    def _patches(self, pixels: Tensor) -> Tensor:
-        """Return flat patches, those that are merged side by side, the image as often as a patch has frames."""
-        cut = (-1, self.merge, self.patch)
-        # batch, 3, down, merge, patch, across, merge, patch
-        tiles: Tensor = pixels.unflatten(3, cut).unflatten(2, cut)  # type: ignore[no-untyped-call]
-        tiles = tiles.permute(0, 2, 5, 3, 6, 1, 4, 7).flatten(0, 4)
-        return tiles.unsqueeze(2).expand(-1, -1, self.frames, -1, -1).flatten(1)
+    def _turns(self, grid: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines of the patches' places, down and across: (batch, patches, dim of a head)."""
+        place, inside = torch.arange(count), torch.arange(self.merge**2)
+        across = grid[:, 1:].clamp(min=1)
+        down = (place // across).unsqueeze(-1) * self.merge + inside // self.merge
+        right = (place % across).unsqueeze(-1) * self.merge + inside % self.merge
+        places = torch.stack([down, right], dim=-1)
+        cos, sin = self.visual.rotary_pos_emb(places, places.flatten(0, 2))
+        shape = (-1, count * self.merge**2)
+        return cos.unflatten(0, shape), sin.unflatten(0, shape)
 
-    def _attend(self, attention: Any, states: Tensor) -> Tensor:
+    def _attend(self, attention: Any, states: Tensor, hidden: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
         from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 
         query, key, value = attention.qkv(states).unflatten(-1, (3, attention.num_heads, -1)).unbind(2)
-        query, key = apply_rotary_pos_emb_vision(query, key, self.cos, self.sin)
+        query, key = apply_rotary_pos_emb_vision(query, key, *turns)
         scores = query.transpose(1, 2) @ key.permute(0, 2, 3, 1) * attention.scaling
+        scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
         seen = scores.softmax(dim=-1) @ value.transpose(1, 2)
         projected: Tensor = attention.proj(seen.transpose(1, 2).flatten(2))
         return projected
@@ -101,33 +98,36 @@ class _Text(nn.Module):
 
 
 class _Image(_Text):
-    """Rows that all hold one image: as many of its token, in a row, as it has places."""
+    """Rows that all hold one image: its token stands once in the text, and gives way to as many places as it has."""
 
-    def __init__(self, model: Any, last: LastToken, front: nn.Module, sight: Sight, side: int) -> None:
+    def __init__(self, model: Any, last: LastToken, front: nn.Module, sight: Sight) -> None:
         super().__init__(model, last)
         self.front, self.sight, self.token = front, sight, model.config.image_token_id
-        self.across = side // sight.patch // sight.merge
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, pixels: Tensor) -> Tensor:  # type: ignore[override]
-        seen = self.sight(self.front(pixels))
-        shown = (input_ids == self.token).to(torch.int64)
-        number = shown.cumsum(dim=1)  # of the image's tokens so far
-        which = self._which(number)
-        picked = seen.gather(1, which.unsqueeze(-1).expand(-1, -1, seen.shape[-1]))
-        tokens = torch.where(shown.unsqueeze(-1) == 1, picked, self.embed(input_ids))
-        return self.read(tokens, attention_mask, self._places(own_places(attention_mask), shown, number))
+    def forward(  # type: ignore[override]
+        self, input_ids: Tensor, attention_mask: Tensor, tiles: Tensor, tiles_mask: Tensor, grid: Tensor
+    ) -> Tensor:
+        seen = self.sight(self.front(tiles), tiles_mask, grid)
+        # Of the first image token: one that a text holds besides stays a token.
+        begin = ((input_ids == self.token).cumsum(dim=1) == 0).sum(dim=1, keepdim=True)
+        count = tiles_mask.sum(dim=1, keepdim=True)
+        place = torch.arange(input_ids.shape[1] + tiles.shape[1] - 1).unsqueeze(0)
+        shown, behind = (place >= begin) & (place < begin + count), place >= begin + count
+        # Where each place comes from: texts and images lie one behind the other.
+        source = place + torch.where(shown, input_ids.shape[1] - begin, torch.where(behind, 1 - count, 0))
+        both = torch.cat([self.embed(input_ids), seen], dim=1)
+        tokens = both.gather(1, source.unsqueeze(-1).expand(-1, -1, both.shape[-1]))
+        mask = torch.cat([attention_mask, torch.zeros_like(tiles_mask)], dim=1).gather(1, source)
+        mask = torch.where(shown, 1, mask)
+        own = own_places(mask)
+        moved = own - torch.where(behind, count - grid.amax(dim=1, keepdim=True), 0)
+        inside = self._inside(own, place - begin, grid[:, 1:].clamp(min=1))
+        return self.read(tokens, mask, torch.where(shown, inside, moved))
 
-    def _which(self, number: Tensor) -> Tensor:
-        """Return which of the image's places each token shows. A text that holds its token as well shows the last."""
-        return (number - 1).clamp(min=0, max=self.across**2 - 1)
-
-    def _places(self, places: Tensor, shown: Tensor, number: Tensor) -> Tensor:
-        """Return places in time, height and width: an image takes as many as it is wide, at one point in time."""
-        which = self._which(number)
-        first = places - which
-        inside = torch.stack([first, first + which // self.across, first + which % self.across])
-        behind = places - (number >= self.across**2).to(torch.int64) * (self.across**2 - self.across)
-        return torch.where(shown == 1, inside, behind)
+    def _inside(self, own: Tensor, which: Tensor, across: Tensor) -> Tensor:
+        """Return an image's places in time, height and width: it takes one point in time."""
+        first = own - which
+        return torch.stack([first, first + which // across, first + which % across])
 
 
 def load(path: Path, recipe: Recipe) -> Model:
@@ -135,11 +135,9 @@ def load(path: Path, recipe: Recipe) -> Model:
     model, tokenizer = pretrained(path, "Qwen2VLModel"), processor_of(path, "AutoTokenizer")
     processor = processor_of(path, "AutoImageProcessor")
     prepare, front = image_input(processor)
-    sight = Sight(model.visual, prepare.height)
-    count = sight.cos.shape[0] // sight.merge**2
     last = LastToken(normalized=bool(recipe.normalize))
     reads = chat_of(path, recipe, tokenizer, model.config.text_config, tower="text")
-    sees = chat_of(path, recipe, tokenizer, model.config.text_config, tower="image", image=_IMAGE, count=count)
+    sees = chat_of(path, recipe, tokenizer, model.config.text_config, tower="image", image=True)
 
     def encode(**inputs: Tensor) -> dict[str, Tensor]:
         states = model(**inputs).last_hidden_state[:, -1]
@@ -150,39 +148,43 @@ def load(path: Path, recipe: Recipe) -> Model:
     text = tower(recipe, "text", reads.prepare, _Text(model, last), original(reads.read, encode), **space)
     image = TowerSource(
         parts={"image": Part(prepare=prepare), "text": Part(prepare=sees.prepare)},
-        graph=TorchGraph(_Image(model, last, front, sight, prepare.height), ("vector",)),
+        graph=TorchGraph(_Image(model, last, front, Sight(model.visual)), ("vector",)),
         outputs={"dense": DenseOutput(tensor="vector", dims=recipe.of("image").dims or (), **space)},
-        original=original(_reader(processor, sees, prepare.height, model.config.image_token_id), encode),
+        original=original(_reader(processor, sees, model.config.image_token_id), encode),
     )
     return model_of(path, model, front, {"text": text, "image": image}, files={**reads.files, **sees.files})
 
 
 def image_input(processor: Any) -> tuple[ImagePrepare, Normalizer]:
-    """Return how images become the largest square that the processor allows, and what comes after it."""
-    step = processor.patch_size * processor.merge_size
-    side = math.isqrt(processor.size["longest_edge"]) // step * step
-    prepare = ImagePrepare(
-        inputs={"pixels": "pixels"},
-        alpha="white",
-        height=side,
-        width=side,
-        steps=(Resize(height=side, width=side, resample="bicubic"),),
+    """Return how the processor cuts images into tiles, and what comes after it."""
+    from PIL import Image as Pillow
+
+    least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
+    tiles = Tiles(
+        patch=processor.patch_size,
+        merge=processor.merge_size,
+        min_pixels=least,
+        max_pixels=most,
+        resample=Pillow.Resampling(processor.resample).name.lower(),  # type: ignore[arg-type]
     )
+    side = math.isqrt(most) // tiles.edge * tiles.edge
+    inputs: dict[Any, str] = {"pixels": "tiles", "mask": "tiles_mask", "grid": "grid"}
+    prepare = ImagePrepare(inputs=inputs, alpha="white", height=side, width=side, tiles=tiles)
     scale, mean, std = processor.rescale_factor, np.array(processor.image_mean), np.array(processor.image_std)
     return prepare, Normalizer((scale / std).tolist(), (-mean / std).tolist())
 
 
-def _reader(processor: Any, chat: Chat, side: int, token: int) -> Reader:
-    """Return what reads an image with its text as the original does, the image scaled to the square before."""
+def _reader(processor: Any, chat: Chat, token: int) -> Reader:
+    """Return what reads an image with its text as the original does: its token as often as it has places."""
 
     def read(item: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        from PIL import Image as Pillow
-
-        image = picture(item["image"])
-        inputs = chat.read(item["text"])
-        seen = processor(
-            images=image.convert("RGB").resize((side, side), Pillow.Resampling.BICUBIC), return_tensors="pt"
-        )
-        return {**inputs, **seen, "mm_token_type_ids": (inputs["input_ids"] == token).to(torch.int32)}
+        seen = processor(images=picture(item["image"]), return_tensors="pt")
+        count = int(seen["image_grid_thw"].prod()) // processor.merge_size**2
+        ids = chat.read(item["text"])["input_ids"]
+        begin = int((ids == token).int().argmax())
+        ids = torch.cat([ids[:, :begin], torch.full((1, count), token), ids[:, begin + 1 :]], dim=1)
+        kinds = torch.zeros_like(ids, dtype=torch.int32)
+        kinds[:, begin : begin + count] = 1
+        return {**seen, "input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": kinds}
 
     return read
