@@ -14,6 +14,7 @@ from embedge.batch import Row
 from embedge.errors import BackendError, EmbedgeError
 from embedge.fairqueue import Entry
 from embedge.inputs.items import ItemInput
+from embedge.inputs.wanted import while_wanted
 from embedge.request import Item
 from embedge.scheduler import Scheduler
 from embedge.split import cuts
@@ -178,7 +179,8 @@ class Preparer:
         first = jobs[0].task
         items = [item for job in jobs for item in job.items]
         try:
-            rows = self._inputs[first.tower].prepare(items, first.request)
+            with while_wanted(lambda: any(job.wanted for job in jobs)):
+                rows = self._inputs[first.tower].prepare(items, first.request)
         except Exception as error:  # a fault of ours, not of the callers': waiters are told, the log has the rest
             if len(jobs) > 1:  # whose item it was is found by preparing each call alone
                 for job in jobs:

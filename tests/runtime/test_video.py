@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from embedge import RuntimeConfig
 from embedge.content import Video
-from embedge.errors import InvalidInput
+from embedge.errors import DeadlineExceeded, InvalidInput
 from embedge.inputs.footage import Footage
 from embedge.inputs.video import VideoInput, places
+from embedge.inputs.wanted import while_wanted
 from embedge.prepare import ImagePrepare, Resize, VideoPrepare
 from embedge.request import Request
 
@@ -258,3 +259,11 @@ def test_weights_sizes_and_probe() -> None:
     assert shared.size(found) == 2
     assert shared.estimate([b"", b""]) == 8
     assert [shared.weight(content) for content in (b"123", Video(b"1"), moving(1))] == [3, 1, HEIGHT * WIDTH * 3]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "avi"])
+def test_a_film_that_nobody_waits_for_any_more_is_decoded_no_further(kind: str) -> None:
+    looks = iter([True] * 20)
+    with while_wanted(lambda: next(looks, False)), pytest.raises(DeadlineExceeded, match="the caller left"):
+        part().prepare([film(kind)], REQUEST)
+    assert len(part().prepare([film(kind)], REQUEST)) == 1

@@ -14,6 +14,7 @@ from embedge.config import RuntimeConfig
 from embedge.content import Audio
 from embedge.errors import EmbedgeError, InvalidInput
 from embedge.inputs import clips, media
+from embedge.inputs.wanted import go_on
 from embedge.prepare import AudioPrepare
 from embedge.request import Request
 
@@ -52,6 +53,7 @@ class AudioInput:
         """Return for each clip its row, or the error that it has."""
         results: list[Row | EmbedgeError] = []
         for content in contents:
+            go_on()
             try:
                 results.append(self._row(self._samples(content, request.truncate)))
             except InvalidInput as error:

@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 from embedge.errors import InvalidInput
 from embedge.inputs.media import kind
 from embedge.inputs.picture import check_size
+from embedge.inputs.wanted import go_on
 
 __all__ = ["Footage"]
 
@@ -117,6 +118,7 @@ class Footage:
         keys = set()
         read, end = 0, 0.0
         for packet in self._container.demux():
+            go_on()
             if packet.is_corrupt:
                 raise InvalidInput("the video is damaged or cut off: a part of it is not whole")
             moment = packet.pts if packet.pts is not None else packet.dts
@@ -133,7 +135,7 @@ class Footage:
         # AVI has no times of showing: libav makes them up, and not always the same for packets and frames.
         self._timed = len(set(order)) == len(times) and self._container.format.name != "avi"
         if not self._timed:
-            order = list(range(sum(1 for _ in self._container.decode(self._rewound()))))
+            order = [place for place, _ in enumerate(self._frames(0))]
         if not order:
             raise InvalidInput("the video has no frames")
         return order, [0, *(place for place, time in enumerate(order) if self._timed and place and time in keys)]
@@ -151,15 +153,17 @@ class Footage:
                 f"the video is cut off or damaged: it announces {self._stream.frames:,} frames and has {packets:,}"
             )
 
-    def _rewound(self, time: int = 0) -> VideoStream:
-        """Return the stream, set to the keyframe at or before a time."""
+    def _frames(self, time: int) -> Iterator[VideoFrame]:
+        """Yield the frames from the keyframe at or before a time on, for as long as they are wanted."""
         self._container.seek(time, stream=self._stream)
-        return self._stream
+        for frame in self._container.decode(self._stream):
+            go_on()
+            yield frame
 
     def _decoded(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
         """Yield place and frame, from a keyframe on."""
-        stream = self._rewound(self._times[key] if self._timed else 0)
-        for count, frame in enumerate(self._container.decode(stream)):
+        time = self._times[key] if self._timed else 0
+        for count, frame in enumerate(self._frames(time)):
             yield (bisect_left(self._times, frame.pts or 0) if self._timed else count), frame
 
     def _seconds(self, time: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from embedge.errors import InvalidInput
+from embedge.inputs.wanted import go_on
 
 __all__ = ["bound", "kind", "read", "weigh"]
 
@@ -63,6 +64,7 @@ def _written(head: bytes) -> str:
 
 def read(source: bytes | Path, limit: int) -> bytes:
     """Return the bytes of an encoded file, or of the file at a path. Raises InvalidInput beyond `limit` bytes."""
+    go_on()
     bound(source, limit)
     try:
         data = source if isinstance(source, bytes) else source.read_bytes() if source.is_file() else b""
