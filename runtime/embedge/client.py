@@ -74,6 +74,9 @@ class Base:
         self._stub = _stub(self._channel)
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.address!r})"
+
     @property
     def timeout(self) -> float | None:
         """Seconds, where a call names none."""

@@ -60,9 +60,8 @@ class Embedder:
         # By tower the name of its part that is a set.
         self._sets = {name: part for name, tower in self.towers.items() if (part := set_part(tower)) is not None}
         self._inputs = {name: ItemInput(bundle, name, self.config) for name in self.towers}
-        self._crew = Crew(
-            bundle, self._backend, self.config, {name: each.probe() for name, each in self._inputs.items()}
-        )
+        probes = {name: each.probe() for name, each in self._inputs.items()}
+        self._crew = Crew(bundle, self._backend, self.config, probes)
         self._scheduler = Scheduler(
             self.costs,
             Limits(self.config.max_batch, self.config.token_budget),
@@ -85,6 +84,9 @@ class Embedder:
         except BaseException:
             self.close()
             raise
+
+    def __repr__(self) -> str:
+        return f"Embedder({self.name!r}, version {self.version!r}, towers {', '.join(self.towers)})"
 
     @classmethod
     def open(cls, path: str | Path, *, config: RuntimeConfig | None = None) -> Embedder:
@@ -187,8 +189,8 @@ class Embedder:
         truncate, timeout, priority, for the items. Raises the error of the first bad item.
         """
         request = ask(items, **options)
-        tower, end = self._tower(request), request.deadline
-        classifier = self._labels.ready(labels, tower, templates=templates, top=top, deadline=end)
+        tower = self._tower(request)
+        classifier = self._labels.ready(labels, tower, templates=templates, top=top, deadline=request.deadline)
         return classifier.result(self.run(classifier.asked(request)))
 
     def classifier(
@@ -255,13 +257,12 @@ class Embedder:
         if os.getpid() != self._process:
             raise Unavailable("this embedder was opened in another process, and threads do not fork; open one here")
         name, sizes = self._plan(request)
-        inputs = self._inputs[name]
-        inputs.check(request)
+        self._inputs[name].check(request)
         task = Task(self.manifest, request, name, sizes, trunk=self._crew.trunks[name])
         if not request.items:
             task.future.set_result(task.reply())
             return task
-        self._scheduler.admit(task, len(request.items), *inputs.estimate(request.items))
+        self._scheduler.admit(task, len(request.items), *self._inputs[name].estimate(request.items))
         task.future.add_done_callback(lambda future: self._abandon(task) if future.cancelled() else None)
         return task
 
@@ -269,9 +270,8 @@ class Embedder:
         """Return about which share of the queue these items of the request take, in bytes or in pieces of sets."""
         name = self._tower(request)
         size = self._inputs[name].estimate(items)[1] / self.config.max_queue_bytes
-        if name not in self._sets:
-            return size
-        return max(size, count_pieces(items, self._sets[name]) / self.config.max_queue_items)
+        pieces = count_pieces(items, self._sets[name]) if name in self._sets else 0
+        return max(size, pieces / self.config.max_queue_items)
 
     def _begin(self, task: Task, prepare: Callable[[Task], None]) -> None:
         """Have the items of an admitted task prepared; where they hold sets, once the pieces of these are embedded."""

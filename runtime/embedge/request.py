@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, NoReturn, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,8 +141,14 @@ def ask(
     prompt: str | None = None,
     truncate: bool = False,
     priority: Priority = "interactive",
+    **unknown: NoReturn,
 ) -> Request:
-    """Return the request that `embed(items, …)` means: one output, and a `timeout` in seconds from now."""
+    """Return the request that `embed(items, …)` means: one output, and a `timeout` in seconds from now.
+
+    Raises TypeError for an option that there is not.
+    """
+    if unknown:
+        raise TypeError(f"unknown option {next(iter(unknown))!r}; embed() has: {', '.join(Options.__annotations__)}")
     return Request(
         items=items,
         tower=tower,

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -105,6 +106,22 @@ def test_what_no_tower_takes_is_told_with_what_there_is(model: Embedder) -> None
         model.embed([Vector(np.ones(3, np.float32))])
     with pytest.raises(NotFound, match="no tower takes the parts image, sound"):
         model.embed([{"image": PIXELS, "sound": b""}])
+
+
+def test_a_medium_in_no_wrapper_is_told_which_there_are(model: Embedder) -> None:
+    with pytest.raises(NotFound, match=r"such a value as PosixPath; say what it holds: embedge\.Image"):
+        model.embed([Path("cat.png")])
+    with pytest.raises(NotFound, match="as a PIL image; say embedge"):
+        choose([PIL.Image.new("RGB", (2, 2))], model.towers)  # type: ignore[list-item]
+
+
+def test_an_option_that_there_is_not_is_told_with_those_there_are(model: Embedder) -> None:
+    with pytest.raises(TypeError, match=r"unknown option 'dims'; embed\(\) has: .*output, dim, dtype"):
+        model.embed([], dims=2)  # type: ignore[call-arg]
+
+
+def test_an_embedder_shows_what_it_is(model: Embedder) -> None:
+    assert repr(model) == f"Embedder({model.name!r}, version {model.version!r}, towers {', '.join(model.towers)})"
 
 
 def test_an_item_that_no_tower_takes_fails_alone(model: Embedder) -> None:

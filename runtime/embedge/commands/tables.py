@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,7 +21,8 @@ def certificate_table(certificate: Certificate) -> Table:
     about = f"{certificate.items:,} items of {certificate.corpus} · {certificate.backend} · {certificate.device}"
     table = Table(title="Certificate", caption=escape(about), title_justify="left", caption_justify="left")
     for heading in ("figure", "value", "limit", "", "worst input"):
-        table.add_column(heading, justify="right" if heading in ("value", "limit") else "left")
+        justify: JustifyMethod = "right" if heading in ("value", "limit") else "left"
+        table.add_column(heading, justify=justify, overflow="fold")
     outputs = [name.rpartition(".")[0] for name in certificate.figures]
     last = [output != after for output, after in zip(outputs, [*outputs[1:], None], strict=True)]
     for (name, figure), ends in zip(certificate.figures.items(), last, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,7 @@ def choose(items: Sequence[Any], towers: Mapping[str, Tower]) -> str:
         for item in items:
             if isinstance(item, EmbedgeError):
                 raise item
-        raise NotFound(f"no tower takes {_say(next(iter(fits)))}; there are: {_towers(towers)}")
+        raise NotFound(f"no tower takes {_say(next(iter(fits)))}{_hint(items[0])}; there are: {_towers(towers)}")
     common = [name for name in towers if all(name in names for names in taken.values())]
     if len(common) == 1:
         return common[0]
@@ -112,6 +113,18 @@ def _say(kind: Kind) -> str:
         return f"the parts {', '.join(sorted(kind)) or '(none)'}"
     article = "an" if kind[:1] in "aio" else "a"
     return f"{article} {kind}" if kind else "such a value"
+
+
+def _hint(item: Any) -> str:
+    """Return how to say what an item is, if it looks like a medium in no wrapper."""
+    if isinstance(item, (os.PathLike, bytes)):
+        name = type(item).__name__
+        return f" as {name}; say what it holds: embedge.Image(…), embedge.Audio(…) or embedge.Video(…)"
+    if type(item).__module__.startswith("PIL."):
+        return " as a PIL image; say embedge.Image(numpy.asarray(…)), or embedge.Image(…) of the file's bytes"
+    if isinstance(item, np.ndarray) and item.dtype == np.uint8:
+        return "; if this is a picture, say embedge.Image(…)"
+    return ""
 
 
 def _example(parts: Mapping[str, Part]) -> str:
