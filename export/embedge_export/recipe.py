@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +25,7 @@ POOLING: tuple[str, ...] = ("cls", "mean", "max", "mean_sqrt_len", "weightedmean
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_STEP = re.compile(r"\.\.\.|[^.\[\]]+")
 
 
 class StepRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -220,7 +222,38 @@ def load(path: Path | None, **overrides: Any) -> Recipe:
     try:
         return msgspec.convert(values, Recipe)
     except msgspec.ValidationError as error:
-        raise ExportError(f"{where}: not a valid recipe: {error}") from error
+        raise ExportError(f"{where}: not a valid recipe: {_named(values, str(error))}") from error
+
+
+def _named(values: dict[str, Any], told: str) -> str:
+    """Return msgspec's message with the names of the tables in its path, where msgspec writes `[...]`."""
+    what, at, path = told.partition(" - at `$.")
+    values = copy.deepcopy(values)
+    here: Any = values
+    keys: list[str] = []
+    for step in _STEP.findall(path.rstrip("`")):
+        if step == "...":
+            found = _culprit(values, here, told)
+            if found is None:
+                return told
+            step = found
+        keys.append(step)
+        here = here[int(step) if isinstance(here, list) else step]
+    return f"{what} - at `{'.'.join(keys)}`" if at else told
+
+
+def _culprit(values: dict[str, Any], table: dict[str, Any], told: str) -> str | None:
+    """Leave in a table of the values only the entry that the message is about, and return its name."""
+    entries = dict(table)
+    for name, entry in entries.items():
+        table.clear()
+        table[name] = entry
+        try:
+            msgspec.convert(values, Recipe)
+        except msgspec.ValidationError as error:
+            if str(error) == told:
+                return name
+    return None
 
 
 def _next(base: str) -> dict[str, str]:

@@ -77,6 +77,8 @@ def test_a_source_alone_names_its_model() -> None:
         (GOOD + "max_length = 0\n", "max_length"),
         (GOOD + "corpus = 3\n", "corpus"),
         (GOOD + 'precision = "float8"\n', "precision|float8"),
+        (GOOD + "[tower.a]\n[tower.b]\nmax_length = 0\n", "at `tower.b.max_length`"),
+        (GOOD + '[tower.b]\nonnx = "b"\n[tower.b.outputs.c]\nkind = "dense"\ndim = "x"\n', "`tower.b.outputs.c"),
         (GOOD + "[gate]\ncosine = 0.9\n", "cosine"),
         ('name = "../m"\nsource = "x"\n', "'../m' is not possible"),
         ('name = ".m"\nsource = "x"\n', "'.m' is not possible"),
