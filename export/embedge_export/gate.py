@@ -19,7 +19,7 @@ from embedge_export import corpus
 from embedge_export.errors import ExportError, GateMiss
 from embedge_export.recipe import Recipe
 from embedge_export.samples.items import items_of
-from embedge_export.sources.base import Model, TowerSource
+from embedge_export.sources.base import Model, Samples, TowerSource
 from embedge_export.sources.tokenizer import known_share
 
 __all__ = ["ask_original", "pass_gate", "thin"]
@@ -33,21 +33,24 @@ _LENGTH_ERROR = 1e-3
 
 def ask_original(model: Model, recipe: Recipe) -> tuple[Golden, str]:
     """Return items for every tower with the original model's results, and the corpus's name. Raises ExportError."""
-    parts = [part for tower in model.towers.values() for part in tower.parts.values()]
     texts: list[str] = []
-    corpus_name = "made-up items"
-    if any(isinstance(part.prepare, TextPrepare) for part in parts):
-        texts, corpus_name = corpus.load(recipe.corpus, recipe.gate.items)
-    golden = {name: _ask(name, tower, texts, recipe.gate.items) for name, tower in model.towers.items()}
-    return Golden(golden), corpus_name
+    used: list[str] = []
+    built_in = [tower for tower in model.towers.values() if tower.samples is None]
+    specs = [part.prepare for tower in built_in for part in tower.parts.values()]
+    if any(isinstance(spec, TextPrepare) for spec in specs):
+        texts, name = corpus.load(recipe.corpus, recipe.gate.items)
+        used.append(name)
+    if not all(isinstance(spec, TextPrepare) for spec in specs):
+        used.append("made-up media and numbers")
+    if len(built_in) < len(model.towers):
+        used.append("samples of the source's own")
+    golden = {name: _ask(name, model.towers, texts, recipe.gate.items) for name in model.towers}
+    return Golden(golden), ", ".join(used)
 
 
-def _ask(name: str, tower: TowerSource, texts: list[str], count: int) -> Pairs:
-    items: Sequence[Mapping[str, Any]] = (
-        items_of(tower.parts, texts, count)
-        if tower.samples is None
-        else [_by_part(item, tower) for item in tower.samples(count)]
-    )
+def _ask(name: str, towers: Mapping[str, TowerSource], texts: list[str], count: int) -> Pairs:
+    tower = towers[name]
+    items = _items(name, towers, texts, count)
     single = len(tower.parts) == 1
     found: dict[str, list[Any]] = {output: [] for output in tower.outputs}
     for item in items:
@@ -66,6 +69,26 @@ def _ask(name: str, tower: TowerSource, texts: list[str], count: int) -> Pairs:
                 )
             rows.append(row.astype(np.float32) if row.dtype.kind == "f" else row)
     return Pairs(items, found)
+
+
+def _items(name: str, towers: Mapping[str, TowerSource], texts: list[str], count: int) -> list[Mapping[str, Any]]:
+    def pieces(other: str) -> list[Any]:
+        items = _items(other, towers, texts, count)
+        return [next(iter(item.values())) for item in items] if len(towers[other].parts) == 1 else items
+
+    tower = towers[name]
+    if tower.samples is None:
+        return [*items_of(tower.parts, texts, count, pieces)]
+    return [_by_part(item, tower) for item in _own_samples(name, tower.samples, count)]
+
+
+def _own_samples(name: str, samples: Samples, count: int) -> Sequence[Any]:
+    try:
+        return list(samples(count))
+    except ExportError:
+        raise
+    except Exception as error:  # the recipe's own code
+        raise ExportError(f"the samples of tower {name!r} cannot be made: {type(error).__name__}: {error}") from error
 
 
 def _by_part(item: Any, tower: TowerSource) -> Mapping[str, Any]:

@@ -177,6 +177,7 @@ def test_samples_from_files(name: str, folder: Path) -> None:
     _, manifest = made(folder, RECIPE.replace("normalize = true", f'normalize = true\nsamples = "{name}"'))
     assert manifest.certificate is not None
     assert manifest.certificate.items == 16
+    assert manifest.certificate.corpus == "samples of the source's own"
 
 
 def onnx_file(path: Path, dim: int = 6, batch: str | int = "rows") -> Path:
@@ -255,7 +256,8 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "another tensor": ('tensor = "summary"', 'tensor = "sum"', "gives stepped, summary, kept, there, but no 'sum'"),
     "another dtype's input": ("dtypes = { there", "dtypes = { here", "no input 'here'; the parts make: steps, there"),
     "another input": ('values = "steps"', 'values = "stairs"', "unexpected keyword argument 'stairs'"),
-    "another size": ("dim = 5", "dim = 4", "another size|should be floats of shape"),
+    "another size": ("dim = 5", "dim = 4", r"outputs\.[a-z]+ says dim 4, the module gives 5"),
+    "samples that raise": ("normalize = true", 'samples = "walk:broken"', "tower 'walk' cannot be made"),
     "no samples": ("normalize = true", 'samples = "none.jsonl"', r"none\.jsonl: no items can be read"),
     "both": ("normalize = true", 'onnx = "a.onnx"', "of a module, of an ONNX file or of steps"),
     "neither": ('module = "walk:Walk"\n', "", "are for towers of a module, an ONNX file or steps"),
@@ -276,7 +278,7 @@ def test_a_wrong_recipe_says_what_is_wrong(case: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("batch", "dim", "says"),
-    [(1, 6, "has the fixed size 1 where 'batch' varies"), ("rows", 5, "should be floats of shape")],
+    [(1, 6, "has the fixed size 1 where 'batch' varies"), ("rows", 5, "says dim")],
 )
 def test_an_onnx_file_that_does_not_fit_is_refused(batch: Any, dim: int, says: str, tmp_path: Path) -> None:
     onnx_file(tmp_path / "one.onnx")
@@ -300,5 +302,5 @@ def test_what_cannot_be_traced_is_said(case: str, tmp_path: Path) -> None:
     )
     table = '[tower.bad]\nmodule = "bad:Bad"\n' + ONNX.split('onnx = "one.onnx"\n')[1].split("[tower.two]")[0]
     text = 'name = "walks"\n' + table.replace("dim = 6", "dim = 4")
-    with pytest.raises(ExportError, match=f"cannot be traced: .*{says}"):
+    with pytest.raises(ExportError, match=f"cannot be traced with features .*: .*{says}"):
         made(tmp_path, text)
