@@ -9,9 +9,11 @@ from pathlib import Path
 import msgspec
 
 from embedge import manifest as manifests
+from embedge.kinds import DenseOutput, MultiVectorOutput
 from embedge.manifest import Manifest, Provenance
 from embedge.verify import Golden
 from embedge_export import bundle, gate, sources
+from embedge_export.errors import ExportError
 from embedge_export.extend import Base
 from embedge_export.graphs import Graphs
 from embedge_export.recipe import Recipe
@@ -46,6 +48,7 @@ def build(
         old.check(model, recipe.labels)
     stage("ask the original")
     pairs, corpus_name = gate.ask_original(model, recipe)
+    _check_dims(model, pairs)
     with bundle.staging(out, recipe) as staged:
         stage("trace")
         if old is not None:
@@ -68,6 +71,19 @@ def build(
         proven = msgspec.structs.replace(manifest, certificate=certificate)
         bundle.publish(staged, proven, target, force=force)
     return target, proven
+
+
+def _check_dims(model: Model, golden: Golden) -> None:
+    """Raise ExportError where the original's vectors have another size than their output says."""
+    for name, tower in model.towers.items():
+        for output, spec in tower.outputs.items():
+            if not isinstance(spec, (DenseOutput, MultiVectorOutput)):
+                continue
+            for row in golden.towers[name].outputs[output]:
+                if row.ndim and row.shape[-1] != spec.dim:
+                    raise ExportError(
+                        f"tower {name!r}: outputs.{output} says dim {spec.dim}, the module gives {row.shape[-1]}"
+                    )
 
 
 def _provenance(model: Model, recipe: Recipe, path: Path | None) -> Provenance:

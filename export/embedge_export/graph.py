@@ -149,7 +149,8 @@ def _trace(module: nn.Module, inputs: Sequence[Input], outputs: Sequence[str], o
                 verbose=False,
             )
         except Exception as error:  # the exporter wraps errors of any kind
-            raise ExportError(f"the model cannot be traced: {_reason(error)}") from error
+            given = "; ".join(f"{each.name} ({', '.join(map(str, each.shape))})" for each in ordered)
+            raise ExportError(f"the model cannot be traced with {given}: {_reason(error)}") from error
     if program is None:
         raise ExportError("the model cannot be traced: the exporter gave no program")
     return program.model
