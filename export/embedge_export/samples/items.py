@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from embedge.content import Audio, Image, Text, Video
-from embedge.manifest import Part
+from embedge.manifest import Part, SetSpec
 from embedge.prepare import (
     AudioPrepare,
     ImagePrepare,
@@ -24,15 +26,30 @@ __all__ = ["items_of"]
 
 # Media cost far more than texts, and a few of them are as varied as many.
 _MOST: dict[type, int] = {ImagePrepare: 48, AudioPrepare: 40, VideoPrepare: 16}
+# A set has at most this many pieces here, whatever its part allows: the original embeds each of them alone.
+_PIECES = 40
 
 
-def items_of(parts: Mapping[str, Part], texts: Sequence[str], count: int) -> list[dict[str, Any]]:
-    """Return at most `count` items, contents by part; parts that may be absent are in some of them. texts: a corpus."""
+def items_of(
+    parts: Mapping[str, Part],
+    texts: Sequence[str],
+    count: int,
+    pieces: Callable[[str], Sequence[Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """Return at most `count` items, contents by part; parts that may be absent are in some of them.
+
+    texts: a corpus. pieces: gives items of a tower by its name, for parts that are sets.
+    """
     count = min(count, *(_MOST.get(type(part.prepare), count) for part in parts.values()))
     if any(isinstance(part.prepare, TextPrepare) for part in parts.values()):
         count = min(count, len(texts))
     lengths: dict[str, list[int]] = {}
-    contents = {name: _contents(part.prepare, texts, count, lengths) for name, part in parts.items()}
+    contents = {
+        name: _contents(part.prepare, texts, count, lengths)
+        if part.set is None or pieces is None
+        else _sets(part.set, pieces(part.set.tower), count)
+        for name, part in parts.items()
+    }
     return [_item(parts, contents, place) for place in range(count)]
 
 
@@ -63,6 +80,13 @@ def _contents(prepare: Prepare, texts: Sequence[str], count: int, lengths: dict[
     if isinstance(prepare, VectorPrepare):
         return numbers.vectors(prepare, count)
     raise ExportError(f"there are no samples for parts of {type(prepare).__name__}; name some in the recipe")
+
+
+def _sets(spec: SetSpec, pieces: Sequence[Any], count: int) -> list[list[Any]]:
+    """Return very uneven sets, of 1 to some dozens of pieces, in no order of size."""
+    sizes = np.geomspace(1, min(spec.max_pieces, _PIECES), count).round().astype(int)
+    sizes = np.random.default_rng(0).permutation(sizes)
+    return [[pieces[(place + at) % len(pieces)] for at in range(size)] for place, size in enumerate(sizes)]
 
 
 def _texts(prepare: TextPrepare, texts: Sequence[str]) -> Sequence[Any]:
