@@ -12,10 +12,11 @@ from tests.export.models_table import PAGE, Row, measured
 from tests.export.stand_ins import PATTERNS, STAND_INS
 
 
-def test_the_page_shows_every_pattern_by_stand_ins_that_are_there() -> None:
+def test_the_page_shows_every_stand_in_and_every_pattern() -> None:
     shown = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if re.match(r"\| P\d+(, P\d+)* \| `", line)]
     known = tuple(f"| {', '.join(each.patterns)} | `{each.name}` | {each.after} |" for each in STAND_INS)
     assert [line for line in shown if not line.startswith(known)] == []
+    assert [start for start in known if not any(line.startswith(start) for line in shown)] == []
     assert {pattern for line in shown for pattern in line[2:].partition(" |")[0].split(", ")} == set(PATTERNS)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedge import Embedder, Request, RuntimeConfig
 from embedge.backends.onnxruntime import Runner
-from embedge.content import Image
+from embedge.content import Image, Vector
 from embedge.errors import EmbedgeError
 from embedge.manifest import Manifest
 from embedge.outputs import MultiVectors, Scores, Vectors
@@ -96,6 +96,25 @@ def test_modules_run_in_the_order_of_the_item_with_scores_after_each(tmp_path: P
                 theirs = made("modules:Decoder")(state)[0].numpy()
                 np.testing.assert_allclose(each[place][turn], theirs, atol=1e-5)
         assert len(each[place]) == len(item)
+
+
+def test_sets_of_very_uneven_sizes_in_one_batch(tmp_path: Path) -> None:
+    path, _ = bundle("bags", tmp_path)
+    bags = [draw(seed, size, 48) for seed, size in enumerate((1, 500, 2, 37, 1, 120))]
+    items = [{"patches": [Vector(patch) for patch in bag]} for bag in bags]
+    with Embedder.open(path, config=COLD) as embedder:
+        slides = embedder.embed(items, tower="slide")
+        risks = embedder.run(Request(items=items, tower="slide", outputs=("risk",))).outputs["risk"]
+        means = embedder.embed(items, tower="mean")
+    assert isinstance(risks, Scores)
+    for bag, slide, risk, mean in zip(bags, slides, risks.values, means, strict=True):
+        with torch.no_grad():
+            patches = made("bags:Patch")(torch.from_numpy(bag))
+            theirs, danger = made("bags:Bag")(patches[None])
+            middle = torch.nn.functional.normalize(patches.mean(0), dim=-1)
+        np.testing.assert_allclose(slide, theirs[0].numpy(), atol=1e-5)
+        np.testing.assert_allclose(risk, danger[0].numpy(), atol=1e-5)
+        np.testing.assert_allclose(mean, middle.numpy(), atol=1e-5)
 
 
 def test_a_modality_added_later_leaves_the_others_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

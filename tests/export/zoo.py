@@ -25,7 +25,7 @@ Array = NDArray[Any]
 Parts = Mapping[str, Any]
 
 
-COMPOSED = ("modules.patient", "subsets.clip")
+COMPOSED = ("bags.mean", "bags.patch", "bags.slide", "modules.patient", "subsets.clip")
 """Towers that `test_zoo_composed` holds against PyTorch: their items are no single call of one module."""
 
 

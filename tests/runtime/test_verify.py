@@ -163,7 +163,23 @@ CONTENTS: list[Any] = [
     Vector(np.ones(3, np.float32), "space"),
     np.ones((2, 3), np.int64),
     {"age": 3.5, "town": "Rome", "size": None},
+    [Image(b"\x89PNG"), Image(b"RIFF")],
+    [[Image(b"a")], [Image(b"b"), Image(b"c")]],
 ]
+
+
+def alike(back: Any, content: Any) -> None:
+    assert type(back) is type(content)
+    if isinstance(content, list):
+        for one, other in zip(back, content, strict=True):
+            alike(one, other)
+    elif isinstance(content, np.ndarray):
+        np.testing.assert_array_equal(back, content)
+    elif hasattr(content, "__slots__") and not isinstance(content, Text):
+        for field in content.__slots__:
+            np.testing.assert_array_equal(getattr(back, field), getattr(content, field))
+    else:
+        assert back == content
 
 
 @pytest.mark.parametrize("content", CONTENTS, ids=lambda content: type(content).__name__)
@@ -176,14 +192,7 @@ def test_contents_of_every_modality_travel(content: Any) -> None:
 
     packed = msgspec.json.decode(msgspec.json.encode(contents.pack(content, keep)), type=contents.Packed)
     back = contents.unpack(packed, {str(place): array for place, array in enumerate(arrays)})
-    assert type(back) is type(content)
-    if isinstance(content, np.ndarray):
-        np.testing.assert_array_equal(back, content)
-    elif hasattr(content, "__slots__") and not isinstance(content, Text):
-        for field in content.__slots__:
-            np.testing.assert_array_equal(getattr(back, field), getattr(content, field))
-    else:
-        assert back == content
+    alike(back, content)
     assert contents.label(content)
     assert contents.size(content) == sum(array.nbytes for array in arrays) + len(packed.text)
 

@@ -18,9 +18,12 @@ Array = NDArray[Any]
 
 
 class Packed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One content. `array` names the array that holds it: bytes of a file are (n,) uint8, all else is as it came."""
+    """One content. `array` names the array that holds it: bytes of a file are (n,) uint8, all else is as it came.
 
-    kind: Literal["text", "image", "audio", "video", "vector", "tensor", "row"]
+    pieces: those of a set, each a content.
+    """
+
+    kind: Literal["text", "image", "audio", "video", "vector", "tensor", "row", "set"]
     array: str | None = None
     text: str = ""
     pair: str | None = None
@@ -29,6 +32,7 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rate: float | None = None
     space: str | None = None
     row: dict[str, float | str | None] = {}
+    pieces: tuple[Packed, ...] = ()
 
 
 def pack(content: Any, keep: Callable[[Array], str]) -> Packed:
@@ -55,6 +59,8 @@ def pack(content: Any, keep: Callable[[Array], str]) -> Packed:
         return Packed(kind="tensor", array=keep(content))
     if isinstance(content, Mapping):
         return Packed(kind="row", row=dict(content))
+    if isinstance(content, (list, tuple)):
+        return Packed(kind="set", pieces=tuple(pack(piece, keep) for piece in content))
     raise TypeError(f"{type(content).__name__} is no content of an item")
 
 
@@ -65,6 +71,8 @@ def unpack(packed: Packed, arrays: Mapping[str, Array]) -> Any:
         return packed.text if rest == (None, None, None) else Text(packed.text, *rest)
     if packed.kind == "row":
         return packed.row
+    if packed.kind == "set":
+        return [unpack(piece, arrays) for piece in packed.pieces]
     array = arrays[str(packed.array)]
     if packed.kind == "tensor":
         return array
@@ -80,6 +88,8 @@ def unpack(packed: Packed, arrays: Mapping[str, Array]) -> Any:
 
 def size(content: Any) -> int:
     """Return about how many bytes a content takes."""
+    if isinstance(content, (list, tuple)):
+        return sum(map(size, content))
     kept: list[Array] = []
 
     def keep(array: Array) -> str:
@@ -95,6 +105,8 @@ def label(content: Any) -> str:
     if isinstance(content, (str, Text)):
         text = " ".join((content if isinstance(content, str) else content.text).split())
         return f"{text[:60]!r}{'…' if len(text) > 60 else ''}"
+    if isinstance(content, (list, tuple)):
+        return f"set of {len(content)}" + (f": {label(content[0])}, …" if content else "")
     if isinstance(content, Mapping):
         return ", ".join(f"{column}={value}" for column, value in content.items())[:60]
     if isinstance(content, np.ndarray):

@@ -18,6 +18,7 @@ from embedge.embedder import Embedder
 from embedge.errors import BundleError
 from embedge.manifest import Certificate
 from embedge.request import Request, raise_item_errors
+from embedge.sets import Sets, set_part
 from embedge.verify.bench import Bench
 from embedge.verify.compare import rows
 from embedge.verify.figures import Figures
@@ -57,11 +58,12 @@ def measure(
     with Embedder(bundle, config) as embedder:
         ours = {tower: _results(embedder, tower, pairs) for tower, pairs in golden.towers.items()}
         backend = embedder.backend
+        plain = {tower: _gathered(embedder, tower, pairs) for tower, pairs in golden.towers.items()}
     _check_shapes(bundle, golden, ours)
     figures = Figures(bundle.manifest, golden, limits)
     figures.parity(ours)
     figures.retrieval(ours)
-    for tower, pairs in golden.towers.items():
+    for tower, pairs in plain.items():
         with closing(Bench(bundle, tower, pairs, config)) as bench:
             figures.invariance(tower, bench)
     return Certificate(
@@ -81,6 +83,20 @@ def _results(embedder: Embedder, tower: str, pairs: Pairs) -> dict[str, list[NDA
     reply = embedder.run(Request(items=pairs.items, tower=tower, outputs=names, truncate=True))
     raise_item_errors(reply.errors, len(pairs.items))
     return {name: rows(reply.outputs[name]) for name in names}
+
+
+def _gathered(embedder: Embedder, tower: str, pairs: Pairs) -> Pairs:
+    """Return the pairs with vectors in place of the pieces of sets, which a graph takes. Raises a bad piece's error."""
+    spec = embedder.towers[tower]
+    name = set_part(spec)
+    if name is None:
+        return pairs
+    sets = Sets(Request(items=pairs.items, tower=tower, truncate=True), spec)
+    request = sets.request()
+    reply = embedder.run(request)
+    raise_item_errors(reply.errors, len(request.items))
+    items = [item if isinstance(item, dict) else {name: item} for item in sets.gathered(reply)]
+    return Pairs(items, pairs.outputs)
 
 
 def _check_shapes(bundle: Bundle, golden: Golden, ours: Mapping[str, Mapping[str, Sequence[NDArray[Any]]]]) -> None:
