@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +20,14 @@ from PIL import ImageOps
 
 from embedge import RuntimeConfig
 from embedge.batch import Layout, pad
+from embedge.bundle import Bundle
 from embedge.content import Image
 from embedge.errors import BundleError, InvalidInput
 from embedge.inputs.image import ImageInput
 from embedge.prepare import CenterCrop, ImagePrepare, ImageStep, Pad, Resize
 from embedge.request import Request
 from embedge.wire.convert import request_to_proto
+from tests.tiny_towers import tiny_towers
 
 REQUEST = Request(items=[])
 SQUARE = Resize(height=24, width=24)
@@ -183,11 +186,22 @@ def test_pad_at_the_top_left_and_of_what_is_too_large() -> None:
     assert "takes up to 2 x 2" in fault(image, Pad(height=2, width=2))
 
 
-def test_steps_that_end_at_any_size_are_a_bundle_error() -> None:
-    for steps in ((Resize(fit="shortest", height=24, width=24),), (Resize(height=20, width=24),), ()):
-        spec = ImagePrepare(inputs={"pixels": "x"}, height=24, width=24, steps=steps)
-        with pytest.raises(BundleError, match="do not end at 24 x 24"):
-            ImageInput(spec, RuntimeConfig(), Path)
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"step": "resize", "fit": "shortest", "height": 4, "width": 4}],
+        [{"step": "resize", "height": 20, "width": 4}],
+        [],
+    ],
+    ids=["any width", "another size", "none"],
+)
+def test_steps_that_end_at_any_size_are_a_bundle_error(steps: list[dict[str, Any]], tmp_path: Path) -> None:
+    file = tiny_towers(tmp_path / "towers") / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["towers"]["image"]["parts"]["image"]["prepare"]["steps"] = steps
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"part image.image do not end at 4 x 4 for every image"):
+        Bundle.load(file.parent)
 
 
 def test_extreme_shapes_work_or_are_refused() -> None:

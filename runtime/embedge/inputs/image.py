@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from embedge.batch import Row
 from embedge.config import RuntimeConfig
 from embedge.content import Image
-from embedge.errors import BundleError, EmbedgeError, InvalidInput
+from embedge.errors import EmbedgeError, InvalidInput
 from embedge.inputs.media import bound, read, weigh
 from embedge.inputs.picture import check_size, convert, decode
 from embedge.inputs.tiles import cut, target
@@ -34,7 +34,6 @@ class ImageInput:
         self.spec = spec
         self._max_bytes = config.max_media_bytes
         self._max_pixels = config.max_image_pixels
-        _check_end(spec)
 
     def check(self, request: Request) -> None:
         """Accept every request: no option of a request is about images."""
@@ -143,19 +142,6 @@ def _padded(image: Pillow.Image, step: Pad, left: int, top: int) -> Pillow.Image
     canvas = Pillow.new(image.mode, (step.width, step.height), (step.fill,) * len(image.getbands()))
     canvas.paste(image, (-left, -top))
     return canvas
-
-
-def _check_end(spec: ImagePrepare) -> None:
-    """Raise BundleError unless the last step gives every image the size that the graph takes, or tiles of it."""
-    if spec.tiles is not None:
-        return
-    last = spec.steps[-1] if spec.steps else None
-    varies = last is None or (isinstance(last, Resize) and last.fit != "exact")
-    if varies or last is None or (last.height, last.width) != (spec.height, spec.width):
-        raise BundleError(
-            f"the steps of an image part do not end at {spec.height} x {spec.width} for every image; "
-            "end them with an exact resize, a centre crop or a pad of that size, and export the bundle again"
-        )
 
 
 def _unwrapped(content: object) -> object:

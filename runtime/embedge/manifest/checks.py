@@ -60,14 +60,7 @@ def _check_prepare(prepare: Prepare, tower: Tower, manifest: Manifest, what: str
     elif isinstance(prepare, (ImagePrepare, VideoPrepare)):
         image = prepare.image if isinstance(prepare, VideoPrepare) else prepare
         _check_tiles(image, what, single=image is prepare)
-        if image.steps:
-            last = image.steps[-1]
-            if isinstance(last, Resize) and last.fit != "exact":
-                raise BundleError(
-                    f"the steps of {what} do not end at one size, as with a crop, a pad or an exact resize"
-                )
-            if (last.height, last.width) != (image.height, image.width):
-                raise BundleError(f"the steps of {what} end at {last.height} x {last.width}, not at its size")
+        _check_end(image, what)
     elif isinstance(prepare, TensorPrepare):
         _check_tensor(prepare, what)
     elif isinstance(prepare, TablePrepare):
@@ -84,6 +77,19 @@ def _check_absence(part: Part, tower: Tower, manifest: Manifest, what: str) -> N
         for spec in manifest.graphs[step].inputs:
             if spec.name == part.presence and len(spec.shape) != 1:
                 raise BundleError(f"the presence of {what} is a number for each row, but {step!r} wants {spec.shape}")
+
+
+def _check_end(image: ImagePrepare, what: str) -> None:
+    """Raise BundleError unless the last step gives every image the size that the graph takes, or tiles of it."""
+    if image.tiles is not None:
+        return
+    last = image.steps[-1] if image.steps else None
+    varies = last is None or (isinstance(last, Resize) and last.fit != "exact")
+    if varies or last is None or (last.height, last.width) != (image.height, image.width):
+        raise BundleError(
+            f"the steps of {what} do not end at {image.height} x {image.width} for every image; "
+            "end them with an exact resize, a centre crop or a pad of that size, and export the bundle again"
+        )
 
 
 def _check_tiles(image: ImagePrepare, what: str, *, single: bool) -> None:
