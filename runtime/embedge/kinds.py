@@ -34,6 +34,12 @@ class _Kind(Strict, frozen=True):
         """Whether items differ in their number of vectors, weights or codes."""
         return False
 
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the graph outputs it is read from: what the fields `tensor` and `keep` name."""
+        named = (getattr(self, field, None) for field in ("tensor", "keep"))
+        return tuple(name for name in named if name is not None)
+
 
 class DenseOutput(_Kind, frozen=True, kw_only=True, tag="dense", tag_field="kind"):
     """One vector an item, from `tensor` (batch, dim).
@@ -46,11 +52,6 @@ class DenseOutput(_Kind, frozen=True, kw_only=True, tag="dense", tag_field="kind
     dim: Size
     normalized: bool
     dims: tuple[Size, ...] = ()
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """Names of the graph outputs it is read from."""
-        return (self.tensor,)
 
 
 class MultiVectorOutput(_Kind, frozen=True, kw_only=True, tag="multi_vector", tag_field="kind"):
@@ -68,11 +69,6 @@ class MultiVectorOutput(_Kind, frozen=True, kw_only=True, tag="multi_vector", ta
     dims: tuple[Size, ...] = ()
 
     @property
-    def tensors(self) -> tuple[str, ...]:
-        """Names of the graph outputs it is read from."""
-        return (self.tensor,) if self.keep is None else (self.tensor, self.keep)
-
-    @property
     def ragged(self) -> bool:
         """Items differ in their number of vectors."""
         return True
@@ -85,11 +81,6 @@ class SparseOutput(_Kind, frozen=True, kw_only=True, tag="sparse", tag_field="ki
     space: str
     dim: Vocabulary
     top: Size | None = None
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """Names of the graph outputs it is read from."""
-        return (self.tensor,)
 
     @property
     def ragged(self) -> bool:
@@ -125,11 +116,6 @@ class CodesOutput(_Kind, frozen=True, kw_only=True, tag="codes", tag_field="kind
     dim: Size
 
     @property
-    def tensors(self) -> tuple[str, ...]:
-        """Names of the graph outputs it is read from."""
-        return (self.tensor,) if self.keep is None else (self.tensor, self.keep)
-
-    @property
     def ragged(self) -> bool:
         """Whether items differ in their number of codes."""
         return self.keep is not None
@@ -140,11 +126,6 @@ class ScoresOutput(_Kind, frozen=True, kw_only=True, tag="scores", tag_field="ki
 
     tensor: str
     labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=1 << 16)]
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        """Names of the graph outputs it is read from."""
-        return (self.tensor,)
 
 
 Output = DenseOutput | MultiVectorOutput | SparseOutput | GaussianOutput | CodesOutput | ScoresOutput

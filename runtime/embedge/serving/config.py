@@ -29,6 +29,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     stream_in_flight: requests of one stream that may be unanswered before the server reads no further.
     drain_seconds: time that admitted work gets after SIGTERM, at most a day.
     ready_file: written with the bound address once all models are warm.
+    trace: file for what each thread did and when, in Chrome trace format.
     """
 
     repository: Path = Path("engines")
@@ -43,6 +44,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     stream_in_flight: Annotated[int, msgspec.Meta(ge=1)] = 64
     drain_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 30.0
     ready_file: Path | None = None
+    trace: Path | None = None
     runtime: RuntimeConfig = RuntimeConfig()
 
     @classmethod

@@ -19,7 +19,7 @@ from embedge.errors import BackendError, EmbedgeError, InvalidInput
 from embedge.serving.letters import Letters
 from embedge.wire.status import INTERNAL_TEXT, code_of, text_of, trailing_metadata
 
-__all__ = ["known", "parse", "stream", "then", "unary"]
+__all__ = ["fits", "known", "parse", "stream", "then", "unary", "within"]
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,21 @@ def parse(kind: type[M], data: bytes) -> M:
         raise InvalidInput(
             f"the bytes sent are no {name}; generate the client's stubs from our .proto again"
         ) from error
+
+
+def within(limit: int, data: bytes) -> bytes:
+    """Return `data`. Raises InvalidInput if it is larger than a message may be."""
+    fits(limit, len(data))
+    return data
+
+
+def fits(limit: int, size: int) -> None:
+    """Raise InvalidInput if a reply of `size` bytes is larger than a message may be."""
+    if size > limit:
+        raise InvalidInput(
+            f"the reply has {size:,} bytes, the server's limit is {limit:,} (--max-message-bytes); "
+            "send fewer items a call, or ask for a smaller dim or dtype"
+        )
 
 
 def known(error: Exception) -> EmbedgeError:

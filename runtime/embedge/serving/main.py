@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedge import trace as tracing
 from embedge.errors import Unavailable
 from embedge.serving.config import ServeConfig
 
@@ -39,6 +40,7 @@ def serve(
     stream_in_flight: Annotated[int | None, typer.Option(help="Unanswered requests of a stream. (default: 64)")] = None,
     drain_seconds: Annotated[float | None, typer.Option(help="Time to finish admitted work. (default: 30)")] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Holds the address while all models are warm.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Chrome trace of what each thread did, for Perfetto.")] = None,
     backend: Annotated[str | None, typer.Option(help="Backend to run on. (default: auto)")] = None,
     lanes: Annotated[int | None, typer.Option(help="Execution slots. (default: measured at start)")] = None,
     threads: Annotated[int | None, typer.Option(help="Compute threads a lane. (default: measured at start)")] = None,
@@ -57,6 +59,7 @@ def serve(
         "stream_in_flight": stream_in_flight,
         "drain_seconds": drain_seconds,
         "ready_file": ready_file,
+        "trace": trace,
     }
     run(ServeConfig.load(config, options, {"backend": backend, "lanes": lanes, "threads": threads}))
 
@@ -69,7 +72,8 @@ def run(config: ServeConfig) -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what our messages say better
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _forget(config.ready_file)  # one that a killed server left behind
-    asyncio.run(_serve(config))
+    with tracing.record(config.trace):
+        asyncio.run(_serve(config))
 
 
 async def _serve(config: ServeConfig) -> None:

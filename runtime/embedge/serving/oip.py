@@ -16,11 +16,10 @@ from embedge.embedder import Embedder
 from embedge.errors import InvalidInput, NotFound, Unavailable
 from embedge.oip import grpc_service_pb2 as oip
 from embedge.request import Priority, Reply, Request, deadline_in, raise_item_errors
-from embedge.serving.handlers import Context, then, unary
+from embedge.serving.handlers import Context, then, unary, within
 from embedge.serving.models import Models
 from embedge.serving.oip_inputs import input_tensor, items
 from embedge.serving.oip_outputs import fill_output, output_tensors
-from embedge.serving.servicer import within
 
 __all__ = ["SERVICE", "OipServicer"]
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import grpc
 
 from embedge.embedder import Embedder
-from embedge.errors import InvalidInput, Overloaded
+from embedge.errors import Overloaded
 from embedge.request import Reply, Request, deadline_in
-from embedge.serving.handlers import Context, known, parse, stream, then, unary
+from embedge.serving.handlers import Context, fits, known, parse, stream, then, unary, within
 from embedge.serving.info import model_info, model_stats, model_summary
 from embedge.serving.models import Models
 from embedge.v1 import embedge_pb2 as pb
@@ -18,7 +18,7 @@ from embedge.wire.convert import fill_reply, request_from_proto
 from embedge.wire.labels import labels_from_proto
 from embedge.wire.pairs import with_query
 
-__all__ = ["SERVICE", "EmbedgeServicer", "within"]
+__all__ = ["SERVICE", "EmbedgeServicer"]
 
 SERVICE = "embedge.v1.Embedge"
 
@@ -62,7 +62,7 @@ class EmbedgeServicer:
         request = _request(message.request, model, context.time_remaining())
         labels, templates = labels_from_proto(message)
         ready = await asyncio.wrap_future(model.classifier(request, labels, templates=templates, top=top))
-        _fits(self._max_message_bytes, ready.size(len(request.items)))  # or the work would be for nothing, and memory
+        fits(self._max_message_bytes, ready.size(len(request.items)))  # or the work would be for nothing, and memory
         return await then(model.submit(ready.asked(request)), lambda reply: self._packed(ready.scored(reply)))
 
     async def score(self, message: pb.ScoreRequest, context: Context) -> bytes:
@@ -144,20 +144,6 @@ class EmbedgeServicer:
 def _request(message: pb.EmbedRequest, model: Embedder, left: float | None) -> Request:
     """Return the request to a model, of no more items than it can ever admit, with the seconds that are left."""
     return request_from_proto(message, deadline=deadline_in(left), most=model.config.max_queue_items)
-
-
-def within(limit: int, data: bytes) -> bytes:
-    """Return `data`. Raises InvalidInput if it is larger than a message may be."""
-    _fits(limit, len(data))
-    return data
-
-
-def _fits(limit: int, size: int) -> None:
-    if size > limit:
-        raise InvalidInput(
-            f"the reply has {size:,} bytes, the server's limit is {limit:,} (--max-message-bytes); "
-            "send fewer items a call, or ask for a smaller dim or dtype"
-        )
 
 
 def _stream_error(number: int, error: Exception) -> bytes:
