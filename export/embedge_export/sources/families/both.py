@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,24 +26,24 @@ __all__ = ["Encoder", "need", "text_image_and_both"]
 _INPUTS: dict[Any, str] = {"ids": "input_ids", "mask": "attention_mask"}
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """What a family makes of its parts; pixels are normalised. Vectors of texts and images are of length 1."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
+    @abstractmethod
     def text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return vectors (batch, dim) of token ids."""
-        raise NotImplementedError
 
+    @abstractmethod
     def image(self, pixel_values: Tensor) -> Tensor:
         """Return vectors (batch, dim) of pixels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def both(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> Tensor:
         """Return what the model makes of each text with its image, (batch, numbers)."""
-        raise NotImplementedError
 
 
 class _Text(nn.Module):
