@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from embedge import trace
 from embedge.batch import Row
 from embedge.errors import BackendError, EmbedgeError
 from embedge.fairqueue import Entry
@@ -175,7 +176,7 @@ class Preparer:
         return jobs
 
     def _prepare(self, jobs: Sequence[_Job]) -> None:
-        began = time.monotonic()
+        began = time.perf_counter()
         first = jobs[0].task
         items = [item for job in jobs for item in job.items]
         try:
@@ -188,7 +189,9 @@ class Preparer:
                 return
             self.fail(first, error)
             return
-        seconds = time.monotonic() - began
+        ended = time.perf_counter()
+        trace.span(trace.thread(), "prepare", began, ended, tower=first.tower, items=len(items), calls=len(jobs))
+        seconds = ended - began
         place = 0
         for job in jobs:
             count = len(job.items)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from embedge import cli
+from embedge import Client, cli
 from embedge.config import RuntimeConfig
 from embedge.serving.config import ServeConfig
 from tests.servers import serve_fails, served
@@ -56,3 +57,13 @@ def test_grpc_writes_nothing_beside_our_message(engines: Path, address: str) -> 
     assert code == 2
     assert told.startswith("embedge: cannot listen on")
     assert told.count("\n") == 1
+
+
+def test_a_trace_shows_what_was_prepared(engines: Path, tmp_path: Path) -> None:
+    file = tmp_path / "trace.json"
+    with served(engines, "--model", "tiny", "--trace", str(file)) as process:
+        with Client(process.address) as client:
+            client.embed("tiny", ["a cat", "a dog"])
+        assert process.stop()[0] == 0
+    events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
+    assert any(event["name"] == "prepare" and event["args"]["items"] == 2 for event in events)
