@@ -16,6 +16,8 @@ LAYERS = (
     "manifest",
     "outputs config bundle cost slots",
     "request batch cuda similarity",
+    "probes",
+    "shapes",
     "inputs backends fairqueue room",
     "chain",
     "program scheduler measured classifier pairs sets",
