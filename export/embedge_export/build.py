@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 
 from embedge import manifest as manifests
+from embedge.errors import BundleError
 from embedge.kinds import DenseOutput, MultiVectorOutput
-from embedge.manifest import Manifest, Provenance
+from embedge.manifest import Certificate, Manifest, Provenance
 from embedge.verify import Golden
 from embedge_export import bundle, gate, sources
 from embedge_export.errors import ExportError
@@ -53,7 +54,12 @@ def build(
         stage("trace")
         if old is not None:
             old.copy(staged)
-        graphs = Graphs(staged, opset=recipe.opset, there=old.bundle.manifest.graphs if old else {})
+        graphs = Graphs(
+            staged,
+            opset=recipe.opset,
+            precision=recipe.precision,
+            there=old.bundle.manifest.graphs if old else {},
+        )
         steps = graphs.write(model)
         for name, content in model.files.items():
             (staged / name).write_bytes(content)
@@ -64,13 +70,25 @@ def build(
             manifest = old.merged(manifest)
         (staged / manifests.FILE_NAME).write_bytes(manifests.encode(manifest))
         stage("gate")
-        certificate = gate.pass_gate(staged, pairs, recipe, corpus_name=corpus_name)
+        certificate = _prove(staged, pairs, recipe, corpus_name)
         if old is not None:
             certificate = old.certified(manifest, certificate)
         stage("publish")
         proven = msgspec.structs.replace(manifest, certificate=certificate)
         bundle.publish(staged, proven, target, force=force)
     return target, proven
+
+
+def _prove(staged: Path, pairs: Golden, recipe: Recipe, corpus_name: str) -> Certificate:
+    try:
+        return gate.pass_gate(staged, pairs, recipe, corpus_name=corpus_name)
+    except BundleError as error:
+        if recipe.precision != "bfloat16":
+            raise
+        raise ExportError(
+            "a bfloat16 graph does not run here, so nothing can be proven; export it on a machine with a GPU, or as "
+            f"float16 ({error})"
+        ) from error
 
 
 def _check_dims(model: Model, golden: Golden) -> None:

@@ -16,6 +16,7 @@ from rich.console import Console
 from embedge.commands.tables import certificate_table, console
 from embedge_export import recipe as recipes
 from embedge_export.errors import ExportError, GateMiss
+from embedge_export.limits import Precision
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -39,6 +40,7 @@ def export(
     version: Annotated[str | None, typer.Option(help="The bundle's version.")] = None,
     pooling: Annotated[str | None, typer.Option(help=f"{', '.join(recipes.POOLING)}; several with commas.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Most tokens of a text, specials included.")] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Of matrix products. (default: float32)")] = None,
     corpus: Annotated[Path | None, typer.Option(help="Passages for the gate: a line each, or JSONL.")] = None,
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read pickled weights that you trust.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle of the same version.")] = False,
@@ -51,6 +53,7 @@ def export(
     overrides: dict[str, object] = {"source": source, "name": name, "version": version, "max_length": max_length}
     overrides |= {"extends": str(extend) if extend else None}
     overrides |= {"pooling": _modes(pooling), "corpus": str(corpus) if corpus else None}
+    overrides |= {"precision": precision}
     if recipe is None and source is None:
         raise ExportError("name a SOURCE, or a --recipe that does")
     plan = recipes.load(recipe, **overrides)

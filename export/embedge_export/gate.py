@@ -122,10 +122,11 @@ def _thin(pairs: Pairs, count: int) -> Pairs:
 def pass_gate(staged: Path, golden: Golden, recipe: Recipe, *, corpus_name: str) -> Certificate:
     """Return the certificate of the bundle in `staged`. Raises GateMiss if a figure misses its limit."""
     bundle = Bundle.load(staged)
-    measured = measure(bundle, golden, recipe.gate.limits(prefixes(bundle.manifest).values()), corpus=corpus_name)
+    limits = recipe.gate.at(recipe.precision)
+    measured = measure(bundle, golden, limits.limits(prefixes(bundle.manifest).values()), corpus=corpus_name)
     # Parity cannot see a wrong vocabulary: both sides would read the same unknown tokens.
     known = {
-        name: Figure(value=share, limit=recipe.gate.limit("known_tokens", name), better="higher")
+        name: Figure(value=share, limit=limits.limit("known_tokens", name), better="higher")
         for name, share in _known(bundle.manifest, golden, staged)
     }
     certificate = msgspec.structs.replace(measured, figures={**measured.figures, **known})

@@ -6,12 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from embedge import backends
+from embedge.bundle import sha256
 from embedge.manifest import Graph, TensorSpec
 from embedge_export import graph as onnx_graph
 from embedge_export.errors import ExportError
+from embedge_export.limits import Precision
+from embedge_export.precision import lower
 from embedge_export.sources.base import GraphSource, Input, Model, Step, TowerSource
 from embedge_export.sources.inputs import BATCH, inputs_of
 
@@ -26,16 +30,28 @@ _Inputs = dict[str, Input]
 class Graphs:
     """Writes graphs into a staged bundle. records: all graphs by name, `there` of a bundle that is extended first."""
 
-    def __init__(self, staged: Path, *, opset: int, there: Mapping[str, Graph]) -> None:
+    def __init__(self, staged: Path, *, opset: int, precision: Precision, there: Mapping[str, Graph]) -> None:
         self.records = dict(there)
-        self._staged, self._opset = staged, opset
+        self._staged, self._opset, self._precision = staged, opset, precision
         self._names: dict[int, str] = {}
 
     def write(self, model: Model) -> dict[str, tuple[str, ...]]:
         """Write each graph of the towers once; return the names of each tower's steps. Raises ExportError."""
         every = {id(source) for tower in model.towers.values() for source in _sources(tower)}
         only = len(every) == 1 and not self.records
-        return {name: self._tower(name, tower, only=only) for name, tower in model.towers.items()}
+        steps = {name: self._tower(name, tower, only=only) for name, tower in model.towers.items()}
+        self._lower()
+        return steps
+
+    def _lower(self) -> None:
+        """Give the written graphs their precision, once all that is made of them is known."""
+        for name in self._names.values():
+            file = self._staged / self.records[name].file
+            precision = lower(file, self._precision)
+            self.records[name] = replace(self.records[name], precision=precision, sha256=sha256(file))
+        written = {self.records[name].precision for name in self._names.values()}
+        if written and self._precision not in written:
+            raise ExportError(f"no graph has a matrix product that could be {self._precision}; export as float32")
 
     def _tower(self, name: str, tower: TowerSource, *, only: bool) -> tuple[str, ...]:
         prepared = {each.name: each for each in inputs_of(tower.parts, tower.examples)}

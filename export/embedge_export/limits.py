@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "Precision"]
+
+Precision = Literal["float32", "float16", "bfloat16"]
+
+# How far from the original a graph of this precision may be, in limits of float32: rounding grows by the bits that a
+# number has less (24, 11 and 8), but products are summed up in float32, and what is sensitive stays there.
+_SLACK = {"float32": 1.0, "float16": 20.0, "bfloat16": 200.0}
+# Neighbours and padding must not matter in any precision: cosines of these have the same limit in all.
+_COSINES = ("cosine_mean", "cosine_min", "max_sim")
+_DISTANCES = ("max_abs", "mean_max_abs", "log_variance_max_abs", "batch_max_abs", "padding_max_abs", "order_max_abs")
 
 _MEASURES = ("cosine", "max_abs", "max_sim", "counts", "support", "equal", "mean_max_abs", "log_variance_max_abs")
 _PARITY = ("finite", "cosine_mean", "cosine_min", *_MEASURES[1:], "recall_at_10", "rank_agreement")
@@ -21,6 +30,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     single: limits of single figures, by full name, e.g. `"image.dense.cosine_min" = 0.9999`.
     items: most items of a tower that are compared; a larger corpus is thinned evenly.
     golden: how many of them travel in the bundle as golden pairs.
+    The limits here are those of float32; see `at` for others.
     """
 
     finite: float = 1.0
@@ -45,6 +55,14 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     single: dict[str, float] = {}
     items: Annotated[int, msgspec.Meta(ge=1)] = 320
     golden: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 96
+
+    def at(self, precision: Precision) -> Gate:
+        """Return the limits for graphs of this precision: those that were left at their defaults are wider."""
+        slack, usual = _SLACK[precision], Gate()
+        wider = {name: 1 - (1 - getattr(usual, name)) * slack for name in _COSINES}
+        wider |= {name: getattr(usual, name) * slack for name in _DISTANCES}
+        own = {name: value for name, value in wider.items() if getattr(self, name) == getattr(usual, name)}
+        return msgspec.structs.replace(self, **own)
 
     def limit(self, figure: str, name: str) -> float:
         """Return the limit of a figure, `name` its full name.

@@ -14,7 +14,7 @@ from embedge.bundle import Bundle
 from embedge.kinds import Output
 from embedge.manifest import Buckets, Chain, LabelSet, Part
 from embedge_export.errors import ExportError
-from embedge_export.limits import Gate
+from embedge_export.limits import Gate, Precision
 
 __all__ = ["POOLING", "Gate", "Metric", "PoolingMode", "Recipe", "SpaceRecipe", "StepRecipe", "TowerRecipe", "load"]
 
@@ -137,6 +137,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `Instruct: {instruction}\\nQuery:`.
     dims: sizes the vectors were trained to be cut to; empty: any.
     normalize: scale vectors to length 1.
+    precision: of matrix products and convolutions; what is sensitive stays float32. Not of graphs that are extended.
     corpus: a file of passages for the gate, a line each, or JSONL with a `text` key; relative to the recipe.
     towers: which of the source's towers are exported; empty: all. tower: more about single towers, and towers of one's
     own. step: graphs that towers of one's own run one after the other, or share. space: more about spaces of towers of
@@ -158,7 +159,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     instruction: str | None = None
     dims: tuple[_Positive, ...] = ()
     normalize: bool | None = None
-    precision: Literal["float32"] = "float32"
+    precision: Precision = "float32"
     opset: Annotated[int, msgspec.Meta(ge=18, le=20)] = 20
     corpus: str | None = None
     towers: tuple[str, ...] = ()
