@@ -1,0 +1,60 @@
+"""CUDA through one of the libraries that give it, imported only when asked for. Nothing else imports them."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from typing import cast
+
+from embedge.cuda.context import Context
+from embedge.cuda.driver import Captured, CudaError, Driver, Event, Gpu, Memory, Pinned, Stream
+from embedge.errors import NotFound, Unavailable
+
+__all__ = [
+    "Captured",
+    "Context",
+    "CudaError",
+    "Driver",
+    "Event",
+    "Gpu",
+    "Memory",
+    "Pinned",
+    "Stream",
+    "choose",
+    "names",
+]
+
+# In order of preference: only the first can capture. The value is the module that holds the class `Provider`.
+_MODULES = {"cuda-python": "embedge.cuda.cuda_python", "pycuda": "embedge.cuda.pycuda"}
+
+# One driver a library and device, so that the primary context is retained once; kept until the process ends.
+_drivers: dict[tuple[str, int], Driver] = {}
+_making = threading.Lock()  # guards `_drivers`; held by `_driver`
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all libraries, the preferred first."""
+    return tuple(_MODULES)
+
+
+def choose(name: str = "auto", device: int = 0) -> Driver:
+    """Return the driver of a device, through the library of this name or the first that can run here.
+
+    Raises NotFound for a name that is unknown, Unavailable with every reason where none can run here.
+    """
+    if name != "auto" and name not in _MODULES:
+        raise NotFound(f"cuda {name!r} is unknown; choose one of auto, {', '.join(_MODULES)}")
+    refused: list[str] = []
+    for candidate in names() if name == "auto" else (name,):
+        driver = _driver(candidate, device)
+        if not (missing := driver.missing()):
+            return driver
+        refused.append(f"{candidate}: {missing}")
+    raise Unavailable(f"no GPU can be used here: {'; '.join(refused)}")
+
+
+def _driver(name: str, device: int) -> Driver:
+    with _making:
+        if (name, device) not in _drivers:
+            _drivers[name, device] = cast(Driver, importlib.import_module(_MODULES[name]).Provider(device))
+        return _drivers[name, device]
