@@ -1,0 +1,32 @@
+"""Objects that only one thread may use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["Single"]
+
+
+class Single:
+    """Guards an object that is not thread-safe: the first thread that uses it owns it, until it hands it over."""
+
+    def __init__(self, name: str, violate: Callable[..., None]) -> None:
+        self.name = name
+        self._violate = violate
+        self._owner: threading.Thread | None = None  # set by the first user
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """Use it in the calling thread."""
+        here = threading.current_thread()
+        if self._owner is None:
+            self._owner = here
+        if self._owner is not here:
+            self._violate(f"{self.name} belongs to thread {self._owner.name} and is used in {here.name}")
+        yield
+
+    def hand_over(self) -> None:
+        """Let the next user be the owner."""
+        self._owner = None

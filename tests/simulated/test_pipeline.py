@@ -1,0 +1,100 @@
+"""The simulated GPU computes what it is told, in any legal order, and tells what it took."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.simulated.install import simulated
+from tests.simulated.machine import Machine
+
+ORDERS = [("late", 0), ("eager", 0), *(("random", seed) for seed in range(5))]
+
+
+def done(result: tuple[Any, ...]) -> Any:
+    """Return the output of a call of cuda-python that must succeed."""
+    assert result[0].name == "CUDA_SUCCESS", result
+    return result[1] if len(result) == 2 else result[1:]
+
+
+def host(address: int, count: int) -> np.ndarray:
+    return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address))
+
+
+def double(machine: Machine, stream: int, source: int, target: int, count: int, seconds: float = 0.0) -> None:
+    """Enqueue a kernel that doubles floats."""
+
+    def run() -> None:
+        machine.write(target, 2 * machine.read(source, (count,), np.float32))
+
+    machine.enqueue(stream, "compute", run, [(source, 4 * count)], [(target, 4 * count)], seconds, "double")
+
+
+@pytest.mark.parametrize(("order", "seed"), ORDERS)
+def test_two_streams_of_cuda_python(order: str, seed: int) -> None:
+    with simulated(Machine(order=order, seed=seed), "cuda-python") as machine:
+        from cuda.bindings import driver as cu
+
+        done(cu.cuInit(0))
+        device = done(cu.cuDeviceGet(0))
+        done(cu.cuCtxSetCurrent(done(cu.cuDevicePrimaryCtxRetain(device))))
+        lanes = []
+        for number in range(2):
+            stream, event = done(cu.cuStreamCreate(1)), done(cu.cuEventCreate(3))
+            pinned, memory = done(cu.cuMemHostAlloc(64, 3)), done(cu.cuMemAlloc(64))
+            lanes.append((stream, event, pinned, memory))
+            host(pinned, 16)[:] = number + 1
+            done(cu.cuMemcpyHtoDAsync(memory, pinned, 32, stream))
+            double(machine, int(stream), int(memory), int(memory) + 32, 8)
+            done(cu.cuMemcpyDtoHAsync(pinned + 32, int(memory) + 32, 32, stream))
+            done(cu.cuEventRecord(event, stream))
+        for number, (stream, event, pinned, memory) in enumerate(lanes):
+            done(cu.cuEventSynchronize(event))
+            np.testing.assert_array_equal(host(pinned, 16)[8:], np.full(8, 2.0 * (number + 1)))
+            done(cu.cuEventDestroy(event))
+            done(cu.cuStreamDestroy(stream))
+            done(cu.cuMemFree(memory))
+            done(cu.cuMemFreeHost(pinned))
+        done(cu.cuDevicePrimaryCtxRelease(device))
+
+
+@pytest.mark.parametrize(("order", "seed"), ORDERS)
+def test_a_thread_of_pycuda(order: str, seed: int) -> None:
+    with simulated(Machine(order=order, seed=seed), "pycuda") as machine:
+        import pycuda.driver as cuda
+
+        cuda.init()
+        context = cuda.Device(0).retain_primary_context()
+
+        def lane() -> None:
+            context.push()
+            stream, event = cuda.Stream(1), cuda.Event(cuda.event_flags.BLOCKING_SYNC)
+            flags = cuda.host_alloc_flags.PORTABLE | cuda.host_alloc_flags.DEVICEMAP
+            pinned = cuda.pagelocked_empty((16,), np.float32, mem_flags=flags)
+            memory = cuda.mem_alloc(64)
+            pinned[:8] = 3
+            cuda.memcpy_htod_async(memory, pinned[:8], stream)
+            double(machine, stream.handle, int(memory), int(memory) + 32, 8)
+            cuda.memcpy_dtoh_async(pinned[8:], int(memory) + 32, stream)
+            event.record(stream).synchronize()
+            np.testing.assert_array_equal(pinned[8:], np.full(8, 6.0))
+            memory.free()
+            pinned.base.free()
+            del stream, event
+            context.pop()
+
+        thread = threading.Thread(target=lane)
+        thread.start()
+        thread.join()
+        context.detach()
+
+
+def test_other_providers_cannot_be_imported() -> None:
+    with simulated(Machine(), "pycuda"), pytest.raises(ImportError):
+        import cuda.bindings.driver  # noqa: F401
+    assert "pycuda" not in sys.modules
