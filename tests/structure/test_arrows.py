@@ -18,6 +18,7 @@ LAYERS = (
     "request batch cuda similarity",
     "probes",
     "shapes",
+    "plans",
     "inputs backends fairqueue room",
     "chain",
     "program scheduler measured classifier pairs sets",
