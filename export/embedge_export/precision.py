@@ -68,9 +68,13 @@ def _lowered(graph: ir.Graph, precision: Precision) -> set[ir.Node]:
     low: set[ir.Node] = set()
     for node in graph:
         given = list(_floats(node.inputs))
-        dynamic = [value for value in given if value.const_value is None]
-        follows = node.op_type in _FOLLOWERS and dynamic and all(value.producer() in low for value in dynamic)
-        if dynamic and (node.op_type in _PRODUCTS or follows) and (precision == "bfloat16" or _fit(given)):
+        dynamic = [value for value in given if not _is_constant(value)]
+        lowered = sum(value.producer() in low for value in dynamic)
+        if node.op_type in _PRODUCTS:
+            fits = len(dynamic) == 1 or lowered > 0  # a product of two sensitive values is a sum, as pooling's is
+        else:
+            fits = node.op_type in _FOLLOWERS and 0 < lowered == len(dynamic)
+        if fits and (precision == "bfloat16" or _fit(given)):
             low.add(node)
     return low
 

@@ -21,8 +21,6 @@ from embedge_export.limits import Gate
 from embedge_export.precision import lower
 from tests.export.models import TEXTS
 
-SENSITIVE = {"LayerNormalization", "Softmax", "ReduceSum", "ReduceMean", "ReduceL2", "Pow", "Exp", "Sqrt"}
-
 
 def graph(path: Path, nodes: Sequence[onnx.NodeProto], weights: dict[str, NDArray[Any]]) -> Path:
     """Write a graph from `x` (batch, 8) to `y` (batch, 8)."""
@@ -93,6 +91,20 @@ def test_float16_is_near_and_rounds_as_float16_does(tmp_path: Path) -> None:
     lower(half := block(tmp_path / "half.onnx"), "float16")
     found = run(half, x)
     assert 0 < np.abs(found - wanted).max() < 4e-3
+
+
+def test_a_sum_that_is_written_as_a_product_stays(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["tokens"]),
+        helper.make_node("Softmax", ["tokens"], ["weights"]),
+        helper.make_node("Exp", ["tokens"], ["values"]),
+        helper.make_node("Transpose", ["values"], ["columns"], perm=[1, 0]),
+        helper.make_node("MatMul", ["weights", "columns"], ["pooled"]),
+        helper.make_node("MatMul", ["pooled", "values"], ["y"]),
+    ]
+    lower(path := graph(tmp_path / "graph.onnx", nodes, {"a": np.eye(8)}), "float16")
+    low, high = TensorProto.FLOAT16, TensorProto.FLOAT
+    assert given(path, "MatMul") == [low, low, high, high, high, high]
 
 
 def test_weights_that_float16_does_not_hold_stay(tmp_path: Path) -> None:
