@@ -34,7 +34,7 @@ class Core:
         self.violations: list[str] = []
         self.lock = threading.RLock()  # owned by the thread whose call is being served
         self.clock = Clock()
-        self.memory = Memory(self.device.memory, self.violate)
+        self.memory = Memory(self.device.memory, self.violate, shared=self.device.integrated)
         self.scheduler = Scheduler(order, seed, self.lock, self.clock, self.violations.append)
         self.faults = Faults(self.scheduler, self.lock)
         self._handles = itertools.count(0x1000, 0x10)  # one sequence for all kinds: a mixed-up handle is noticed
@@ -207,11 +207,11 @@ class Core:
             if failure:
                 raise failure
 
-    def _enter_to_free(self) -> Failure | None:
+    def _enter_to_free(self, *, captured: bool = False) -> Failure | None:
         """Begin a call that gives something back; in a dead context it does, and fails."""
         self._started()
         try:
-            self._enter(captured=False)
+            self._enter(captured=captured)
         except Failure as failure:
             if not self.contexts.stack or not self.contexts.stack[-1].dead or self.contexts.stack[-1].destroyed:
                 raise

@@ -10,8 +10,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from enum import IntEnum
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from tests.simulated import enums
 from tests.simulated.cuda_handles import (
@@ -54,6 +57,18 @@ def call(outputs: int = 0) -> Callable[[Callable[..., Any]], Callable[..., tuple
     return decorate
 
 
+def member(value: Any, kind: type[IntEnum]) -> IntEnum:
+    """Return a member of an enumeration; like the real one, take no plain integer for it."""
+    if not isinstance(value, kind):
+        raise TypeError(f"an argument has incorrect type (expected {kind}, got {type(value)})")
+    return value
+
+
+def address(host: Any) -> int:
+    """Return the address of host memory, given as an integer or as an object with a buffer."""
+    return int(host) if isinstance(host, int) else np.frombuffer(host, np.uint8).ctypes.data
+
+
 def padded(text: str, length: int) -> bytes:
     """Return a C string in a buffer of this length, as the real one does."""
     return (text.encode() + b"\0").ljust(length, _BUFFER)[:length]
@@ -75,11 +90,11 @@ class Driver:
 
     @call(1)
     def cuGetErrorName(self, error):
-        return CUresult(error).name.encode()
+        return member(error, CUresult).name.encode()
 
     @call(1)
     def cuGetErrorString(self, error):
-        return TEXTS.get(CUresult(error).name, "unrecognized error code").encode()
+        return TEXTS.get(member(error, CUresult).name, "unrecognized error code").encode()
 
     @call(1)
     def cuDeviceGet(self, ordinal):
@@ -112,9 +127,8 @@ class Driver:
     @call(1)
     def cuDeviceGetAttribute(self, attrib, dev):
         self._device(dev)
-        if not isinstance(attrib, enums.CUdevice_attribute):
-            raise TypeError(f"attrib must be a CUdevice_attribute, not {type(attrib)}")
-        return self._machine.device.attribute(attrib.name.removeprefix("CU_DEVICE_ATTRIBUTE_"))
+        name = member(attrib, enums.CUdevice_attribute).name
+        return self._machine.device.attribute(name.removeprefix("CU_DEVICE_ATTRIBUTE_"))
 
     def _device(self, dev):
         self._machine.ordinal(number(dev, CUdevice))
@@ -190,19 +204,19 @@ class Driver:
 
     @call()
     def cuMemFreeHost(self, p):
-        self._machine.free(int(p), host=True)
+        self._machine.free(address(p), host=True)
 
     @call(1)
     def cuMemHostGetDevicePointer(self, p, Flags):
-        return CUdeviceptr(self._machine.device_pointer(int(p)))
+        return CUdeviceptr(self._machine.device_pointer(address(p)))
 
     @call()
     def cuMemcpyHtoDAsync(self, dstDevice, srcHost, ByteCount, hStream):
-        self._machine.copy_in(number(dstDevice, CUdeviceptr), int(srcHost), ByteCount, number(hStream, CUstream))
+        self._machine.copy_in(number(dstDevice, CUdeviceptr), address(srcHost), ByteCount, number(hStream, CUstream))
 
     @call()
     def cuMemcpyDtoHAsync(self, dstHost, srcDevice, ByteCount, hStream):
-        self._machine.copy_out(int(dstHost), number(srcDevice, CUdeviceptr), ByteCount, number(hStream, CUstream))
+        self._machine.copy_out(address(dstHost), number(srcDevice, CUdeviceptr), ByteCount, number(hStream, CUstream))
 
     @call()
     def cuMemcpyDtoDAsync(self, dstDevice, srcDevice, ByteCount, hStream):
@@ -261,7 +275,7 @@ class Driver:
 
     @call()
     def cuStreamBeginCapture(self, hStream, mode):
-        name = CUstreamCaptureMode(mode).name.removeprefix("CU_STREAM_CAPTURE_MODE_").lower()
+        name = member(mode, CUstreamCaptureMode).name.removeprefix("CU_STREAM_CAPTURE_MODE_").lower()
         self._machine.begin_capture(number(hStream, CUstream), name)
 
     @call(1)

@@ -67,3 +67,5 @@ class Faults:
             self.kernels += 1
             if (fault := self._plan.pop(self.kernels, None)) is not None:
                 fault(op.stream)
+            if op.stream.hung:
+                self.kernels -= 1  # it begins once more when it goes on

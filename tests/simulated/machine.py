@@ -74,7 +74,7 @@ class Machine(Work):
 
     def destroy_graph(self, handle: int) -> None:
         with self.lock:
-            failure = self._enter_to_free()
+            failure = self._enter_to_free(captured=True)
             self._get(handle, Graph)
             del self._objects[handle]
             if failure:
@@ -82,7 +82,7 @@ class Machine(Work):
 
     def destroy_exec(self, handle: int) -> None:
         with self.lock:
-            failure = self._enter_to_free()
+            failure = self._enter_to_free(captured=True)
             graph = self._get(handle, Exec)
             del self._objects[handle]
             if graph.last is not None and not graph.last.done and not graph.context.dead:

@@ -64,8 +64,10 @@ class Span:
 class Memory:
     """All memory that a machine ever gave out. Guarded by the machine's lock."""
 
-    def __init__(self, capacity: int, violate: Callable[..., None]) -> None:
+    def __init__(self, capacity: int, violate: Callable[..., None], *, shared: bool) -> None:
+        """shared: pinned memory takes from the same bytes, as on a board where host and GPU have one memory."""
         self.capacity = capacity
+        self._shared = shared
         self.taken = 0  # bytes that other processes hold
         self._violate = violate
         self._next = 0x7_0000_0000
@@ -74,27 +76,29 @@ class Memory:
 
     @property
     def free(self) -> int:
-        used = sum(region.nbytes for region in self._device if region.alive and not region.host)
+        used = sum(region.nbytes for region in self.alive() if self._shared or not region.host)
         return max(0, self.capacity - used - self.taken)
 
     def allocate(self, nbytes: int, context: object) -> Region:
-        if nbytes <= 0:
-            raise Failure("CUDA_ERROR_INVALID_VALUE", f"{nbytes} bytes asked for")
-        if nbytes > self.free:
-            raise Failure("CUDA_ERROR_OUT_OF_MEMORY", f"{nbytes} bytes asked for, {self.free} free")
+        self._ask(nbytes, self.free)
         data = np.empty(nbytes, np.uint8)
         data[: _POISONED_WHOLE // 2] = data[-_POISONED_WHOLE // 2 :] = POISON
         return self._place(Region(0, 0, data, context))
 
     def pin(self, nbytes: int, context: object, *, mapped: bool) -> Region:
-        if nbytes <= 0:
-            raise Failure("CUDA_ERROR_INVALID_VALUE", f"{nbytes} bytes asked for")
+        self._ask(nbytes, self.free if self._shared else nbytes)
         raw = np.full(nbytes + _PAGE, POISON, np.uint8)
         skip = -raw.ctypes.data % _PAGE
         data = raw[skip : skip + nbytes]
         region = Region(0, data.ctypes.data, data, context)
         self._pinned[region.host] = region
         return self._place(region) if mapped else region
+
+    def _ask(self, nbytes: int, free: int) -> None:
+        if nbytes <= 0:
+            raise Failure("CUDA_ERROR_INVALID_VALUE", f"{nbytes} bytes asked for")
+        if nbytes > free:
+            raise Failure("CUDA_ERROR_OUT_OF_MEMORY", f"{nbytes} bytes asked for, {free} free")
 
     def _place(self, region: Region) -> Region:
         region.base = self._next

@@ -102,6 +102,7 @@ class Scheduler:
         self.running: Op | None = None
         self.before: Callable[[Op], None] = lambda op: None  # may raise Failure: the kernel fails
         self._random = random.Random(seed)
+        self._haste = self._random.choice((0.02, 0.1, 0.3, 0.6))  # of the GPU, against the host
         self._clock = clock
         self._remember = remember
 
@@ -120,6 +121,7 @@ class Scheduler:
         stream.after[stream.handle] = op.index
         op.after = dict(stream.after)
         self._check_races(op)
+        self._check_lost(op)
         self._guard_host(op)
         stream.queue.append(op)
         self.progress()
@@ -129,6 +131,13 @@ class Scheduler:
             ordered = other.stream is op.stream or other.index <= op.after.get(other.stream.handle, 0)
             if not ordered and op.conflicts(other):
                 self._remember(f"race: {op.name} and {other.name} touch the same bytes, and no event orders them")
+
+    def _check_lost(self, op: Op) -> None:
+        """A copy to the host that comes before the host can have read the one before it: that one is lost."""
+        for other in self.pending():
+            both = op.kind == other.kind == "copy-out"
+            if both and any(span.overlaps(each) for span in op.writes for each in other.writes):
+                self._remember("host memory is overwritten by a copy-out before that of the one before can be read")
 
     def _guard_host(self, op: Op) -> None:
         """Take checksums of pinned memory that it reads, and poison what it writes; not where work before it does."""
@@ -149,8 +158,8 @@ class Scheduler:
             while self._run_any():
                 pass
         elif self.order == "random":
-            for _ in range(self._random.randrange(4)):
-                self._run_any()
+            while self._random.random() < self._haste and self._run_any():
+                pass
 
     def _run_any(self) -> bool:
         ready = [op for stream in self.streams.values() if (op := stream.head()) is not None]

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.simulated.fixtures import ORDERS
 from tests.simulated.install import simulated
 from tests.simulated.machine import Machine
-
-ORDERS = [("late", 0), ("eager", 0), *(("random", seed) for seed in range(5))]
 
 
 def done(result: tuple[Any, ...]) -> Any:

@@ -42,11 +42,10 @@ class Work(Core):
 
     def destroy_event(self, handle: int) -> None:
         with self.lock:
-            failure = self._enter_to_free()
+            failure = self._enter_to_free(captured=True)
             event = self._get(handle, Event)
             del self._objects[handle]
-            last = event.recorded
-            if last and not last.done and any(op is last or last in op.needs for op in self.scheduler.pending()):
+            if event.recorded in self.scheduler.pending():
                 self.violate("an event is destroyed before it has come")
             if failure:
                 raise failure
