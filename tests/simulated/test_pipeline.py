@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.simulated.fixtures import ORDERS
 from tests.simulated.install import simulated
 from tests.simulated.machine import Machine
+from tests.simulated.rig import COUNT, Lane, entered
 
 
 def done(result: tuple[Any, ...]) -> Any:
@@ -97,3 +100,28 @@ def test_other_providers_cannot_be_imported() -> None:
     with simulated(Machine(), "pycuda"), pytest.raises(ImportError):
         import cuda.bindings.driver  # noqa: F401
     assert "pycuda" not in sys.modules
+
+
+@given(
+    st.sampled_from(["late", "eager", "random"]),
+    st.integers(0, 1000),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(-99, 99)), max_size=12),
+)
+def test_any_order_gives_the_same_numbers(order: str, seed: int, batches: list[tuple[int, int]]) -> None:
+    machine = entered(order=order, seed=seed)
+    lanes = [Lane(machine) for _ in range(3)]
+    running: dict[int, int] = {}
+
+    def finish(which: int) -> None:
+        np.testing.assert_array_equal(lanes[which].wait(), np.full(COUNT, 2 * running.pop(which)))
+
+    for which, value in batches:
+        if which in running:
+            finish(which)
+        lanes[which].begin(value)
+        running[which] = value
+    for which in list(running):
+        finish(which)
+    for lane in lanes:
+        lane.close()
+    assert machine.close() == []
