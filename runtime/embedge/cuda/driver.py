@@ -19,31 +19,28 @@ from numpy.typing import NDArray
 
 __all__ = ["FATAL", "Captured", "CudaError", "Driver", "Event", "Gpu", "Memory", "Pinned", "Stream"]
 
-# After one of these every later call on the context fails, whoever makes it. cuda.h says of most of them that they
-# leave the process in an inconsistent state; the others end the device or the context itself.
-FATAL = frozenset(
-    f"CUDA_ERROR_{name}"
-    for name in (
-        "ASSERT",
-        "CONTAINED",
-        "CONTEXT_IS_DESTROYED",
-        "DEINITIALIZED",
-        "ECC_UNCORRECTABLE",
-        "EXTERNAL_DEVICE",
-        "HARDWARE_STACK_ERROR",
-        "ILLEGAL_ADDRESS",
-        "ILLEGAL_INSTRUCTION",
-        "INVALID_ADDRESS_SPACE",
-        "INVALID_PC",
-        "LAUNCH_FAILED",
-        "LAUNCH_TIMEOUT",
-        "MISALIGNED_ADDRESS",
-        "MPS_CLIENT_TERMINATED",
-        "NVLINK_UNCORRECTABLE",
-        "TENSOR_MEMORY_LEAK",
-        "UNKNOWN",
-    )
-)
+# Errors after which every later call on the context fails, whoever makes it, with the driver's words for them. cuda.h
+# says of most that they leave the process in an inconsistent state; the others end the device or the context itself.
+FATAL = {
+    "CUDA_ERROR_ASSERT": "device-side assert triggered",
+    "CUDA_ERROR_CONTAINED": "Invalid access of peer GPU memory over nvlink or a hardware error",
+    "CUDA_ERROR_CONTEXT_IS_DESTROYED": "context is destroyed",
+    "CUDA_ERROR_DEINITIALIZED": "driver shutting down",
+    "CUDA_ERROR_ECC_UNCORRECTABLE": "uncorrectable ECC error encountered",
+    "CUDA_ERROR_EXTERNAL_DEVICE": "an async error has occured in external entity outside of CUDA",
+    "CUDA_ERROR_HARDWARE_STACK_ERROR": "hardware stack error",
+    "CUDA_ERROR_ILLEGAL_ADDRESS": "an illegal memory access was encountered",
+    "CUDA_ERROR_ILLEGAL_INSTRUCTION": "an illegal instruction was encountered",
+    "CUDA_ERROR_INVALID_ADDRESS_SPACE": "operation not supported on global/shared address space",
+    "CUDA_ERROR_INVALID_PC": "invalid program counter",
+    "CUDA_ERROR_LAUNCH_FAILED": "unspecified launch failure",
+    "CUDA_ERROR_LAUNCH_TIMEOUT": "the launch timed out and was terminated",
+    "CUDA_ERROR_MISALIGNED_ADDRESS": "misaligned address",
+    "CUDA_ERROR_MPS_CLIENT_TERMINATED": "the MPS client has been terminated by the server",
+    "CUDA_ERROR_NVLINK_UNCORRECTABLE": "uncorrectable NVLink error detected during the execution",
+    "CUDA_ERROR_TENSOR_MEMORY_LEAK": "tensor memory not completely freed",
+    "CUDA_ERROR_UNKNOWN": "unknown error",
+}
 
 
 class CudaError(RuntimeError):
@@ -58,6 +55,12 @@ class CudaError(RuntimeError):
     def fatal(self) -> bool:
         """Whether the context is dead: nothing of it can be used any more, by no thread. Out of memory is not fatal."""
         return self.code in FATAL
+
+    @classmethod
+    def told(cls, text: str) -> CudaError | None:
+        """Return the fatal error that a message of another library tells of, if it does."""
+        code = next((code for code, words in FATAL.items() if code in text or words in text), None)
+        return None if code is None else cls(code, text)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Event(Protocol):
 
     @property
     def handle(self) -> int:
-        """The CUevent."""
+        """The CUevent; 0 where the library does not tell it (pycuda): then no other library can be given it."""
 
     def record(self, stream: Stream) -> None:
         """Set it behind all that is enqueued on the stream now."""
@@ -129,6 +132,9 @@ class Pinned(Protocol):
     @property
     def nbytes(self) -> int:
         """Its size."""
+
+    def host(self, offset: int, nbytes: int) -> int:
+        """Return the host's address of these bytes. Raises ValueError if they are not in it, or it is closed."""
 
     def close(self) -> None:
         """Give it back."""

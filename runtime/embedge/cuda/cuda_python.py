@@ -1,0 +1,296 @@
+"""CUDA through cuda-bindings, NVIDIA's own: functions of the driver, which answer with tuples. It can capture.
+
+Releases before 12.9.1 hold Python's lock while they wait for the GPU, so that all other threads stand still; they are
+refused. Since then the functions used here have not changed up to 13.5.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.cuda import reasons
+from embedge.cuda.driver import Captured, CudaError, Event, Gpu, Memory, Pinned, Stream
+from embedge.cuda.owned import HostArray, Life, Owned, release
+
+__all__ = ["Provider"]
+
+log = logging.getLogger("embedge.cuda")
+
+_OLDEST = (12, 9, 1)
+_INSTALL = "pip install 'embedge[cuda]'"
+_OUT_OF_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
+
+
+class Provider:
+    """The driver of one device."""
+
+    name = "cuda-python"
+    captures = True
+
+    def __init__(self, device: int) -> None:
+        self._index = device
+        self._api: Any = None  # the module cuda.bindings.driver, once `missing` has found it
+        self._installed = ""
+        self._life = Life()
+        self._context: Any = None  # retained by the first thread that enters
+        # Guards the context and its life; held by `enter` and `reset`, and by what the collector frees meanwhile.
+        self._retaining = threading.RLock()
+        self._local = threading.local()  # of each thread: what was current before each `enter`
+
+    def missing(self) -> str:
+        """Return why it cannot run here and what to do about that, or nothing if it can."""
+        if why := self._find():
+            return why
+        try:
+            if code := self._api.cuInit(0)[0]:
+                return reasons.refused(code.name, self._words(code))
+            if (driver := self._driver()) // 1000 < int(self._installed.partition(".")[0]):
+                major = driver // 1000
+                way_out = f"pip install 'cuda-bindings=={major}.*'" if major >= 12 else "use pycuda"
+                return reasons.too_old(f"cuda-bindings {self._installed}", self._made_for(), driver, way_out)
+            count = self._ask(self._api.cuDeviceGetCount())
+        except RuntimeError as error:  # the library finds no driver, or not all of it
+            return f"{reasons.NO_DRIVER} ({error})"
+        return "" if 0 <= self._index < count else reasons.no_device(self._index, count)
+
+    def _find(self) -> str:
+        try:
+            import cuda.bindings
+            from cuda.bindings import driver
+        except ModuleNotFoundError as error:
+            if str(error.name).partition(".")[0] != "cuda":
+                return f"cuda-bindings cannot be imported: {error}; {_INSTALL}"
+            return f"cuda-bindings is not installed; {_INSTALL}"
+        except ImportError as error:
+            return f"cuda-bindings cannot be imported: {error}; {_INSTALL}"
+        self._api, self._installed = driver, str(cuda.bindings.__version__)
+        if _numbers(self._installed) < _OLDEST:
+            oldest = ".".join(map(str, _OLDEST))
+            return (
+                f"cuda-bindings {self._installed} is too old: before {oldest}, all threads stand still while one waits "
+                f"for the GPU; {_INSTALL}"
+            )
+        return ""
+
+    def _made_for(self) -> int:
+        return int(self._installed.partition(".")[0]) * 1000
+
+    def _driver(self) -> int:
+        return int(self._ask(self._api.cuDriverGetVersion()))
+
+    def version(self) -> str:
+        """Return the versions of the library and of CUDA."""
+        return f"cuda-python {self._installed}, driver for CUDA {reasons.version(self._driver())}"
+
+    def gpu(self) -> Gpu:
+        """Return what the device is."""
+        api, device = self._api, self._device()
+
+        def attribute(name: str) -> int:
+            wanted = getattr(api.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
+            return int(self._ask(api.cuDeviceGetAttribute(wanted, device)))
+
+        return Gpu(
+            index=self._index,
+            name=_text(self._ask(api.cuDeviceGetName(256, device))),
+            capability=(attribute("COMPUTE_CAPABILITY_MAJOR"), attribute("COMPUTE_CAPABILITY_MINOR")),
+            multiprocessors=attribute("MULTIPROCESSOR_COUNT"),
+            memory=int(self._ask(api.cuDeviceTotalMem(device))),
+            integrated=bool(attribute("INTEGRATED")),
+            driver=self._driver(),
+            bus=_text(self._ask(api.cuDeviceGetPCIBusId(32, device))),
+        )
+
+    def _device(self) -> Any:
+        return self._ask(self._api.cuDeviceGet(self._index))
+
+    def enter(self) -> None:
+        """Make the primary context current in this thread."""
+        with self._retaining:
+            if self._context is None:
+                self._context = self._ask(self._api.cuDevicePrimaryCtxRetain(self._device()))
+            context = self._context
+        before = self._ask(self._api.cuCtxGetCurrent())
+        self._ask(self._api.cuCtxSetCurrent(context))
+        self._before().append((self._life, before))
+
+    def leave(self) -> None:
+        """Make current what was so before `enter`; nothing where that was not called."""
+        if self._before():
+            life, before = self._before().pop()
+            self._ask(self._api.cuCtxSetCurrent(None if life.over else before))
+
+    def _before(self) -> list[tuple[Life, Any]]:
+        if not hasattr(self._local, "before"):
+            self._local.before = []
+        return cast(list[tuple[Life, Any]], self._local.before)
+
+    def stream(self, *, high: bool = False) -> Stream:
+        """Return a new stream that does not wait for the default one."""
+        least, greatest = self._ask(self._api.cuCtxGetStreamPriorityRange())
+        flags = int(self._api.CUstream_flags.CU_STREAM_NON_BLOCKING)
+        made = self._ask(self._api.cuStreamCreateWithPriority(flags, greatest if high else least))
+        return _Stream(self, made, self._api.cuStreamDestroy)
+
+    def event(self, *, timing: bool = False) -> Event:
+        """Return a new event that is waited for asleep."""
+        flags = self._api.CUevent_flags
+        chosen = int(flags.CU_EVENT_BLOCKING_SYNC) | (0 if timing else int(flags.CU_EVENT_DISABLE_TIMING))
+        return _Event(self, self._ask(self._api.cuEventCreate(chosen)), self._api.cuEventDestroy)
+
+    def pinned(self, nbytes: int) -> Pinned:
+        """Return page-locked memory for all contexts, mapped for the device."""
+        flags = int(self._api.CU_MEMHOSTALLOC_PORTABLE) | int(self._api.CU_MEMHOSTALLOC_DEVICEMAP)
+        host = int(self._ask(self._api.cuMemHostAlloc(nbytes, flags), nbytes))
+        pointer = int(self._ask(self._api.cuMemHostGetDevicePointer(host, 0)))
+        whole: NDArray[np.uint8] = np.frombuffer(memoryview((ctypes.c_char * nbytes).from_address(host)), np.uint8)
+        return HostArray(whole, pointer, self._freeing(lambda: self._ask(self._api.cuMemFreeHost(host))))
+
+    def _freeing(self, free: Callable[[], object]) -> Callable[[], None]:
+        """Return a way to free in any thread: the last view of an array may be dropped anywhere."""
+        life = self._life
+
+        def entered() -> None:
+            self.enter()
+            try:
+                free()
+            finally:
+                self.leave()
+
+        return lambda: release(life, "pinned memory", entered)
+
+    def memory(self, nbytes: int) -> Memory:
+        """Return memory of the device, with whatever is in it."""
+        return _Memory(self, self._ask(self._api.cuMemAlloc(nbytes), nbytes), nbytes)
+
+    def copy_in(self, to: int, source: Pinned, nbytes: int, stream: Stream, *, offset: int = 0) -> None:
+        """Enqueue a copy from the host to the device address `to`."""
+        self._ask(self._api.cuMemcpyHtoDAsync(to, source.host(offset, nbytes), nbytes, stream.handle))
+
+    def copy_out(self, to: Pinned, source: int, nbytes: int, stream: Stream, *, offset: int = 0) -> None:
+        """Enqueue a copy from the device address `source` to the host."""
+        self._ask(self._api.cuMemcpyDtoHAsync(to.host(offset, nbytes), source, nbytes, stream.handle))
+
+    def free_memory(self) -> tuple[int, int]:
+        """Return how many bytes of the device are free, and how many there are."""
+        free, total = self._ask(self._api.cuMemGetInfo())
+        return int(free), int(total)
+
+    def capture(self, stream: Stream, enqueue: Callable[[], None]) -> Captured:
+        """Record what `enqueue` puts on the stream."""
+        mode = self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._ask(self._api.cuStreamBeginCapture(stream.handle, mode))
+        try:
+            enqueue()
+        except BaseException:
+            self._abandon(stream)
+            raise
+        graph = self._ask(self._api.cuStreamEndCapture(stream.handle))
+        try:
+            return _Captured(self, self._ask(self._api.cuGraphInstantiate(graph, 0)), self._api.cuGraphExecDestroy)
+        finally:
+            self._ask(self._api.cuGraphDestroy(graph))
+
+    def _abandon(self, stream: Stream) -> None:
+        """End a capture that failed; that it failed is no news, and the stream is as before."""
+        code, graph = self._api.cuStreamEndCapture(stream.handle)
+        if code:
+            log.debug("a capture was abandoned: %s", code.name)
+        elif int(graph):
+            self._ask(self._api.cuGraphDestroy(graph))
+
+    def reset(self) -> None:
+        """Throw the primary context away and begin a new one."""
+        device = self._device()
+        with self._retaining:
+            self._life.over, self._life = True, Life()
+            retained, self._context = self._context, None
+            if retained is not None:  # the new one is retained anew
+                release(self._life, "the context", lambda: self._ask(self._api.cuDevicePrimaryCtxRelease(device)))
+        try:
+            self._ask(self._api.cuDevicePrimaryCtxReset(device))
+            self.enter()
+            try:
+                self.memory(1).close()
+            finally:
+                self.leave()
+        except CudaError as error:
+            text = f"the GPU stays broken after a reset ({error.message}); restart the process"
+            raise CudaError(error.code, text) from error
+
+    def _ask(self, answer: tuple[Any, ...], wanted: int = 0) -> Any:
+        """Return what a function answered. Raises CudaError; `wanted`: the bytes asked for, if memory was."""
+        code = answer[0]
+        if code:
+            words = self._words(code)
+            if wanted and code.name == _OUT_OF_MEMORY:
+                words = reasons.out_of_memory(wanted, *self.free_memory(), integrated=self.gpu().integrated)
+            raise CudaError(code.name, words)
+        return answer[1] if len(answer) == 2 else answer[1:]
+
+    def _words(self, code: Any) -> str:
+        return _text(self._api.cuGetErrorString(code)[1] or b"")
+
+
+class _Handle(Owned):
+    """Something that CUDA names by a handle."""
+
+    def __init__(self, provider: Provider, made: Any, destroy: Callable[[Any], tuple[Any]]) -> None:
+        self._handle = int(made)
+        self._ask, self._api = provider._ask, provider._api
+        super().__init__(provider._life, lambda: provider._ask(destroy(made)))
+
+    @property
+    def handle(self) -> int:
+        return self.opened(self._handle)
+
+
+class _Stream(_Handle): ...
+
+
+class _Event(_Handle):
+    def record(self, stream: Stream) -> None:
+        self._ask(self._api.cuEventRecord(self.handle, stream.handle))
+
+    def wait(self) -> None:
+        self._ask(self._api.cuEventSynchronize(self.handle))
+
+    def done(self) -> bool:
+        (code,) = answer = self._api.cuEventQuery(self.handle)
+        if code == self._api.CUresult.CUDA_ERROR_NOT_READY:
+            return False
+        self._ask(answer)
+        return True
+
+    def seconds_since(self, earlier: Event) -> float:
+        return float(self._ask(self._api.cuEventElapsedTime(earlier.handle, self.handle))) / 1000.0
+
+
+class _Captured(_Handle):
+    def launch(self, stream: Stream) -> None:
+        self._ask(self._api.cuGraphLaunch(self.handle, stream.handle))
+
+
+class _Memory(Owned):
+    def __init__(self, provider: Provider, made: Any, nbytes: int) -> None:
+        self._pointer, self.nbytes = int(made), nbytes
+        super().__init__(provider._life, lambda: provider._ask(provider._api.cuMemFree(made)))
+
+    @property
+    def pointer(self) -> int:
+        return self.opened(self._pointer)
+
+
+def _text(name: bytes) -> str:
+    return name.split(b"\0")[0].decode(errors="replace")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
