@@ -159,7 +159,8 @@ class Core:
                 self._destroy(self.contexts.primary)
 
     def _destroy(self, context: Context) -> None:
-        if not context.dead and any(op.stream.context is context for op in self.scheduler.pending()):
+        streams = [each for each in self.scheduler.streams.values() if each.context is context]
+        if not context.dead and any(each.queue for each in streams) and not any(each.hung for each in streams):
             self.violations.append("the context was destroyed with work in flight")
         self.scheduler.kill(context, "CUDA_ERROR_CONTEXT_IS_DESTROYED")
         self.contexts.destroy(context)

@@ -180,6 +180,8 @@ class Driver:
 
     @call(2)
     def cuCtxGetStreamPriorityRange(self):
+        with self._machine.lock:
+            self._machine.contexts.current()
         return 0, -5
 
     @call()

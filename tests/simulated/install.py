@@ -21,20 +21,24 @@ _OURS = ("embedge.cuda.cuda_python", "embedge.cuda.pycuda")  # they keep what th
 
 
 def modules(machine: Machine, *providers: str, tensorrt: str = "") -> dict[str, ModuleType | None]:
-    """Return what `sys.modules` has to hold. None: cannot be imported. tensorrt: the version, "" for none."""
-    if unknown := set(providers) - set(PROVIDERS):
+    """Return what `sys.modules` has to hold. None: cannot be imported.
+
+    providers: "cuda-python", "pycuda", also of a version: "cuda-python==12.9.1". tensorrt: the version, "" for none.
+    """
+    versions = {name: version for name, _, version in (each.partition("==") for each in providers)}
+    if unknown := versions.keys() - set(PROVIDERS):
         raise ValueError(f"no such provider: {unknown}; there are {PROVIDERS}")
     found: dict[str, ModuleType | None] = dict.fromkeys(
         ("cuda", "cuda.bindings", "cuda.bindings.driver", "pycuda", "pycuda.driver", "tensorrt")
     )
-    if "cuda-python" in providers:
+    if "cuda-python" in versions:
         found["cuda"], found["cuda.bindings"] = ModuleType("cuda"), ModuleType("cuda.bindings")
-        found["cuda.bindings"].__version__ = cuda_bindings.VERSION
+        found["cuda.bindings"].__version__ = versions["cuda-python"] or cuda_bindings.VERSION
         found["cuda.bindings.driver"] = cuda_bindings.build(machine)
-    if "pycuda" in providers:
+    if "pycuda" in versions:
         found["pycuda"], found["pycuda.driver"] = ModuleType("pycuda"), pycuda_driver.build(machine)
-        found["pycuda"].VERSION = pycuda_driver.VERSION
-        found["pycuda"].VERSION_TEXT = ".".join(map(str, pycuda_driver.VERSION))
+        found["pycuda"].VERSION_TEXT = text = versions["pycuda"] or pycuda_driver.VERSION
+        found["pycuda"].VERSION = tuple(int(part) for part in text.split("."))
     if tensorrt:
         from tests.simulated.tensorrt import build
 

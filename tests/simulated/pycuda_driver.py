@@ -16,7 +16,7 @@ from tests.simulated.pycuda_contexts import Bound, Context, Dependent, Stacks, c
 
 __all__ = ["VERSION", "build"]
 
-VERSION = (2026, 1)
+VERSION = "2026.1"
 
 
 class Stream(Dependent):

@@ -16,15 +16,16 @@ class Single:
         self.name = name
         self._violate = violate
         self._owner: threading.Thread | None = None  # set by the first user
+        self._lock = threading.Lock()  # guards the owner; held for a look
 
     @contextmanager
     def use(self) -> Iterator[None]:
         """Use it in the calling thread."""
         here = threading.current_thread()
-        if self._owner is None:
-            self._owner = here
-        if self._owner is not here:
-            self._violate(f"{self.name} belongs to thread {self._owner.name} and is used in {here.name}")
+        with self._lock:
+            owner = self._owner = self._owner or here
+        if owner is not here:
+            self._violate(f"{self.name} belongs to thread {owner.name} and is used in {here.name}")
         yield
 
     def hand_over(self) -> None:

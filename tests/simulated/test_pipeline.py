@@ -96,6 +96,14 @@ def test_a_thread_of_pycuda(order: str, seed: int) -> None:
         context.detach()
 
 
+def test_a_provider_has_the_version_that_is_asked_for() -> None:
+    with simulated(Machine(), "cuda-python==12.9.1", "pycuda"):
+        import cuda.bindings
+        import pycuda
+
+        assert (cuda.bindings.__version__, pycuda.VERSION_TEXT) == ("12.9.1", "2026.1")
+
+
 def test_other_providers_cannot_be_imported() -> None:
     with simulated(Machine(), "pycuda"), pytest.raises(ImportError):
         import cuda.bindings.driver  # noqa: F401
