@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedge import backends
 from embedge.bundle import sha256
+from embedge.config import RuntimeConfig
 from embedge.manifest import Graph, TensorSpec
 from embedge_export import graph as onnx_graph
 from embedge_export.errors import ExportError
@@ -103,12 +104,15 @@ class Graphs:
 
     def _made(self, name: str, inputs: Sequence[Input]) -> _Inputs:
         """Return what a written graph makes of the examples, as inputs of the steps after it."""
-        backend, _ = backends.choose("onnxruntime")
-        session = backend.open(self._staged / self.records[name].file, threads=1)
+        backend, _ = backends.choose(RuntimeConfig(backend="onnxruntime"))
+        slot = backend.slot(threads=1, wake=lambda: None)
+        session = slot.open(name, self._staged / self.records[name].file)
         try:
-            made = session.run({each.name: each.example for each in inputs})
+            made = session.start({each.name: each.example for each in inputs})()
         finally:
             session.close()
+            slot.close()
+            backend.close()
         longest = {symbol: most for each in inputs for symbol, most in each.longest.items()}
         return {spec.name: _input(spec, np.asarray(made[spec.name]), longest) for spec in self.records[name].outputs}
 

@@ -33,7 +33,7 @@ def pass_on(
             if rows.size:
                 values = {**feeds, chain.takes: state}
                 inputs = {spec.name: values[spec.name][rows] for spec in manifest.graphs[graph].inputs}
-                state[rows] = sessions[graph].run(inputs)[chain.gives]
+                state[rows] = sessions[graph].start(inputs)()[chain.gives]
         states[:, turn] = state
     return states, order[:, :turns] >= 0
 
@@ -41,7 +41,7 @@ def pass_on(
 def _start(chain: Chain, manifest: Manifest, sessions: Mapping[str, Session], rows: int) -> State:
     """Return the state that each row begins with."""
     if chain.start is not None:
-        return np.repeat(sessions[chain.start].run({})[chain.gives], rows, axis=0)
+        return np.repeat(sessions[chain.start].start({})()[chain.gives], rows, axis=0)
     first = next(iter(chain.modules.values()))
     (spec,) = (spec for spec in manifest.graphs[first].inputs if spec.name == chain.takes)
     return np.zeros((rows, *map(int, spec.shape[1:])), spec.dtype)

@@ -19,8 +19,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lanes, threads: execution slots, and compute threads of each. None: chosen for this machine.
     lengths: the lengths at which batches are measured, of every tower whose items differ in length, up to its limit.
         None: the bundle's buckets.
-    token_budget: most padded tokens (rows x longest row) in one batch. A CPU is as fast at a few hundred as at any
-        number, and memory grows with it.
+    token_budget: most padded tokens (rows x longest row) in one batch. None: the backend's (2,048 on a CPU).
     max_batch: most rows in one batch.
     max_queue_items: admission refuses a call when more items than this would wait.
     max_queue_bytes: and when their prepared arrays would have more bytes, as predicted. Large calls are prepared no
@@ -32,6 +31,16 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_wait_us: how long a free lane may wait for company, in microseconds.
     prepare_threads: threads that turn raw parts into arrays.
     warm_up_seconds: time for measuring the cost table at start; 0: measure nothing, learn as batches run.
+    hang_seconds: a lane that is this much longer in one batch than ten times what was predicted counts as hung: who
+        waits for it is told, and another lane takes its place.
+    gpu: number of the GPU, as the driver counts.
+    cuda: what calls the CUDA driver: `auto`, `cuda-python` or `pycuda`.
+    staging: batches that a GPU lane has memory for between preparing and results. None: as many as it has use for.
+    scratch_bytes: GPU memory that graphs of one lane may use while they compute. None: what the plans ask for.
+    small_memory: whether to take less GPU memory at the price of speed. None: where the GPU has little.
+    captures: most batch shapes whose launches a GPU lane records and replays; 0: none.
+    build_plans: whether to build TensorRT plans that are missing, which takes minutes; else the next backend runs.
+    trust_plans: files of ed25519 public keys; plans that were built elsewhere are taken if one of them signed.
     """
 
     backend: str = "auto"
@@ -39,7 +48,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lanes: _Positive | None = None
     threads: _Positive | None = None
     lengths: Annotated[tuple[_Positive, ...], msgspec.Meta(min_length=1)] | None = None
-    token_budget: _Positive = 2048
+    token_budget: _Positive | None = None
     max_batch: _Positive = 64
     max_queue_items: _Positive = 32768
     max_queue_bytes: _Positive = 1 << 30
@@ -50,3 +59,12 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_wait_us: Annotated[int, msgspec.Meta(ge=0)] = 0
     prepare_threads: _Positive = 2
     warm_up_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
+    hang_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    gpu: Annotated[int, msgspec.Meta(ge=0)] = 0
+    cuda: str = "auto"
+    staging: Annotated[int, msgspec.Meta(ge=2, le=3)] | None = None
+    scratch_bytes: _Positive | None = None
+    small_memory: bool | None = None
+    captures: Annotated[int, msgspec.Meta(ge=0)] = 32
+    build_plans: bool = True
+    trust_plans: tuple[str, ...] = ()

@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from embedge.backends import Backend
-from embedge.batch import Batch, layout, pad, stretch, trunks
+from embedge import backends
+from embedge.backends import Model
+from embedge.batch import Batch, trunks
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.cost import CostTable
 from embedge.errors import BackendError, BundleError, EmbedgeError
 from embedge.lane import Lane, Outcome
 from embedge.measured import Measured
+from embedge.probes import Probes
 from embedge.program import Computed, Program
-from embedge.slots import Slots, candidates, choose, cores
+from embedge.slots import Slots, choose, cores
 
 __all__ = ["Crew"]
 
@@ -32,29 +34,39 @@ _SHORT_ROWS = 8
 class Crew:
     """Opens, watches and closes the lanes of one model. Owned by its embedder."""
 
-    def __init__(self, bundle: Bundle, backend: Backend, config: RuntimeConfig, probes: Mapping[str, Batch]) -> None:
-        """`probes`: for each tower that is to run, a batch of one small item: what test and warm-up are made of."""
+    def __init__(self, bundle: Bundle, config: RuntimeConfig, probes: Probes) -> None:
+        """`probes`: what test and warm-up are made of. Raises what `backends.ready` raises, and BackendError."""
         self._bundle = bundle
-        self._backend = backend
+        graphs = tuple(dict.fromkeys(graph for tower in probes.towers.values() for graph in tower.graphs))
+        self._backend, self.backend_reason = backends.ready(Model(bundle, config, graphs, probes))
+        self.token_budget = config.token_budget or self._backend.token_budget
         self._config = config
-        self._probes = dict(probes)
-        self._towers = {name: bundle.manifest.towers[name] for name in probes}
-        self._layouts = {name: layout(bundle.manifest, tower) for name, tower in self._towers.items()}
+        self._probes = probes
+        self._towers = probes.towers
         self._changed = threading.Condition()  # owned by whoever reports or waits for a change of a lane
         self._stamps: dict[str, tuple[int, ...]] = {}  # what the graphs' files were when they were first opened
         self._sharing = threading.Lock()  # held by a lane's thread while it opens or closes its program
         self._shared: Program | None = None
         self._users: dict[Program, int] = {}
         self.trunks = trunks(bundle.manifest, self._towers)
-        self._keys = {name: Measured.key(bundle, backend, config, name) for name in self.trunks.values()}
+        self._keys = {name: Measured.key(bundle, self._backend, config, name) for name in self.trunks.values()}
         self._tables = {name: self._table(name) for name in self._keys}
         self.costs = {name: self._tables[trunk] for name, trunk in self.trunks.items()}
         stored = {name: Measured.recall(key) for name, key in self._keys.items()}
-        self.slots = self._slots(next(iter(stored.values())))
+        try:
+            self.slots = self._slots(next(iter(stored.values())))
+        except BaseException:
+            self._backend.close()
+            raise
         for name, record in stored.items():
             if record is not None and record.suits(self.slots, self._tables[name]):
                 self._tables[name].restore(record.seconds)
         self.lanes: list[Lane] = []
+
+    @property
+    def backend(self) -> str:
+        """The backend that runs the model, with its version."""
+        return f"{self._backend.name} {self._backend.version()}"
 
     @property
     def alive(self) -> bool:
@@ -85,7 +97,7 @@ class Crew:
                 open_program=self._enter,
                 close_program=self._exit,
                 compute=self._compute,
-                probes=[self._batch(tower, 2, probe.width) for tower, probe in self._probes.items()],
+                probes=[self._probes.batch(tower, 2, self._probes.width(tower)) for tower in self._towers],
                 warm_up=self._warm_up,
                 take=take,
                 deliver=deliver,
@@ -107,6 +119,8 @@ class Crew:
         ended = [lane.join(None if end is None else max(0.0, end - time.monotonic())) for lane in self.lanes]
         if self.lanes and all(cost.measured for cost in self._tables.values()):
             self._store()
+        if all(ended):
+            self._backend.close()
         return all(ended)
 
     def _enter(self) -> Program:
@@ -130,8 +144,8 @@ class Crew:
     def _open(self, slots: Slots) -> Program:
         manifest = self._bundle.manifest
         names = {step for tower in self._towers.values() for step in tower.graphs}
-        opened = {name: self._backend.open(self._graph(name), threads=slots.threads) for name in names}
-        return Program(manifest, opened)
+        slot = self._backend.slot(threads=slots.threads, wake=lambda: None)
+        return Program(manifest, {name: slot.open(name, self._graph(name)) for name in names})
 
     def _graph(self, name: str) -> Path:
         """Return a graph's file. Raises BundleError if it is not the one that was there at the start."""
@@ -143,13 +157,7 @@ class Crew:
         return path
 
     def _compute(self, program: Program, batch: Batch) -> Computed:
-        return program.run(batch.towers, pad(batch.rows, self._layouts[batch.towers[0]]))
-
-    def _batch(self, tower: str, rows: int, length: int) -> Batch:
-        """Return a batch of equal rows, made from the tower's probe; what is in a row does not change what it costs."""
-        probe = self._probes[tower]
-        row = stretch(probe.rows[0], self._layouts[tower], length / probe.width)
-        return Batch([tower] * rows, [row] * rows, [length] * rows)
+        return program.run(batch.towers, self._probes.feeds(batch))
 
     def _warm_up(self, compute: Callable[[Batch], object]) -> None:
         """Measure the cost tables in a lane's thread, while its siblings do the same: so they will run later, too."""
@@ -161,18 +169,18 @@ class Crew:
         """Measure a trunk's cost table by its first tower, in its share of the time, unless what is stored holds."""
 
         def run(rows: int, length: int) -> None:
-            compute(self._batch(tower, rows, length))
+            compute(self._probes.batch(tower, rows, length))
 
         cost = self._tables[tower]
         if not (cost.measured and cost.fits(run)):
             budget = self._config.warm_up_seconds / len(self._tables)
-            cost.measure(run, budget=budget, tokens=self._config.token_budget)
+            cost.measure(run, budget=budget, tokens=self.token_budget)
 
     def _table(self, tower: str) -> CostTable:
         """Return a tower's cost table, not measured yet; its only length is the probe's where rows do not differ."""
-        least = self._probes[tower].width
+        least = self._probes.width(tower)
         lengths = [length for length in (*_SHORT_LENGTHS, *self._usual(tower)) if length >= least]
-        varies = lengths and self._layouts[tower].varies
+        varies = lengths and self._probes.layouts[tower].varies
         return CostTable(self._towers[tower].buckets.batches, lengths if varies else [least])
 
     def _usual(self, tower: str) -> list[int]:
@@ -191,7 +199,7 @@ class Crew:
             return stored.slots
         opened: list[Program] = []
         try:
-            return choose(candidates(cores()), lambda slots: self._trial(slots, opened))
+            return choose(self._backend.candidates(), lambda slots: self._trial(slots, opened))
         except EmbedgeError:
             raise
         except Exception as error:  # what a backend raises is its own business
@@ -207,8 +215,8 @@ class Crew:
         tower = next(iter(self._towers))
         lengths = self.costs[tower].lengths
         usual = [length for length in lengths if length in self._usual(tower)] or lengths
-        rows = max(1, min(_SHORT_ROWS, self._config.token_budget // usual[0]))
-        batches = [self._batch(tower, rows, usual[0]), self._batch(tower, 1, usual[len(usual) // 2])]
+        rows = max(1, min(_SHORT_ROWS, self.token_budget // usual[0]))
+        batches = [self._probes.batch(tower, rows, usual[0]), self._probes.batch(tower, 1, usual[len(usual) // 2])]
 
         def run() -> int:
             for batch in batches:

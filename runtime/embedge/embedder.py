@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedge import backends, outputs, pairs
+from embedge import outputs, pairs
 from embedge.batch import Limits
 from embedge.bundle import Bundle
 from embedge.classifier import Classifier
@@ -25,14 +25,15 @@ from embedge.errors import DeadlineExceeded, NotFound, Unavailable
 from embedge.inputs.items import ItemInput
 from embedge.inputs.match import choose
 from embedge.labels import Labels, LabelStore
-from embedge.manifest import Manifest, Tower
+from embedge.manifest import Manifest
 from embedge.outputs import Scores
 from embedge.pairs import Scored, Side
 from embedge.preparer import Preparer
+from embedge.probes import Probes
 from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
 from embedge.room import Room
 from embedge.scheduler import Scheduler
-from embedge.sets import Sets, count_pieces, pieces_of, set_part
+from embedge.sets import Sets, count_pieces, set_part, towers
 from embedge.slots import Slots
 from embedge.split import join, split
 from embedge.task import Task
@@ -55,16 +56,16 @@ class Embedder:
         """
         self.bundle = bundle
         self.config = config or RuntimeConfig()
-        self._backend, self.backend_reason = backends.choose(self.config.backend)
-        self.towers = _loaded(self.manifest, self.config.towers)
+        self.towers = towers(self.manifest, self.config.towers)
         # By tower the name of its part that is a set.
         self._sets = {name: part for name, tower in self.towers.items() if (part := set_part(tower)) is not None}
         self._inputs = {name: ItemInput(bundle, name, self.config) for name in self.towers}
-        probes = {name: each.probe() for name, each in self._inputs.items()}
-        self._crew = Crew(bundle, self._backend, self.config, probes)
+        probes = Probes(self.manifest, {name: each.probe() for name, each in self._inputs.items()})
+        self._crew = Crew(bundle, self.config, probes)
+        self.backend_reason = self._crew.backend_reason
         self._scheduler = Scheduler(
             self.costs,
-            Limits(self.config.max_batch, self.config.token_budget),
+            Limits(self.config.max_batch, self._crew.token_budget),
             Room(self.config.max_queue_items, self.config.max_queue_bytes),
             max_seconds=self.config.max_queue_seconds,
             max_wait=self.config.max_wait_us / 1e6,
@@ -111,7 +112,7 @@ class Embedder:
     @property
     def backend(self) -> str:
         """The backend that runs it, with its version."""
-        return f"{self._backend.name} {self._backend.version()}"
+        return self._crew.backend
 
     @property
     def serving(self) -> bool:
@@ -337,14 +338,3 @@ class Embedder:
                     listener(self.serving)
                 except Exception:  # a listener is somebody else's code
                     log.exception("a listener of %s failed", self.name)
-
-
-def _loaded(manifest: Manifest, names: Sequence[str] | None) -> dict[str, Tower]:
-    """Return the towers that are to be loaded, and those that embed pieces for them. Raises NotFound."""
-    for name in names or ():
-        if name not in manifest.towers:
-            raise NotFound(f"tower {name!r} is unknown; {manifest.name!r} has: {', '.join(manifest.towers)}")
-    wanted = set(manifest.towers if names is None else names)
-    while pieces := {spec.tower for name in wanted if (spec := pieces_of(manifest.towers[name]))} - wanted:
-        wanted |= pieces
-    return {name: tower for name, tower in manifest.towers.items() if name in wanted}

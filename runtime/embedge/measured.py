@@ -9,7 +9,7 @@ from embedge.backends import Backend
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.cost import CostTable
-from embedge.slots import Slots, cores, device
+from embedge.slots import Slots, cores
 
 __all__ = ["Measured"]
 
@@ -33,7 +33,7 @@ class Measured(msgspec.Struct, frozen=True):
         """Return the record's name."""
         manifest = bundle.manifest
         graphs = [manifest.graphs[step].sha256 for step in manifest.towers[tower].graphs]
-        here = (device(), cores(), config.lanes, config.threads, config.towers, backend.name, backend.version())
+        here = (backend.device(), cores(), config.lanes, config.threads, config.towers, backend.name, backend.version())
         return cache.key(*here, tower, *graphs)
 
     @classmethod

@@ -68,7 +68,7 @@ class Program:
                 own, order = _close_up({tower: rows[tower] for tower in group})
                 mine = _take(values, self._wanted(group, depth) & values.keys(), order)
             inputs = (spec.name for spec in self._manifest.graphs[step].inputs)
-            mine.update(self._sessions[step].run({name: mine[name] for name in inputs}))
+            mine.update(self._sessions[step].start({name: mine[name] for name in inputs})())
             yield from self._follow(own, mine, depth + 1)
 
     def _chained(self, tower: str, chain: Chain, feeds: Arrays) -> Arrays:
@@ -79,7 +79,7 @@ class Program:
         values: dict[str, NDArray[Any]] = {chain.takes: states[chosen]}
         for step in self._manifest.towers[tower].steps:
             inputs = (spec.name for spec in self._manifest.graphs[step].inputs)
-            values.update(self._sessions[step].run({name: values[name] for name in inputs}))
+            values.update(self._sessions[step].start({name: values[name] for name in inputs})())
         trail = {name: _spread(values[made], there) for name, made in chain.trail.items()}
         return {name: array[last[chosen]] for name, array in values.items()} | trail | {chain.keep: there}
 

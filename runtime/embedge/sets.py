@@ -12,14 +12,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.errors import EmbedgeError, InvalidInput
+from embedge.errors import EmbedgeError, InvalidInput, NotFound
 from embedge.inputs.match import assign
-from embedge.manifest import SetSpec, Tower
+from embedge.manifest import Manifest, SetSpec, Tower
 from embedge.outputs import Vectors
 from embedge.outputs.ragged import offsets_of
 from embedge.request import Item, Reply, Request
 
-__all__ = ["Sets", "count_pieces", "pieces_of", "set_part"]
+__all__ = ["Sets", "count_pieces", "pieces_of", "set_part", "towers"]
 
 
 def set_part(tower: Tower) -> str | None:
@@ -115,3 +115,14 @@ class Sets:
 
     def _told(self, kind: type[EmbedgeError], message: str) -> EmbedgeError:
         return kind(message if len(self._parts) == 1 else f"part {self._name!r}: {message}")
+
+
+def towers(manifest: Manifest, names: Sequence[str] | None) -> dict[str, Tower]:
+    """Return the towers that are to be loaded, and those that embed pieces for them. Raises NotFound."""
+    for name in names or ():
+        if name not in manifest.towers:
+            raise NotFound(f"tower {name!r} is unknown; {manifest.name!r} has: {', '.join(manifest.towers)}")
+    wanted = set(manifest.towers if names is None else names)
+    while pieces := {spec.tower for name in wanted if (spec := pieces_of(manifest.towers[name]))} - wanted:
+        wanted |= pieces
+    return {name: tower for name, tower in manifest.towers.items() if name in wanted}

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedge import Embedder, RuntimeConfig, backends
+from embedge.backends import Result
+from embedge.backends.onnxruntime import Runner as OnnxRuntime
+from embedge.backends.onnxruntime import Slot as OnnxRuntimeSlot
 from tests.tiny import tiny_bundle
 
 __all__ = ["NAN", "POISON", "WAIT", "ZERO", "Play", "Runner", "played"]
@@ -65,19 +68,18 @@ class Play:
 _PLAY = Play()
 
 
-class Runner:
+class Runner(OnnxRuntime):
     """The backend: see embedge.backends.base."""
 
     name = "played"
     shares = False
 
-    def missing(self) -> str:
-        return ""
+    def slot(self, *, threads: int, wake: Callable[[], None]) -> Slot:
+        return Slot(threads)
 
-    def version(self) -> str:
-        return "1"
 
-    def open(self, graph: Path, *, threads: int) -> Session:
+class Slot(OnnxRuntimeSlot):
+    def open(self, name: str, path: Path) -> Session:
         if _PLAY.shut:
             raise RuntimeError("the device is gone")
         _PLAY.opened += 1
@@ -89,8 +91,9 @@ class Session:
     def __init__(self, play: Play) -> None:
         self.play = play
 
-    def run(self, feeds: Any) -> dict[str, NDArray[np.float32]]:
-        return {"dense": self.play.run(feeds["input_ids"], feeds["attention_mask"])}
+    def start(self, feeds: Any) -> Result:
+        vectors = self.play.run(feeds["input_ids"], feeds["attention_mask"])
+        return lambda: {"dense": vectors}
 
     def close(self) -> None:
         self.play.closed += 1

@@ -173,9 +173,7 @@ def test_a_failed_call_leaves_nothing_in_the_queue(two_lanes: tuple[Embedder, Pl
 
 
 def test_a_model_whose_sessions_do_not_open_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "tests.runtime.played.Runner.open", lambda *_, **__: (_ for _ in ()).throw(OSError("no device"))
-    )
+    monkeypatch.setattr("tests.runtime.played.Slot.open", lambda *_, **__: (_ for _ in ()).throw(OSError("no device")))
 
     with pytest.raises(BackendError, match="no device"), played(tmp_path, monkeypatch):
         pass
@@ -275,10 +273,10 @@ class Touchy:
     def __init__(self, session: Any, poison: int) -> None:
         self.session, self.poison = session, poison
 
-    def run(self, feeds: Any) -> Any:
+    def start(self, feeds: Any) -> Any:
         if (feeds.get("input_ids") == self.poison).any():
             raise RuntimeError("the device is on fire")
-        return self.session.run(feeds)
+        return self.session.start(feeds)
 
     def close(self) -> None:
         self.session.close()
@@ -287,8 +285,8 @@ class Touchy:
 def test_rows_that_are_computed_one_by_one_keep_their_own_shapes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poison, real = tiny_tokenizer().token_to_id(POISON), onnxruntime.Runner.open
-    monkeypatch.setattr(onnxruntime.Runner, "open", lambda *a, **options: Touchy(real(*a, **options), poison))
+    poison, real = tiny_tokenizer().token_to_id(POISON), onnxruntime.Slot.open
+    monkeypatch.setattr(onnxruntime.Slot, "open", lambda *a: Touchy(real(*a), poison))
     config = RuntimeConfig(towers=("text",), lanes=1, warm_up_seconds=0)
     with Embedder.open(tiny_kinds(tmp_path / "kinds"), config=config) as embedder:
         texts = ["a cat", f"the {POISON}", "the small dog sleeps"]

@@ -152,14 +152,14 @@ def test_more_pieces_than_the_queue_holds_go_part_after_part(path: Path) -> None
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """An event without which no lane runs a batch."""
-    opened, run = threading.Event(), _Session.run
+    opened, run = threading.Event(), _Session.start
     opened.set()
 
     def held(self: _Session, feeds: Any) -> Any:
         opened.wait(30)
         return run(self, feeds)
 
-    monkeypatch.setattr(_Session, "run", held)
+    monkeypatch.setattr(_Session, "start", held)
     return opened
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from embedge import Embedder, InvalidInput, NotFound, Request, RuntimeConfig, Unavailable
-from embedge.backends.onnxruntime import Runner
+from embedge.backends.onnxruntime import Slot
 from embedge.bundle import Bundle
 from embedge.content import Image, Text, Vector
 from embedge.inputs import _CLASSES
@@ -216,13 +216,13 @@ class Opened:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.graphs: list[str] = []
-        real = Runner.open
+        real = Slot.open
 
-        def open_(runner: Runner, graph: Path, *, threads: int) -> Any:
-            self.graphs.append(graph.stem)
-            return real(runner, graph, threads=threads)
+        def open_(slot: Slot, name: str, path: Path) -> Any:
+            self.graphs.append(name)
+            return real(slot, name, path)
 
-        monkeypatch.setattr(Runner, "open", open_)
+        monkeypatch.setattr(Slot, "open", open_)
 
 
 def test_only_the_towers_that_are_wanted_are_loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

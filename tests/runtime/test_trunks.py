@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedge import BackendError, Embedder, Request, RuntimeConfig
-from embedge.backends.onnxruntime import Runner
+from embedge.backends.onnxruntime import Slot
 from embedge.batch import Batch, layout, pad, trunks
 from embedge.bundle import Bundle
 from embedge.inputs.items import ItemInput
@@ -33,9 +33,9 @@ class Counted:
         self.session = session
         self.rows: list[int] = []
 
-    def run(self, feeds: Any) -> Any:
+    def start(self, feeds: Any) -> Any:
         self.rows.append(len(next(iter(feeds.values()))))
-        return self.session.run(feeds)
+        return self.session.start(feeds)
 
     def close(self) -> None:
         self.session.close()
@@ -53,7 +53,7 @@ def bundle(path: Path) -> Bundle:
 
 @pytest.fixture
 def sessions(bundle: Bundle) -> dict[str, Counted]:
-    return {name: Counted(Runner().open(bundle.graph(name), threads=1)) for name in bundle.manifest.graphs}
+    return {name: Counted(Slot(1).open(name, bundle.graph(name))) for name in bundle.manifest.graphs}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_rows_of_any_towers_of_a_trunk_are_as_if_alone(bundle: Bundle, drawn: li
     items = [series(length, seed) for seed, (_, length) in enumerate(drawn)]
     high = [heads("plain", item).max() > 1000 for item in items]
     towers = ["plain" if over else tower for (tower, _), over in zip(drawn, high, strict=True)]
-    opened = {name: Counted(Runner().open(bundle.graph(name), threads=1)) for name in bundle.manifest.graphs}
+    opened = {name: Counted(Slot(1).open(name, bundle.graph(name))) for name in bundle.manifest.graphs}
     program = Program(bundle.manifest, opened)  # type: ignore[arg-type]
     towers = [
         tower if heads("plain", item).max() <= 1000 else "plain" for tower, item in zip(towers, items, strict=True)
@@ -99,13 +99,13 @@ def test_rows_of_any_towers_of_a_trunk_are_as_if_alone(bundle: Bundle, drawn: li
 
 def test_requests_for_different_towers_ride_in_one_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: dict[str, Counted] = {}
-    real = Runner.open
+    real = Slot.open
 
-    def open_(runner: Runner, graph: Path, *, threads: int) -> Any:
-        opened[graph.stem] = Counted(real(runner, graph, threads=threads))
-        return opened[graph.stem]
+    def open_(slot: Slot, name: str, path: Path) -> Any:
+        opened[name] = Counted(real(slot, name, path))
+        return opened[name]
 
-    monkeypatch.setattr(Runner, "open", open_)
+    monkeypatch.setattr(Slot, "open", open_)
     asked = {tower: [series(4, seed)] for seed, tower in enumerate(("left", "right", "deep", "plain"))}
     with Embedder.open(path, config=RuntimeConfig(max_wait_us=20_000_000, max_batch=4, **QUICK)) as embedder:
         cost = embedder.costs["plain"]
@@ -131,13 +131,13 @@ def test_requests_for_different_towers_ride_in_one_batch(path: Path, monkeypatch
 
 def test_a_graph_is_there_once_and_costs_are_those_of_the_trunk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs: list[str] = []
-    real = Runner.open
+    real = Slot.open
 
-    def open_(runner: Runner, graph: Path, *, threads: int) -> Any:
-        graphs.append(graph.stem)
-        return real(runner, graph, threads=threads)
+    def open_(slot: Slot, name: str, path: Path) -> Any:
+        graphs.append(name)
+        return real(slot, name, path)
 
-    monkeypatch.setattr(Runner, "open", open_)
+    monkeypatch.setattr(Slot, "open", open_)
     with Embedder.open(path, config=RuntimeConfig(lanes=1, warm_up_seconds=0.05)) as embedder:
         assert sorted(graphs) == ["deep", "left", "other", "picky", "right", "trunk"]
         assert list(embedder.costs) == list(TOWERS)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from embedge import outputs
-from embedge.backends import Arrays
+from embedge.backends import Arrays, Result
 from embedge.batch import layout, pad
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
@@ -125,8 +125,9 @@ class _Session:
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._outputs = [output.name for output in self._session.get_outputs()]
 
-    def run(self, feeds: Arrays) -> Arrays:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+    def start(self, feeds: Arrays) -> Result:
+        outputs = dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+        return lambda: outputs
 
     def close(self) -> None:
         self._session = None

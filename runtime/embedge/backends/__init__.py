@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import logging
+from pathlib import Path
 from typing import cast
 
-from embedge.backends.base import Arrays, Backend, Session
-from embedge.errors import NotFound, Unavailable
+from embedge.backends.base import Arrays, Backend, Model, Result, Session, Slot
+from embedge.config import RuntimeConfig
+from embedge.errors import BackendError, NotFound, Unavailable
 
-__all__ = ["Arrays", "Backend", "Session", "choose", "names"]
+__all__ = ["Arrays", "Backend", "Model", "Result", "Session", "Slot", "choose", "names", "ready"]
+
+log = logging.getLogger("embedge.backends")
 
 # In order of preference. The value is the module that holds the class `Runner`.
 _MODULES = {"onnxruntime": "embedge.backends.onnxruntime"}
+# Where an NVIDIA GPU shows: the driver's own file on a server, on a Jetson, and under WSL.
+_GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")
 
 
 def names() -> tuple[str, ...]:
@@ -19,24 +26,67 @@ def names() -> tuple[str, ...]:
     return tuple(_MODULES)
 
 
-def choose(name: str = "auto") -> tuple[Backend, str]:
-    """Return a backend that can run here and the reason for the choice. Raises NotFound, Unavailable."""
-    if name != "auto":
-        backend = _load(name)
-        if missing := backend.missing():
-            raise Unavailable(f"backend {name!r} cannot run here: {missing}")
-        return backend, f"{name} was asked for"
+def choose(config: RuntimeConfig | None = None) -> tuple[Backend, str]:
+    """Return a backend that can run here, with nothing loaded, and the reason for it. Raises NotFound, Unavailable."""
+    return _first(config or RuntimeConfig(), None)
+
+
+def ready(model: Model) -> tuple[Backend, str]:
+    """Return a backend that has made the model ready, and the reason for it.
+
+    Of `auto`, the first in order that can; the log warns of each that is passed over where there may be a GPU.
+    Raises NotFound; Unavailable and BackendError where the one that was asked for, or none at all, can.
+    """
+    return _first(model.config, model)
+
+
+def _first(config: RuntimeConfig, model: Model | None) -> tuple[Backend, str]:
+    if config.backend != "auto":
+        return _asked(config, model), f"{config.backend} was asked for"
     refused: list[str] = []
-    for candidate in _MODULES:
-        backend = _load(candidate)
-        if not (missing := backend.missing()):
-            passed = f" ({'; '.join(refused)})" if refused else ""
-            return backend, f"{candidate} is the first in order that can run here{passed}"
-        refused.append(f"{candidate}: {missing}")
+    for name in _MODULES:
+        backend = _made(name, config)
+        if missing := backend.missing():
+            log.log(logging.WARNING if _gpu() else logging.INFO, "backend %s is passed over: %s", name, missing)
+            refused.append(f"{name}: {missing}")
+            continue
+        try:
+            _load(backend, model)
+        except (Unavailable, BackendError) as error:
+            log.warning("backend %s is passed over: %s", name, error)
+            refused.append(f"{name}: {error}")
+            continue
+        passed = f" ({'; '.join(refused)})" if refused else ""
+        return backend, f"{name} is the first in order that can run here{passed}"
     raise Unavailable(f"no backend can run here: {'; '.join(refused)}")
 
 
-def _load(name: str) -> Backend:
+def _asked(config: RuntimeConfig, model: Model | None) -> Backend:
+    """Return the backend that the settings name."""
+    backend = _made(config.backend, config)
+    if missing := backend.missing():
+        raise Unavailable(f"backend {config.backend!r} cannot run here: {missing}")
+    _load(backend, model)
+    return backend
+
+
+def _load(backend: Backend, model: Model | None) -> None:
+    """Let the backend make the model ready; it is closed if it cannot."""
+    if model is None:
+        return
+    try:
+        backend.load(model)
+    except BaseException:
+        backend.close()
+        raise
+
+
+def _gpu() -> bool:
+    """Return whether this machine seems to have a GPU, so that running without it is worth a warning."""
+    return any(Path(file).exists() for file in _GPU_FILES)
+
+
+def _made(name: str, config: RuntimeConfig) -> Backend:
     if name not in _MODULES:
         raise NotFound(f"backend {name!r} is unknown; choose one of auto, {', '.join(_MODULES)}")
-    return cast(Backend, importlib.import_module(_MODULES[name]).Runner())
+    return cast(Backend, importlib.import_module(_MODULES[name]).Runner(config))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from embedge.backends.base import Arrays, Session
+from embedge import slots
+from embedge.backends.base import Arrays, Model, Result
+from embedge.config import RuntimeConfig
 from embedge.errors import BundleError
+from embedge.slots import Slots
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "Slot"]
 
 # Its CPU kernel takes three times as long as the two nodes that it replaces (8x128 tokens, hidden size 384).
 _SLOWER = ["SkipLayerNormFusion"]
@@ -20,6 +24,12 @@ class Runner:
 
     name = "onnxruntime"
     shares = True
+    depth = 1
+    rung = 1
+    token_budget = 2048  # a CPU is as fast at a few hundred as at any number, and memory grows with it
+
+    def __init__(self, config: RuntimeConfig) -> None:
+        """Nothing in the settings is this backend's own."""
 
     def missing(self) -> str:
         """Return how to get ONNX Runtime, or nothing if it is here."""
@@ -32,12 +42,37 @@ class Runner:
 
         return str(onnxruntime.__version__)
 
-    def open(self, graph: Path, *, threads: int) -> Session:
-        """Load the graph with `threads` compute threads. Raises BundleError."""
+    def device(self) -> str:
+        """Return the processor's name."""
+        return slots.device()
+
+    def load(self, model: Model) -> None:
+        """Do nothing: each lane reads the graphs itself, as its number of threads is part of a session."""
+
+    def candidates(self) -> list[Slots]:
+        """Return the ways to cut the cores into lanes."""
+        return slots.candidates(slots.cores())
+
+    def slot(self, *, threads: int, wake: Callable[[], None]) -> Slot:
+        """Return a slot whose sessions have `threads` compute threads; nothing can be lost under it."""
+        return Slot(threads)
+
+    def close(self) -> None:
+        """Do nothing: lanes share nothing here but sessions, which are theirs."""
+
+
+class Slot:
+    """A slot on the CPU: a number of threads, and nothing that could be lost."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def open(self, name: str, path: Path) -> _Session:
+        """Load the graph with the slot's number of compute threads. Raises BundleError."""
         import onnxruntime as ort
 
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         # Batches differ in shape from run to run, so a remembered memory plan never fits and only costs.
@@ -46,13 +81,25 @@ class Runner:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             session = ort.InferenceSession(
-                str(graph), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
+                str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
             )
         except Exception as error:  # ONNX Runtime has no public base class for its errors
             raise BundleError(
-                f"{graph}: ONNX Runtime cannot load the graph: {error}; export the bundle again"
+                f"{path}: ONNX Runtime cannot load the graph: {error}; export the bundle again"
             ) from error
         return _Session(session)
+
+    def check(self) -> None:
+        """Do nothing: a processor is not lost."""
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to free."""
+
+    def attach(self) -> None:
+        """Do nothing: any thread may run a session."""
+
+    def detach(self) -> None:
+        """Do nothing: any thread may run a session."""
 
 
 class _Session:
@@ -60,8 +107,9 @@ class _Session:
         self._session = session
         self._outputs = [output.name for output in session.get_outputs()]
 
-    def run(self, feeds: Arrays) -> Arrays:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+    def start(self, feeds: Arrays) -> Result:
+        outputs = dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+        return lambda: outputs
 
     def close(self) -> None:
         self._session = None

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge import backends, outputs
-from embedge.backends import Arrays
+from embedge.backends import Arrays, Model
 from embedge.batch import Layout, Row, layout, pad
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.errors import BackendError, EmbedgeError
 from embedge.inputs.items import ItemInput
 from embedge.kinds import Output, ScoresOutput
+from embedge.probes import Probes
 from embedge.program import Program
 from embedge.request import Request
 from embedge.verify import compare
@@ -42,9 +43,10 @@ class Bench:
         inputs = ItemInput(bundle, tower, config)
         self._rows = [_good(row) for row in inputs.prepare(self.items, Request(items=self.items, truncate=True))]
         self._lengths = [inputs.length(row) for row in self._rows]
-        backend, _ = backends.choose(config.backend)
-        threads = config.threads or 1
-        sessions = {name: backend.open(bundle.graph(name), threads=threads) for name in self._spec.graphs}
+        probes = Probes(bundle.manifest, {tower: inputs.probe()})
+        self._backend, _ = backends.ready(Model(bundle, config, tuple(self._spec.graphs), probes))
+        self._slot = self._backend.slot(threads=config.threads or 1, wake=lambda: None)
+        sessions = {name: self._slot.open(name, bundle.graph(name)) for name in self._spec.graphs}
         self._program = Program(bundle.manifest, sessions)
 
     @property
@@ -71,8 +73,10 @@ class Bench:
         return {name: self._read(output, tensors, len(rows)) for name, output in self._spec.outputs.items()}
 
     def close(self) -> None:
-        """Close the sessions."""
+        """Close the sessions, and what they ran on. Called in the thread that opened them."""
         self._program.close()
+        self._slot.close()
+        self._backend.close()
 
     def mixes(self, sizes: Sequence[int]) -> list[tuple[int, dict[str, NDArray[Any]]]]:
         """Return (row, results by output) for all rows in batches of each size, short rows beside long ones."""
