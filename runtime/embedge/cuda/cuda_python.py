@@ -25,7 +25,6 @@ log = logging.getLogger("embedge.cuda")
 
 _OLDEST = (12, 9, 1)
 _INSTALL = "pip install 'embedge[cuda]'"
-_OUT_OF_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
 
 
 class Provider:
@@ -148,7 +147,7 @@ class Provider:
     def pinned(self, nbytes: int) -> Pinned:
         """Return page-locked memory for all contexts, mapped for the device."""
         flags = int(self._api.CU_MEMHOSTALLOC_PORTABLE) | int(self._api.CU_MEMHOSTALLOC_DEVICEMAP)
-        host = int(self._ask(self._api.cuMemHostAlloc(nbytes, flags), nbytes))
+        host = int(self._ask(self._api.cuMemHostAlloc(nbytes, flags), lambda: reasons.out_of_host_memory(nbytes)))
         pointer = int(self._ask(self._api.cuMemHostGetDevicePointer(host, 0)))
         whole: NDArray[np.uint8] = np.frombuffer(memoryview((ctypes.c_char * nbytes).from_address(host)), np.uint8)
         return HostArray(whole, pointer, self._freeing(lambda: self._ask(self._api.cuMemFreeHost(host))))
@@ -168,7 +167,10 @@ class Provider:
 
     def memory(self, nbytes: int) -> Memory:
         """Return memory of the device, with whatever is in it."""
-        return _Memory(self, self._ask(self._api.cuMemAlloc(nbytes), nbytes), nbytes)
+        return _Memory(self, self._ask(self._api.cuMemAlloc(nbytes), lambda: self._full(nbytes)), nbytes)
+
+    def _full(self, wanted: int) -> str:
+        return reasons.out_of_memory(wanted, *self.free_memory(), integrated=self.gpu().integrated)
 
     def copy_in(self, to: int, source: Pinned, nbytes: int, stream: Stream, *, offset: int = 0) -> None:
         """Enqueue a copy from the host to the device address `to`."""
@@ -225,14 +227,12 @@ class Provider:
             text = f"the GPU stays broken after a reset ({error.message}); restart the process"
             raise CudaError(error.code, text) from error
 
-    def _ask(self, answer: tuple[Any, ...], wanted: int = 0) -> Any:
-        """Return what a function answered. Raises CudaError; `wanted`: the bytes asked for, if memory was."""
+    def _ask(self, answer: tuple[Any, ...], full: Callable[[], str] | None = None) -> Any:
+        """Return what a function answered. Raises CudaError; `full`: what to say where memory is out."""
         code = answer[0]
         if code:
-            words = self._words(code)
-            if wanted and code.name == _OUT_OF_MEMORY:
-                words = reasons.out_of_memory(wanted, *self.free_memory(), integrated=self.gpu().integrated)
-            raise CudaError(code.name, words)
+            out = code.name == "CUDA_ERROR_OUT_OF_MEMORY"
+            raise CudaError(code.name, full() if out and full is not None else self._words(code))
         return answer[1] if len(answer) == 2 else answer[1:]
 
     def _words(self, code: Any) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -149,7 +150,8 @@ class Provider:
     def pinned(self, nbytes: int) -> Pinned:
         """Return page-locked memory for all contexts, mapped for the device."""
         flags = int(self._api.host_alloc_flags.PORTABLE) | int(self._api.host_alloc_flags.DEVICEMAP)
-        whole = self._ask(self._api.pagelocked_empty, nbytes, np.uint8, mem_flags=flags, wanted=nbytes)
+        with self._explained(lambda: reasons.out_of_host_memory(nbytes)):
+            whole = self._ask(self._api.pagelocked_empty, nbytes, np.uint8, mem_flags=flags)
         allocation = whole.base
         pointer = int(self._ask(allocation.get_device_pointer))
         return HostArray(whole, pointer, self._freeing(allocation.free))
@@ -169,7 +171,11 @@ class Provider:
 
     def memory(self, nbytes: int) -> Memory:
         """Return memory of the device, with whatever is in it."""
-        return _Memory(self, self._ask(self._api.mem_alloc, nbytes, wanted=nbytes), nbytes)
+        with self._explained(lambda: self._full(nbytes)):
+            return _Memory(self, self._ask(self._api.mem_alloc, nbytes), nbytes)
+
+    def _full(self, wanted: int) -> str:
+        return reasons.out_of_memory(wanted, *self.free_memory(), integrated=self.gpu().integrated)
 
     def copy_in(self, to: int, source: Pinned, nbytes: int, stream: Stream, *, offset: int = 0) -> None:
         """Enqueue a copy from the host to the device address `to`."""
@@ -215,20 +221,26 @@ class Provider:
         self._ask(retained.detach)  # … does this give it back
         self._api.Context.get_current()  # it is no context any more, and has to leave this thread's stack
 
-    def _ask(self, function: Callable[..., T], *args: Any, wanted: int = 0, **named: Any) -> T:
-        """Call a function of pycuda. Raises CudaError; `wanted`: the bytes asked for, if memory is."""
+    def _ask(self, function: Callable[..., T], *args: Any, **named: Any) -> T:
+        """Call a function of pycuda. Raises CudaError."""
         try:
             return function(*args, **named)
         except self._api.Error as error:
-            raise self._failure(str(error), type(error).__name__, wanted) from error
+            words = str(error)
+            if (fatal := CudaError.told(words)) is not None:
+                raise fatal from error
+            code = next((code for known, code in _WORDS.items() if known in words), f"pycuda.{type(error).__name__}")
+            raise CudaError(code, words) from error
 
-    def _failure(self, words: str, kind: str, wanted: int) -> CudaError:
-        if (fatal := CudaError.told(words)) is not None:
-            return fatal
-        code = next((code for known, code in _WORDS.items() if known in words), f"pycuda.{kind}")
-        if wanted and code == "CUDA_ERROR_OUT_OF_MEMORY":
-            words = reasons.out_of_memory(wanted, *self.free_memory(), integrated=self.gpu().integrated)
-        return CudaError(code, words)
+    @contextmanager
+    def _explained(self, full: Callable[[], str]) -> Iterator[None]:
+        """Say more where memory is out."""
+        try:
+            yield
+        except CudaError as error:
+            if error.code != "CUDA_ERROR_OUT_OF_MEMORY":
+                raise
+            raise CudaError(error.code, full()) from error
 
 
 class _Made(Owned):

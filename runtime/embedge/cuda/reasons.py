@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["NO_DRIVER", "no_device", "out_of_memory", "refused", "too_old", "version"]
+__all__ = ["NO_DRIVER", "no_device", "out_of_host_memory", "out_of_memory", "refused", "too_old", "version"]
 
 _CONTAINER = "in a container, start it with --gpus all, on a Jetson with --runtime nvidia"
 
@@ -57,6 +57,14 @@ def out_of_memory(wanted: int, free: int, total: int, *, integrated: bool) -> st
     return (
         f"{_size(wanted)} are asked for; {_size(free)} of {_size(total)} are free. See with {tool} who has the rest; "
         "fewer lanes, a smaller token_budget or small_memory need less"
+    )
+
+
+def out_of_host_memory(wanted: int) -> str:
+    """Return that page-locked memory of so many bytes is not to be had."""
+    return (
+        f"{_size(wanted)} of page-locked memory of the host are not to be had: see with `free -h` what is available; "
+        "fewer lanes, a smaller staging or small_memory need less"
     )
 
 
