@@ -20,13 +20,16 @@ VERSION = "2026.1"
 
 
 class Stream(Dependent):
+    _handle = 0  # where it could not be made, and has no destructor
+
     @calls("cuStreamCreate")
     def __init__(self, flags: int = 0) -> None:
         self._join()
         self._handle = self._machine().stream(blocking=not flags & enums.CUstream_flags.CU_STREAM_NON_BLOCKING).handle
 
     def __del__(self) -> None:
-        self._clean_up(lambda: self._machine().destroy_stream(self._handle))
+        if self._handle:
+            self._clean_up(lambda: self._machine().destroy_stream(self._handle))
 
     @property
     def handle(self) -> int:
@@ -46,6 +49,8 @@ class Stream(Dependent):
 
 
 class Event(Dependent):
+    _handle = 0
+
     @calls("cuEventCreate")
     def __init__(self, flags: int = 0) -> None:
         self._join()
@@ -53,7 +58,8 @@ class Event(Dependent):
         self._handle = self._machine().event(timing=timing).handle
 
     def __del__(self) -> None:
-        self._clean_up(lambda: self._machine().destroy_event(self._handle))
+        if self._handle:
+            self._clean_up(lambda: self._machine().destroy_event(self._handle))
 
     @calls("cuEventRecord")
     def record(self, stream: Stream | None = None) -> Event:

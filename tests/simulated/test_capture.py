@@ -102,6 +102,28 @@ def test_what_breaks_a_capture(lane: Lane, call: str) -> None:
     assert lane.machine.violations
 
 
+@pytest.mark.parametrize("call", ["waiting for the stream", "asking the stream", "waiting for the device"])
+def test_what_breaks_the_capture_of_another_thread(lane: Lane, call: str) -> None:
+    machine = lane.machine
+    machine.begin_capture(lane.stream, MODE)
+    context = machine.contexts.current().handle
+    codes: list[str] = []
+
+    def disturb() -> None:
+        machine.contexts.push(context)
+        try:
+            FORBIDDEN[call](machine, lane)
+        except Failure as failure:
+            codes.append(failure.code)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    thread.join()
+    assert codes == ["CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"]
+    assert machine.capture_status(lane.stream) == "invalidated"
+    assert machine.violations
+
+
 def test_a_capture_of_this_thread_does_not_concern_others(lane: Lane) -> None:
     machine = lane.machine
     machine.begin_capture(lane.stream, MODE)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulated.device import Device
 from tests.simulated.errors import Failure, Violation
+from tests.simulated.fixtures import ORDERS
 from tests.simulated.install import simulated
 from tests.simulated.machine import Machine
 from tests.simulated.rig import COUNT, NBYTES, Lane, double, entered, floats
@@ -162,7 +163,9 @@ def test_two_streams_without_an_event_between_them(machine: Machine) -> None:
     assert only(machine).startswith("race")
 
 
-def test_two_streams_with_an_event_between_them(machine: Machine) -> None:
+@pytest.mark.parametrize(("order", "seed"), ORDERS)
+def test_two_streams_with_an_event_between_them(order: str, seed: int) -> None:
+    machine = entered(order=order, seed=seed)
     one, other = Lane(machine), Lane(machine)
     one.begin(1)
     machine.wait_for(other.stream, one.event)

@@ -91,6 +91,24 @@ def test_a_thread_that_is_busy_enqueues_later() -> None:
     ]
 
 
+def test_a_stream_that_waits_for_another_begins_after_it() -> None:
+    machine = same(entered(), 1)
+    one, other = Lane(machine), Lane(machine)
+    one.begin(1, seconds=2)
+    machine.wait_for(other.stream, one.event)
+    other.begin(1)
+    other.wait()
+    assert machine.now() == 4 + 2  # its kernel takes no time
+
+
+def test_an_engine_fills_its_gaps() -> None:
+    clock = Clock()
+    clock.use("compute", 1, "late", 10, 5)
+    assert clock.use("compute", 2, "fits before", 0, 10) == (0, 10)
+    assert clock.use("compute", 2, "fits nowhere", 0, 1) == (15, 16)
+    assert clock.use("copy-in", 2, "on another engine", 0, 1) == (0, 1)
+
+
 def test_time_between_events() -> None:
     machine = same(entered(), 1)
     lane, start = Lane(machine), machine.event().handle
