@@ -38,7 +38,7 @@ def load(kind: str, name: str, record: type[Record]) -> Record | None:
         return msgspec.json.decode(path.read_bytes(), type=record)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         log.warning("%s: not used: %s", path, error)
         return None
 

@@ -18,7 +18,7 @@ FD = int(sys.argv[-1])
 SCRIPT = json.loads(sys.argv[1])
 
 
-def say(kind: str, graph: str, **fields: object) -> None:
+def say(kind: str, graph: str, /, **fields: object) -> None:
     os.write(FD, json.dumps({"type": kind, "graph": graph, **fields}).encode() + b"\n")
 
 
@@ -57,12 +57,13 @@ def full(graph: str, job: dict) -> None:
 
 def hang(graph: str, job: dict) -> None:
     """Wait for SIGTERM or the end of stdin, as a build does between two steps."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     Path(job["files"][0]).write_bytes(b"half a pl")
-    say("progress", graph, phase="hanging", done=0, total=0)
-    signal.sigwait({signal.SIGTERM})
-    say("failed", graph, kind="cancelled", text="cancelled")
-    sys.exit(1)
+    try:
+        say("progress", graph, phase="hanging", done=0, total=0)
+        sys.stdin.buffer.read()
+    finally:
+        say("failed", graph, kind="cancelled", text="cancelled")
 
 
 def stubborn(graph: str, job: dict) -> None:
