@@ -226,11 +226,8 @@ class Provider:
         try:
             return function(*args, **named)
         except self._api.Error as error:
-            words = str(error)
-            if (fatal := CudaError.told(words)) is not None:
-                raise fatal from error
-            code = next((code for known, code in _WORDS.items() if known in words), f"pycuda.{type(error).__name__}")
-            raise CudaError(code, words) from error
+            del function, args  # a traceback holds its frames: pycuda's object would outlive its `close`
+            raise _failure(str(error), type(error).__name__) from error
 
     @contextmanager
     def _explained(self, full: Callable[[], str]) -> Iterator[None]:
@@ -290,6 +287,11 @@ class _Memory(Owned):
     @property
     def pointer(self) -> int:
         return self.opened(self._pointer)
+
+
+def _failure(words: str, kind: str) -> CudaError:
+    code = next((code for known, code in _WORDS.items() if known in words), f"pycuda.{kind}")
+    return CudaError.told(words) or CudaError(code, words)
 
 
 def _made(stream: Stream) -> Any:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 
 import numpy as np
+import pytest
 
 from embedge import cuda
-from embedge.cuda import Driver, Stream
+from embedge.cuda import CudaError, Driver, Stream
 from tests.simulated.machine import Machine
 
 __all__ = ["add_one", "broken", "in_thread", "opened", "provider"]
@@ -44,13 +45,10 @@ def broken(machine: Machine, driver: Driver, code: str = "CUDA_ERROR_ILLEGAL_ADD
     machine.faults.fail(code=code)
     machine.enqueue(stream.handle, "compute", lambda: None, name="bad")
     event.record(stream)
-    try:
+    with pytest.raises(CudaError):
         event.wait()
-    except RuntimeError:
-        event.close()
-        stream.close()
-    else:
-        raise AssertionError("the context did not break")
+    event.close()
+    stream.close()
 
 
 def in_thread(*runs: Callable[[], None]) -> None:
