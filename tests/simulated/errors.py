@@ -32,6 +32,20 @@ TEXTS = {
         "attempt to terminate a thread-local capture sequence from another thread"
     ),
     "CUDA_ERROR_CAPTURED_EVENT": "operation not permitted on an event last recorded in a capturing stream",
+    "CUDA_ERROR_STUB_LIBRARY": "CUDA driver is a stub library",
+    "CUDA_ERROR_NVLINK_UNCORRECTABLE": "uncorrectable NVLink error detected during the execution",
+    "CUDA_ERROR_CONTAINED": "Invalid access of peer GPU memory over nvlink or a hardware error",
+    "CUDA_ERROR_OPERATING_SYSTEM": "OS call failed or operation not supported on this OS",
+    "CUDA_ERROR_HARDWARE_STACK_ERROR": "hardware stack error",
+    "CUDA_ERROR_ILLEGAL_INSTRUCTION": "an illegal instruction was encountered",
+    "CUDA_ERROR_INVALID_ADDRESS_SPACE": "operation not supported on global/shared address space",
+    "CUDA_ERROR_INVALID_PC": "invalid program counter",
+    "CUDA_ERROR_TENSOR_MEMORY_LEAK": "tensor memory not completely freed",
+    "CUDA_ERROR_SYSTEM_NOT_READY": "system not yet initialized",
+    "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "system has unsupported display driver / cuda driver combination",
+    "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE": "forward compatibility was attempted on non supported HW",
+    "CUDA_ERROR_MPS_CLIENT_TERMINATED": "the MPS client has been terminated by the server",
+    "CUDA_ERROR_EXTERNAL_DEVICE": "an async error has occured in external entity outside of CUDA",
     "CUDA_ERROR_UNKNOWN": "unknown error",
 }
 
