@@ -2,7 +2,21 @@
 
 The fake modules `cuda.bindings.driver` and `pycuda.driver` are thin faces of it; so are those of TensorRT and ONNX
 Runtime. Calls that fail on a real GPU raise `Failure`, which the faces turn into what their users expect. Rules that a
-real GPU does not check raise `Violation`. Both kinds of misuse are remembered in `violations`.
+real GPU does not check raise `Violation`. Both kinds of misuse are remembered in `violations`:
+
+- a call without a context, with a context that was reset, before cuInit; a thread that leaves pycuda's stack full
+- an address that is not allocated, freed, too short or unaligned; a kernel that touches what it did not name
+- pinned memory refilled before it was read, or written to after it was freed; pageable memory in an asynchronous copy
+- memory, an event, a stream or a captured graph freed while work in flight uses it; freed twice; leaked
+- two streams that touch the same bytes with no event between them; a result overwritten before it can be read
+- the null stream, and streams that wait for it; an event that is waited for and was never recorded
+- in a capture: allocating, freeing, waiting, asking; joining work outside of it; ending it in another thread
+- a kernel that raises; an object of one thread in two
+
+What is not yet there is garbage: new memory, and the target of a copy-out until the copy ran, are NaN.
+
+In a test: the fixture `simulate` of tests.simulated.fixtures, or `simulated` of tests.simulated.install. In a process
+of its own: the folder `site`. A kernel is any function that is given to `enqueue`, and uses `read` and `write`.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def translated(failure: Failure, routine: str, detail: str = "") -> Error:
         kind = RuntimeError
     elif code == "CUDA_ERROR_UNKNOWN":
         kind = Error
-    return kind(f"{routine} failed: {TEXTS[code]}" + (f" - {detail}" if detail else ""))
+    return kind(f"{routine} failed: {TEXTS.get(code, 'unrecognized error code')}" + (f" - {detail}" if detail else ""))
 
 
 def calls(routine: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
