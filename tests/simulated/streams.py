@@ -113,6 +113,8 @@ class Scheduler:
 
     def submit(self, stream: Stream, op: Op) -> None:
         """Enqueue: note what is before it, what it reads of the host, and poison what it will write there."""
+        if stream.context.dead:  # the first part of a captured graph may have killed it
+            return
         stream.count += 1
         op.stream, op.index, op.enqueued = stream, stream.count, self._clock.now()
         for need in op.needs:

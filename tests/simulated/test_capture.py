@@ -60,6 +60,18 @@ def test_rules_hold_for_what_a_launch_runs(lane: Lane) -> None:
     assert "refilled too early" in lane.machine.violations[0]
 
 
+def test_a_kernel_of_a_graph_that_fails_ends_the_launch() -> None:
+    lane = Lane(entered(order="eager"))
+    graph = captured(lane)
+    lane.fill(1)
+    lane.machine.faults.fail()
+    lane.machine.launch(graph, lane.stream)
+    assert [each.name for each in lane.machine.timeline] == ["copy-in"]
+    assert list(lane.machine.scheduler.pending()) == []
+    with pytest.raises(Failure, match="ILLEGAL_ADDRESS"):
+        lane.record()
+
+
 def test_a_graph_whose_memory_was_freed(lane: Lane) -> None:
     graph = captured(lane)
     lane.machine.free(lane.memory[0].base)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -132,4 +133,39 @@ def test_any_order_gives_the_same_numbers(order: str, seed: int, batches: list[t
         finish(which)
     for lane in lanes:
         lane.close()
+    assert machine.close() == []
+
+
+@pytest.mark.parametrize(("order", "seed"), ORDERS)
+def test_lanes_in_threads_with_completions_in_others(order: str, seed: int) -> None:
+    machine = entered(order=order, seed=seed)
+    context = machine.contexts.current().handle
+    wrong: list[str] = []
+
+    def complete(lane: Lane, begun: SimpleQueue[float], finished: SimpleQueue[None]) -> None:
+        machine.contexts.push(context)
+        while (value := begun.get()) is not None:
+            if not (lane.wait() == 2 * value).all():
+                wrong.append(f"{value}")
+            finished.put(None)
+
+    def work(number: int) -> None:
+        machine.contexts.push(context)
+        lane, begun, finished = Lane(machine), SimpleQueue(), SimpleQueue()
+        completion = threading.Thread(target=complete, args=(lane, begun, finished))
+        completion.start()
+        for batch in range(10):
+            lane.begin(100 * number + batch)
+            begun.put(100 * number + batch)
+            finished.get(timeout=20)
+        begun.put(None)
+        completion.join()
+        lane.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
     assert machine.close() == []
