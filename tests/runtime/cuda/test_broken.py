@@ -97,7 +97,9 @@ def test_a_thread_that_entered_before_the_reset_leaves_and_enters_the_new_contex
         driver.leave()
         driver.reset()
 
+    driver.enter()  # a second time, within the first
     in_thread(resets)
+    driver.leave()
     driver.leave()
     driver.enter()
     driver.memory(64).close()
