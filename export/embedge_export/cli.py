@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from embedge.commands.ending import terminated_like_interrupted
 from embedge.commands.tables import certificate_table, console
 from embedge_export import recipe as recipes
 from embedge_export.errors import ExportError, GateMiss
@@ -59,7 +58,7 @@ def export(
     plan = recipes.load(recipe, **overrides)
     _check_installed(plan)
     try:
-        with _terminated_like_interrupted(), _progress() as stage:
+        with terminated_like_interrupted(), _progress() as stage:
             from embedge_export.build import build
 
             path, manifest = build(plan, out, allow_pickle=allow_pickle, force=force, stage=stage)
@@ -133,13 +132,3 @@ def _progress() -> Iterator[Callable[[str], None]]:
             progress.disable = True  # or it would end with an empty line
             raise
         finish()
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Turn SIGTERM into an exception while we build, so that it cleans up as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,5 +1,6 @@
 """The command line. What a user did wrong is one line on stderr and exit code 2; Ctrl-C is exit code 130.
 
+    embedge build     TensorRT plans of a bundle, for the GPU here
     embedge embed     texts in, vectors out
     embedge inspect   what a bundle holds
     embedge verify    repeat a bundle's gate on this device
@@ -19,6 +20,7 @@ from typing import Annotated
 import typer
 
 from embedge import __version__
+from embedge.commands.build import build
 from embedge.commands.disk import FAULTS
 from embedge.commands.embed import embed
 from embedge.commands.inspect import inspect
@@ -37,7 +39,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (embed, inspect, verify, serve):
+for command in (build, embed, inspect, verify, serve):
     app.command()(command)
 
 

@@ -46,7 +46,7 @@ def find(store: PlanStore, bundle: Bundle, keys: Mapping[str, PlanKey], config: 
 class Builder:
     """Builds plans in a child process, and puts them into a store.
 
-    hear: is told everything that the child says. command: starts the child. grace: seconds that it has for its end.
+    hear: is told everything that the child says. command: starts another child. grace: seconds that it has for its end.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class Builder:
         store: PlanStore,
         hear: Callable[[Message], None] = lambda message: None,
         *,
-        command: Sequence[str] = COMMAND,
+        command: Sequence[str] | None = None,
         grace: float = 10.0,
     ) -> None:
         self._store = store
         self._hear = hear
-        self._command = command
+        self._command = COMMAND if command is None else command
         self._grace = grace
         self._cancelled = threading.Event()
         self._process: Process | None = None
