@@ -14,7 +14,7 @@ from embedge.manifest import Chain, Manifest, TensorSpec, Tower
 from embedge.prepare import AudioPrepare, Prepare, TensorPrepare
 from embedge.probes import Probes
 
-__all__ = ["Profile", "Range", "Shape", "holds", "profiles", "resolve", "symbols", "unbounded"]
+__all__ = ["Bucket", "Profile", "Range", "Shape", "buckets", "holds", "profiles", "resolve", "symbols", "unbounded"]
 
 Shape = tuple[int, ...]
 
@@ -82,11 +82,9 @@ def profiles(
         tower = manifest.towers[name]
         sizes = _Sizes(probes, name, rung)
         turns = len(tower.chain.modules) if tower.chain is not None and tower.chain.trail else 1
-        for least, usual, most in _corners(tower, sizes.varies, max_batch, token_budget, lengths):
-            walks = [
-                list(_walk(manifest, tower, sizes(*corner), corner[0], each))
-                for corner, each in ((least, 1), (usual, turns), (most, turns))
-            ]
+        for bucket in buckets(probes, name, max_batch=max_batch, token_budget=token_budget, lengths=lengths):
+            corners = ((1, 0, 1), (bucket.usual, bucket.longest, turns), (bucket.rows, bucket.longest, turns))
+            walks = [list(_walk(manifest, tower, sizes(rows, length), rows, each)) for rows, length, each in corners]
             for steps in zip(*walks, strict=True):
                 profile = None if any(step.reason for step in steps) else _profile(*(step.shapes for step in steps))
                 own = found.setdefault(steps[0].graph, {})
@@ -112,6 +110,42 @@ def unbounded(manifest: Manifest, towers: Collection[str]) -> dict[str, str]:
         }
         reasons |= {step.graph: step.reason for step in _walk(manifest, tower, shapes, 2) if step.reason}
     return reasons
+
+
+class Bucket(NamedTuple):
+    """Batches whose longest row has from `shortest` to `longest` of length. rows: most that one has.
+
+    usual: rows of the largest batch of full length, which is what runs while there is work.
+    """
+
+    shortest: int
+    longest: int
+    rows: int
+    usual: int
+
+
+def buckets(
+    probes: Probes, tower: str, *, max_batch: int, token_budget: int, lengths: Sequence[int] | None = None
+) -> list[Bucket]:
+    """Return a tower's buckets, ascending; one where its rows do not differ in length. Options as for `profiles`.
+
+    Most rows are as many as the batcher puts into a batch whose longest row is the shortest of the bucket, or as many
+    as warm-up measures.
+    """
+    spec = probes.towers[tower]
+    limit = max(spec.buckets.lengths)
+    chosen = spec.buckets.lengths if lengths is None else lengths
+    ladder = [*sorted(length for length in {*chosen} if length < limit), limit]
+    if not probes.layouts[tower].varies:
+        ladder = [limit]
+    cap = max(2, max_batch, *spec.buckets.batches)  # the self-test of a lane has two rows
+    before = 0 if probes.layouts[tower].varies else limit - 1
+    found = []
+    for length in ladder:
+        usual = min(max_batch, max(1, token_budget // length))
+        found.append(Bucket(before + 1, length, min(cap, max(2, token_budget // (before + 1))), usual))
+        before = length
+    return found
 
 
 class _Step(NamedTuple):
@@ -170,25 +204,6 @@ def _state(manifest: Manifest, chain: Chain, rows: int) -> Shape:
     return (rows, *map(int, spec.shape[1:]))
 
 
-def _corners(
-    tower: Tower, varies: bool, max_batch: int, tokens: int, lengths: Sequence[int] | None
-) -> Iterator[tuple[tuple[int, int], ...]]:
-    """Yield least, usual and most (rows, length) for each bucket.
-
-    Most rows are as many as the batcher puts into a batch whose longest row is the shortest of the bucket, or as many
-    as warm-up measures. Usual is the largest batch of full length: what is run while there is work.
-    """
-    limit = max(tower.buckets.lengths)
-    chosen = tower.buckets.lengths if lengths is None else lengths
-    ladder = [*sorted(length for length in {*chosen} if length < limit), limit] if varies else [limit]
-    cap = max(2, max_batch, *tower.buckets.batches)  # the self-test of a lane has two rows
-    before = 0 if varies else limit - 1
-    for length in ladder:
-        most = min(cap, max(2, tokens // (before + 1)))
-        yield (1, 0), (min(max_batch, max(1, tokens // length)), length), (most, length)
-        before = length
-
-
 def _profile(least: Mapping[str, Shape], usual: Mapping[str, Shape], most: Mapping[str, Shape]) -> Profile:
     return {name: Range(least[name], usual[name], most[name]) for name in least}
 
@@ -205,10 +220,6 @@ class _Sizes:
     probes: Probes
     tower: str
     rung: int
-
-    @property
-    def varies(self) -> bool:
-        return self.probes.layouts[self.tower].varies
 
     def __call__(self, rows: int, length: int) -> dict[str, Shape]:
         """Return the shapes by graph input; at length 0 those of rows with one place."""

@@ -6,6 +6,8 @@ answers with False, None or wrong numbers are answered so here, too, and most ar
 
 from __future__ import annotations
 
+import json
+import os
 from types import ModuleType
 
 from tests.simulated.machine import Machine
@@ -21,10 +23,12 @@ __all__ = ["Troubles", "build"]
 def build(machine: Machine, version: str, troubles: Troubles | None = None) -> ModuleType:
     """Return the module `tensorrt` of a version, 10.3.0, 10.16.1, 11.4.0 or any other.
 
-    Its `_troubles` say what goes wrong; `_state` counts what was made.
+    troubles: by default those in EMBEDGE_SIMULATED_TROUBLES, in JSON, by which a child process is told of them. The
+    module has them as `_troubles`; its `_state` counts what was made.
     """
     module = ModuleType("tensorrt")
-    state = State(machine, version, module, troubles or Troubles())
+    planned = troubles or Troubles(**json.loads(os.environ.get("EMBEDGE_SIMULATED_TROUBLES", "{}")))
+    state = State(machine, version, module, planned)
     members = {**enums(state.major), **saying(state)}
     vars(module).update(members)
     vars(module).update(building(state))

@@ -31,7 +31,7 @@ _HEAVY = {"MatMul": "gemm", "Gemm": "gemm", "Conv": "CaskConvolution", "Attentio
 _DEFAULT_FLAGS = {"TF32"}
 
 
-class _HostMemory:
+class IHostMemory:
     """Bytes of TensorRT's own: read with bytes(), which the real one lets through its buffer."""
 
     __slots__ = ("_data", "nbytes")
@@ -43,26 +43,26 @@ class _HostMemory:
         return self._data
 
 
-class _Tensor:
+class ITensor:
     __slots__ = ("dtype", "is_shape_tensor", "name", "shape")
 
     def __init__(self, name: str, dtype: Any, shape: tuple[int, ...]) -> None:
         self.name, self.dtype, self.shape, self.is_shape_tensor = name, dtype, shape, False
 
 
-class _Profile:
-    __slots__ = ("ranges",)
+class IOptimizationProfile:
+    __slots__ = ("_ranges",)
 
     def __init__(self) -> None:
-        self.ranges: dict[str, list[list[int]]] = {}
+        self._ranges: dict[str, list[list[int]]] = {}
 
     def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:  # noqa: A002 - the real one's names
         if not all(a <= b <= c for a, b, c in zip(min, opt, max, strict=True)):
             raise ValueError(f"the shapes of {input} are not ascending")
-        self.ranges[input] = [list(min), list(opt), list(max)]
+        self._ranges[input] = [list(min), list(opt), list(max)]
 
 
-class _Error:
+class ParserError:
     """A parser error. Methods, as in the real one."""
 
     def __init__(self, code: Any, error: tuple[int, str, str, str]) -> None:
@@ -84,12 +84,12 @@ class _Error:
         return self._error[3]
 
 
-class _TimingCache:
+class ITimingCache:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def serialize(self) -> _HostMemory:
-        return _HostMemory(self._data)
+    def serialize(self) -> IHostMemory:
+        return IHostMemory(self._data)
 
 
 def building(state: State) -> dict[str, Any]:
@@ -97,16 +97,16 @@ def building(state: State) -> dict[str, Any]:
     module = state.module
 
     class INetworkDefinition:
-        __slots__ = ("_flags", "inputs", "model", "num_inputs", "outputs")
+        __slots__ = ("_flags", "_inputs", "_model", "_outputs", "num_inputs")
 
         def __init__(self, flags: int) -> None:
             self._flags, self.num_inputs = flags, 0
 
-        def get_input(self, index: int) -> _Tensor:
-            return self.inputs[index]
+        def get_input(self, index: int) -> ITensor:
+            return self._inputs[index]
 
         @property
-        def strongly_typed(self) -> bool:
+        def _strongly_typed(self) -> bool:
             return state.major > 10 or bool(self._flags >> int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED) & 1)
 
     class OnnxParser:
@@ -117,63 +117,63 @@ def building(state: State) -> dict[str, Any]:
             self._network, self._errors, self.num_errors = network, [], 0
 
         def parse_from_file(self, model: str) -> bool:
-            self._errors = [_Error(module.ErrorCode.UNSUPPORTED_NODE, each) for each in state.troubles.parse]
+            self._errors = [ParserError(module.ErrorCode.UNSUPPORTED_NODE, each) for each in state.troubles.parse]
             self.num_errors = len(self._errors)
             if self._errors:
                 return False
             loaded = shape_inference.infer_shapes(onnx.load(model), data_prop=True)
             network = self._network
-            network.model = loaded
-            network.inputs = [_tensor(module, each) for each in loaded.graph.input]
-            network.outputs = [_tensor(module, each) for each in loaded.graph.output]
-            network.num_inputs = len(network.inputs)
+            network._model = loaded
+            network._inputs = [_tensor(module, each) for each in loaded.graph.input]
+            network._outputs = [_tensor(module, each) for each in loaded.graph.output]
+            network.num_inputs = len(network._inputs)
             return True
 
-        def get_error(self, index: int) -> _Error:
+        def get_error(self, index: int) -> ParserError:
             return self._errors[index]
 
     class IBuilderConfig:
         __slots__ = (
+            "_flags",
+            "_pools",
+            "_profiles",
+            "_timing",
             "builder_optimization_level",
-            "flags_",
             "max_aux_streams",
-            "pools",
-            "profiles",
             "profiling_verbosity",
             "progress_monitor",
-            "timing",
         )
 
         def __init__(self) -> None:
-            self.flags_, self.pools, self.profiles = set(_DEFAULT_FLAGS), {}, []
-            self.timing: Any = None
+            self._flags, self._pools, self._profiles = set(_DEFAULT_FLAGS), {}, []
+            self._timing: Any = None
             self.progress_monitor: Any = None
             self.builder_optimization_level, self.max_aux_streams = 3, -1
             self.profiling_verbosity = module.ProfilingVerbosity.LAYER_NAMES_ONLY
 
         def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
-            self.pools[pool.name] = int(pool_size)
+            self._pools[pool.name] = int(pool_size)
 
         def clear_flag(self, flag: Any) -> None:
-            self.flags_.discard(flag.name)
+            self._flags.discard(flag.name)
 
         def set_flag(self, flag: Any) -> None:
-            self.flags_.add(flag.name)
+            self._flags.add(flag.name)
 
-        def add_optimization_profile(self, profile: _Profile) -> int:
-            self.profiles.append(profile)
-            return len(self.profiles) - 1
+        def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
+            self._profiles.append(profile)
+            return len(self._profiles) - 1
 
-        def create_timing_cache(self, serialized_timing_cache: bytes) -> _TimingCache:
-            return _TimingCache(bytes(serialized_timing_cache))
+        def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache:
+            return ITimingCache(bytes(serialized_timing_cache))
 
-        def set_timing_cache(self, cache: _TimingCache, ignore_mismatch: bool) -> bool:
+        def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
             header = f"timing {state.version} {state.device}".encode()
             data = bytes(cache.serialize())
             if data and not data.startswith(header) and not ignore_mismatch:
                 return False
             cache._data = data or header
-            self.timing = cache
+            self._timing = cache
             return True
 
     class Builder:
@@ -190,10 +190,10 @@ def building(state: State) -> dict[str, Any]:
         def create_builder_config(self) -> IBuilderConfig:
             return IBuilderConfig()
 
-        def create_optimization_profile(self) -> _Profile:
-            return _Profile()
+        def create_optimization_profile(self) -> IOptimizationProfile:
+            return IOptimizationProfile()
 
-        def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> _HostMemory | None:
+        def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> IHostMemory | None:
             with self._owner.use():
                 state.builds += 1
                 _check(state, network, config)
@@ -207,39 +207,40 @@ def building(state: State) -> dict[str, Any]:
                     report(state, self.error_recorder, "FAILED_ALLOCATION", text)
                 if state.troubles.memory or state.troubles.silent:
                     return None
-                if config.timing is not None:
-                    config.timing._data += b" build"
-                return _HostMemory(_plan(state, network, config))
+                if config._timing is not None:
+                    config._timing._data += b" build"
+                return IHostMemory(_plan(state, network, config))
 
     made = (INetworkDefinition, OnnxParser, IBuilderConfig, Builder)
-    return {each.__name__: each for each in made} | {"IHostMemory": _HostMemory}
+    shared = (IHostMemory, ITensor, IOptimizationProfile, ITimingCache, ParserError)
+    return {each.__name__: each for each in (*made, *shared)}
 
 
-def _tensor(module: Any, value: onnx.ValueInfoProto) -> _Tensor:
+def _tensor(module: Any, value: onnx.ValueInfoProto) -> ITensor:
     tensor = value.type.tensor_type
     dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     shape = tuple(
         -1 if axis.dim_param or not axis.HasField("dim_value") else axis.dim_value for axis in tensor.shape.dim
     )
-    return _Tensor(value.name, module.DataType[_TYPES[dtype][0]], shape)
+    return ITensor(value.name, module.DataType[_TYPES[dtype][0]], shape)
 
 
 def _check(state: State, network: Any, config: Any) -> None:
     """Hold a build to our own rules: what the real one lets through, and makes wrong numbers or hungry plans of."""
     violate = state.machine.violate
-    if not network.strongly_typed:
+    if not network._strongly_typed:
         violate("the network is weakly typed: TensorRT may choose another precision")
-    if config.flags_:
-        violate(f"builder flags are set: {sorted(config.flags_)}")
+    if config._flags:
+        violate(f"builder flags are set: {sorted(config._flags)}")
     if config.max_aux_streams != 0:
         violate("TensorRT may add streams of its own")
-    if not 0 < config.pools.get("WORKSPACE", 0) <= state.machine.device.memory:
+    if not 0 < config._pools.get("WORKSPACE", 0) <= state.machine.device.memory:
         violate("the workspace has no limit within the GPU's memory")
-    dynamic = {each.name for each in network.inputs if -1 in each.shape}
-    for profile in config.profiles:
-        if profile.ranges.keys() != dynamic:
-            violate(f"a profile is of {sorted(profile.ranges)}, the network's dynamic inputs are {sorted(dynamic)}")
-    if dynamic and not config.profiles:
+    dynamic = {each.name for each in network._inputs if -1 in each.shape}
+    for profile in config._profiles:
+        if profile._ranges.keys() != dynamic:
+            violate(f"a profile is of {sorted(profile._ranges)}, the network's dynamic inputs are {sorted(dynamic)}")
+    if dynamic and not config._profiles:
         violate("a network with dynamic inputs has no profile")
 
 
@@ -268,15 +269,15 @@ def _plan(state: State, network: Any, config: Any) -> bytes:
     head = {
         "version": state.version,
         "device": state.device,
-        "inputs": [[each.name, each.dtype.name, each.shape] for each in network.inputs],
-        "outputs": [[each.name, state.troubles.dtype or each.dtype.name, each.shape] for each in network.outputs],
-        "profiles": [profile.ranges for profile in config.profiles],
-        "layers": _layers(state, network.model, detailed),
+        "inputs": [[each.name, each.dtype.name, each.shape] for each in network._inputs],
+        "outputs": [[each.name, state.troubles.dtype or each.dtype.name, each.shape] for each in network._outputs],
+        "profiles": [profile._ranges for profile in config._profiles],
+        "layers": _layers(state, network._model, detailed),
         "wrong": state.troubles.wrong,
         "company": state.troubles.company,
         "nan": state.troubles.nan,
     }
-    return MAGIC + json.dumps(head).encode() + b"\n" + network.model.SerializeToString()
+    return MAGIC + json.dumps(head).encode() + b"\n" + network._model.SerializeToString()
 
 
 def _layers(state: State, model: onnx.ModelProto, detailed: bool) -> list[Any]:

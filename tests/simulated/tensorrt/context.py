@@ -13,14 +13,15 @@ from tests.simulated.tensorrt.state import State
 if TYPE_CHECKING:
     from tests.simulated.tensorrt.running import Content
 
-__all__ = ["execution_context"]
+__all__ = ["execution_context", "numpy_dtype"]
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16"}
 _ALIGNMENT = 256
 Shape = tuple[int, ...]
 
 
-def _numpy(name: str) -> np.dtype[Any]:
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """Return what NumPy calls a DataType."""
     return np.dtype(_DTYPES.get(name, name.lower()))
 
 
@@ -100,7 +101,7 @@ def execution_context(state: State) -> Any:
                     return self._shapes.get(name, self._content.inputs[name][1])
                 if self._unknown():
                     return self._content.outputs[name][1]
-                return self._output_shapes()[name]
+                return self._content.shapes(self._input_shapes())[name]
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
             with self._owner.use():
@@ -153,20 +154,12 @@ def execution_context(state: State) -> Any:
         def _input_shapes(self) -> dict[str, Shape]:
             return {name: self._shapes.get(name, shape) for name, (_, shape) in self._content.inputs.items()}
 
-        def _output_shapes(self) -> dict[str, Shape]:
-            """Return the outputs' shapes, found by computing with zeros."""
-            zeros = {
-                name: np.zeros(shape, _numpy(self._content.inputs[name][0]))
-                for name, shape in self._input_shapes().items()
-            }
-            return {name: array.shape for name, array in self._content.compute(zeros).items()}
-
         def _enqueue(self, stream: int, captured: tuple[tuple[str, Shape], ...] | None) -> None:
             """Enqueue two kernels: one reads all inputs, and the event after it says that; one writes all outputs."""
             inputs = self._input_shapes()
-            dtypes = {name: _numpy(kind) for name, (kind, _) in self._content.inputs.items()}
-            out = {name: _numpy(kind) for name, (kind, _) in self._content.outputs.items()}
-            shapes = self._output_shapes()
+            dtypes = {name: numpy_dtype(kind) for name, (kind, _) in self._content.inputs.items()}
+            out = {name: numpy_dtype(kind) for name, (kind, _) in self._content.outputs.items()}
+            shapes = self._content.shapes(inputs)
             at = dict(self._addresses)
             taken: dict[str, NDArray[Any]] = {}
 

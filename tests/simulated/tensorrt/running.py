@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from tests.simulated.tensorrt.building import MAGIC
-from tests.simulated.tensorrt.context import execution_context
+from tests.simulated.tensorrt.context import execution_context, numpy_dtype
 from tests.simulated.tensorrt.said import attach, report
 from tests.simulated.tensorrt.state import State
 
@@ -34,6 +34,7 @@ class Content:
         self._wrong, self._company, self._nan = facts["wrong"], facts["company"], facts["nan"]
         self._model = model
         self._session: Any = None
+        self._shapes: dict[Any, dict[str, tuple[int, ...]]] = {}
         self._lock = threading.Lock()  # held by the thread that makes the session
 
     @property
@@ -55,15 +56,23 @@ class Content:
         fixed = self.inputs[name][1]
         return [tuple(each) for each in self.profiles[index].get(name, [fixed] * 3)]
 
+    def shapes(self, inputs: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Return the outputs' shapes, found by computing with zeros, once."""
+        key = tuple(sorted(inputs.items()))
+        if key not in self._shapes:
+            zeros = {name: np.zeros(shape, numpy_dtype(self.inputs[name][0])) for name, shape in inputs.items()}
+            self._shapes[key] = {name: array.shape for name, array in self.compute(zeros).items()}
+        return self._shapes[key]
+
     def compute(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the outputs, with what is wrong with them."""
         names = list(self.outputs)
         made = dict(zip(names, self.session.run(names, inputs), strict=True))
         for name, array in made.items():
-            if array.dtype.kind == "f":
-                changed = array + np.linspace(self._wrong, -self._wrong, max(1, array.size)).reshape(array.shape)
-                if array.ndim and self._company:
-                    changed[1:] += self._company * np.arange(array[0].size).reshape(array[0].shape)
+            if array.dtype.kind == "f" and array.size:
+                row = np.arange(array[0].size).reshape(array[0].shape) / array[0].size
+                changed = array + self._wrong * row
+                changed[1:] += self._company * row
                 made[name] = (np.full_like(array, np.nan) if self._nan else changed).astype(array.dtype)
         return made
 
@@ -157,4 +166,4 @@ def running(state: State) -> dict[str, Any]:
                 return ICudaEngine(content, self.error_recorder)
             return None
 
-    return {each.__name__: each for each in (Runtime, ICudaEngine, EngineInspector)}
+    return {each.__name__: each for each in (Runtime, ICudaEngine, EngineInspector, context_class)}

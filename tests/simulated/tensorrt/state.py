@@ -18,9 +18,9 @@ class Troubles:
     """What goes wrong, to be planned by a test.
 
     parse: errors of the parser, each (node, name, operator, description). memory: builds run out of it. endless: builds
-    go on until they are cancelled. silent: builds fail and say nothing. crash: builds end the process. wrong: this much
-    is added to every float output. company: this much is added to all rows but the first. nan: outputs are NaN. single:
-    engines compute in float32, whatever the graph says. dtype: outputs of engines have this DataType.
+    go on until they are cancelled. silent: builds fail and say nothing. crash: builds end the process. wrong: up to
+    this much is added to every row of float outputs. company: and to all rows but the first. nan: outputs are NaN.
+    single: engines compute in float32, whatever the graph says. dtype: outputs of engines have this DataType.
     seconds: a run takes, in virtual time.
     """
 

@@ -1,0 +1,168 @@
+"""One request, graph after graph: built, held against the graph, proven, written."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from embedge.backends.tensorrt import library
+from embedge.backends.tensorrt.engine import Engine
+from embedge.bundle import Bundle
+from embedge.cuda import CudaError, Driver, choose
+from embedge.errors import EmbedgeError, Unavailable
+from embedge.plans.child import Parent
+from embedge.plans.messages import Built, Failed, Job, Log, Message, Progress, Refused, Request
+from embedge.plans.timing import TimingCache
+from embedge_export.tensorrt.builder import Order, build
+from embedge_export.tensorrt.facts import check_tensors, precision_share
+from embedge_export.tensorrt.failure import PlanError, cancelled
+from embedge_export.tensorrt.gate import Miss, prove
+from embedge_export.tensorrt.reference import Reference
+
+__all__ = ["Work"]
+
+
+class Work:
+    """Builds what is asked for. done: every graph was told of."""
+
+    def __init__(self, request: Request, parent: Parent) -> None:
+        self.done = False
+        self._request = request
+        self._parent = parent
+        self._now = next(iter(request.jobs), "")
+
+    def run(self) -> None:
+        """Build all plans and tell of each. Called in the thread that builds."""
+        hears = _Hears(self)
+        logging.getLogger("embedge.tensorrt").addHandler(hears)
+        try:
+            with self._told_of_all():
+                self._all()
+        finally:
+            logging.getLogger("embedge.tensorrt").removeHandler(hears)
+        self.done = True
+
+    def log(self, level: int, text: str) -> None:
+        """Tell a line of the log."""
+        name: Any = "error" if level >= logging.ERROR else "warning"
+        self._parent.say(Log(level=name, text=text, graph=self._now))
+
+    def _all(self) -> None:
+        bundle = Bundle.load(self._request.bundle)
+        driver = choose(self._request.config.cuda, self._request.config.gpu)
+        driver.enter()
+        try:
+            reference = Reference(bundle, self._request.config)
+            for graph, job in self._request.jobs.items():
+                self._now = graph
+                self._parent.say(self._one(bundle, graph, job, driver, reference))
+            reference.close()
+        finally:
+            driver.leave()
+
+    @contextmanager
+    def _told_of_all(self) -> Iterator[None]:
+        """Turn what stops all graphs from being built into a message for each that was not told of."""
+        try:
+            yield
+        except (EmbedgeError, PlanError, CudaError) as error:
+            graphs = list(self._request.jobs)
+            for graph in graphs[graphs.index(self._now) :]:
+                self._parent.say(_failed(graph, error))
+
+    def _one(self, bundle: Bundle, graph: str, job: Job, driver: Driver, reference: Reference) -> Message:
+        start = time.monotonic()
+        try:
+            plan = self._plan(bundle, graph, job)
+            seconds = time.monotonic() - start
+            engine = Engine(graph, bundle.manifest.graphs[graph], plan)
+            check_tensors(graph, bundle.manifest.graphs[graph], engine.raw)
+            share = precision_share(graph, bundle.manifest.graphs[graph], engine.raw)
+            self._told(graph, "proving", 0)
+            figures = prove(bundle, graph, engine, driver, reference)
+            self._told(graph, "proving", 1)
+            figures |= {} if share is None else {"precision_share": share}
+            file = _write(graph, job, plan)
+        except Miss as miss:
+            return Refused(
+                graph=graph, reason=str(miss), seconds=time.monotonic() - start, figures=_finite(miss.figures)
+            )
+        except (EmbedgeError, PlanError, MemoryError, CudaError) as error:
+            if isinstance(error, CudaError) and error.fatal:
+                raise  # nothing more can be proven in this process
+            return _failed(graph, error)
+        digest = hashlib.sha256(plan).hexdigest()
+        return Built(graph=graph, file=file, sha256=digest, nbytes=len(plan), seconds=seconds, figures=_finite(figures))
+
+    def _plan(self, bundle: Bundle, graph: str, job: Job) -> bytes:
+        """Build one graph. Raises PlanError, Unavailable."""
+        if self._parent.cancelled.is_set():
+            raise cancelled(graph)
+        if (here := library.version()) != job.key.tensorrt:
+            raise Unavailable(f"a plan for TensorRT {job.key.tensorrt} is asked for, and this process has {here}")
+        order = Order(
+            graph=graph,
+            path=bundle.graph(graph),
+            profiles=job.key.profiles,
+            level=job.key.flags.level,
+            workspace=job.key.flags.workspace,
+            timing=TimingCache(Path(self._request.timing), job.key) if self._request.timing else None,
+        )
+
+        def tell(phase: str, parent: str, done: int, total: int) -> None:
+            self._parent.say(Progress(graph=graph, phase=phase, parent=parent, done=done, total=total))
+
+        return build(order, tell, self._parent.cancelled)
+
+    def _told(self, graph: str, phase: str, done: int) -> None:
+        self._parent.say(Progress(graph=graph, phase=phase, done=done, total=1))
+
+
+class _Hears(logging.Handler):
+    """Sends what TensorRT says to the supervisor."""
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(logging.WARNING)
+        self._work = work
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._work.log(record.levelno, record.getMessage())
+
+
+def _failed(graph: str, error: Exception) -> Failed:
+    """Return the message for a graph that was not built."""
+    if isinstance(error, PlanError):
+        return error.message(graph)
+    if isinstance(error, MemoryError):
+        return Failed(graph=graph, kind="memory", text="this process ran out of memory while it built the plan")
+    if isinstance(error, CudaError) and error.code == "CUDA_ERROR_OUT_OF_MEMORY":
+        return Failed(graph=graph, kind="memory", text=f"the GPU has no memory left to prove the plan: {error}")
+    return Failed(graph=graph, kind="unavailable" if isinstance(error, Unavailable) else "other", text=str(error))
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float]:
+    """Return the figures that JSON can hold."""
+    return {name: value for name, value in figures.items() if abs(value) < float("inf")}
+
+
+def _write(graph: str, job: Job, plan: bytes) -> str:
+    """Write the plan to the first place that takes it, durably, and return that. Raises PlanError."""
+    said = []
+    for file in job.files:
+        try:
+            with Path(file).open("xb") as target:
+                target.write(plan)
+                target.flush()
+                os.fsync(target.fileno())
+        except OSError as error:
+            said.append(f"{file}: {error.strerror}")
+            Path(file).unlink(missing_ok=True)
+        else:
+            return file
+    raise PlanError("disk", f"the plan of graph {graph!r}, {len(plan):,} bytes, cannot be written: {'; '.join(said)}")

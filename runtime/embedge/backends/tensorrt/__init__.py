@@ -1,0 +1,7 @@
+"""TensorRT: plans of a bundle's graphs, built and proven on this GPU, shared by lanes that each have a stream."""
+
+from __future__ import annotations
+
+from embedge.backends.tensorrt.runner import Runner
+
+__all__ = ["Runner"]

@@ -1,0 +1,75 @@
+"""Which plans a model needs here: of which graphs, for which sizes, and how they are built."""
+
+from __future__ import annotations
+
+from embedge.backends.base import Model
+from embedge.backends.tensorrt import library
+from embedge.config import RuntimeConfig
+from embedge.cuda import Gpu
+from embedge.errors import BackendError
+from embedge.plans.key import Device, Flags, PlanKey
+from embedge.shapes import profiles, resolve, symbols, unbounded
+
+__all__ = ["RUNG", "TOKENS", "keys", "small"]
+
+RUNG, TOKENS = 8, 16384
+"""Lengths of batches are rounded up to a multiple of the first; padded tokens that a batch has at most by default."""
+
+_GIB = 1 << 30
+_SMALL = 8  # GiB of GPU memory, and all below
+# Measured by nobody yet: a share that leaves room for weights, batches and a second process beside them.
+_SHARE, _SMALL_SHARE, _MOST = 4, 8, 8 * _GIB
+_LEVEL, _SMALL_LEVEL = 3, 2  # TensorRT's own default, and one that tries fewer kernels at a time
+
+
+def small(config: RuntimeConfig, device: Device) -> bool:
+    """Return whether to take less memory of the GPU at the price of speed."""
+    return device.memory <= _SMALL if config.small_memory is None else config.small_memory
+
+
+def keys(model: Model, gpu: Gpu) -> dict[str, PlanKey]:
+    """Return by graph the key of its plan. Raises BackendError for a graph that TensorRT does not take, and why."""
+    manifest = model.bundle.manifest
+    towers = list(model.probes.towers)
+    sizes = profiles(
+        model.probes,
+        manifest,
+        towers,
+        max_batch=model.config.max_batch,
+        token_budget=model.config.token_budget or TOKENS,
+        rung=RUNG,
+        lengths=model.config.lengths,
+    )
+    reasons = unbounded(manifest, towers)
+    for graph in model.graphs:
+        if reason := reasons.get(graph) or _unfit(model, graph):
+            raise BackendError(f"graph {graph!r} is not for TensorRT: {reason}")
+    device, version = Device.here(gpu), library.version()
+    flags = _flags(model.config, device)
+    return {
+        graph: PlanKey.of(model.bundle, graph, sizes[graph], tensorrt=version, device=device, flags=flags)
+        for graph in model.graphs
+    }
+
+
+def _flags(config: RuntimeConfig, device: Device) -> Flags:
+    little = small(config, device)
+    share = min(device.memory * _GIB // (_SMALL_SHARE if little else _SHARE), _MOST)
+    return Flags(level=_SMALL_LEVEL if little else _LEVEL, workspace=config.scratch_bytes or share)
+
+
+def _unfit(model: Model, graph: str) -> str:
+    """Return why lanes could not feed the graph or read from it; nothing if they can."""
+    spec = model.bundle.manifest.graphs[graph]
+    if not spec.inputs:
+        return "it has no inputs"
+    for each in (*spec.inputs, *spec.outputs):
+        if each.dtype not in library.DTYPES or each.dtype == "bfloat16":  # which NumPy does not have
+            return f"tensor {each.name!r} is {each.dtype}"
+    ones = {each.name: tuple(1 for _ in each.shape) for each in spec.inputs}
+    for each in spec.outputs:
+        try:
+            resolve(each, symbols(spec.inputs, ones))
+        except KeyError as error:
+            return f"the size {error.args[0]!r} of its output {each.name!r} depends on the data"
+    return ""
