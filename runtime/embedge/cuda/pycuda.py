@@ -218,8 +218,7 @@ class Provider:
 
     def _let_go(self, retained: Any) -> None:
         self._ask(retained.push)  # another thread may have retained it, and only there or where it is pushed …
-        self._ask(retained.detach)  # … does this give it back
-        self._api.Context.get_current()  # it is no context any more, and has to leave this thread's stack
+        self._ask(retained.detach)  # … does this give it back; it takes it off this thread's stack as well
 
     def _ask(self, function: Callable[..., T], *args: Any, **named: Any) -> T:
         """Call a function of pycuda. Raises CudaError."""

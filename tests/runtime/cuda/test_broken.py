@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import weakref
+from typing import Any
 
 import pytest
 
@@ -76,6 +78,26 @@ def test_a_reset_begins_a_context_that_works(machine: Machine, driver: Driver) -
     driver.memory(64).close()
 
 
+def test_a_reset_lets_go_of_the_old_context_even_if_another_library_holds_it(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = simulate("cuda-python")
+    driver = provider("cuda-python")
+    assert not driver.missing()
+    driver.enter()
+    machine.retain()  # TensorRT's
+    broken(machine, driver)
+    driver.leave()
+    released: list[int] = []
+    release = machine.release
+    monkeypatch.setattr(machine, "release", lambda: (released.append(1), release()))
+    driver.reset()
+    assert released == [1]
+    driver.enter()
+    driver.memory(64).close()
+    driver.leave()
+
+
 def test_what_is_closed_after_the_reset_frees_nothing_of_the_new_context(machine: Machine, driver: Driver) -> None:
     """The new one may have given the same handle to somebody else."""
     old = [driver.stream(), driver.event(), driver.memory(64), driver.pinned(64)]
@@ -129,3 +151,17 @@ def test_pycuda_cannot_reset_what_another_library_holds(simulate: Simulate) -> N
     driver.leave()
     with pytest.raises(CudaError, match=r"pip install 'embedge\[cuda\]'"):
         driver.reset()
+
+
+def test_a_failure_that_is_kept_holds_nothing_of_pycuda(simulate: Simulate) -> None:
+    """Its objects are freed when the last reference goes, which has to be while the context is there."""
+    simulate("pycuda")
+    driver: Any = provider("pycuda")
+    assert not driver.missing()
+    made = (each for each in ())  # like pycuda's, its methods are written in C and raise
+    gone = weakref.ref(made)
+    with pytest.raises(CudaError) as info:
+        driver._ask(made.throw, driver._api.LogicError("cuEventRecord failed: invalid resource handle"))
+    del made
+    assert gone() is None
+    assert info.value.code == "CUDA_ERROR_INVALID_HANDLE"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedge.cuda import CudaError, Driver, Memory, Pinned, Stream
-from tests.runtime.cuda.rig import add_one, opened, provider
+from tests.runtime.cuda.rig import add_one, in_thread, opened, provider
 from tests.simulated.fixtures import ORDERS, Simulate
 from tests.simulated.machine import Machine
 
@@ -57,6 +57,19 @@ def test_captured_work_runs_at_each_launch(rig: Rig) -> None:
         np.testing.assert_array_equal(rig.wait(), value + 1)
     captured.close()
     captured.close()
+
+
+def test_other_threads_go_on_while_one_captures(rig: Rig) -> None:
+    def other() -> None:
+        rig.driver.enter()
+        rig.driver.memory(64).close()
+        rig.driver.leave()
+
+    def enqueue() -> None:
+        rig.enqueue()
+        in_thread(other)
+
+    rig.driver.capture(rig.stream, enqueue).close()
 
 
 def test_an_exception_ends_the_capture_first(rig: Rig) -> None:
