@@ -81,7 +81,7 @@ class Embedder:
         self._preparer = Preparer(self._inputs, self._scheduler, threads=self.config.prepare_threads)
         self._completer = Completer(self._scheduler)
         try:
-            self._crew.start(self._scheduler.take, self._completer.deliver, self._lane_changed)
+            self._crew.start(self._scheduler, self._completer.deliver, self._lane_changed)
         except BaseException:
             self.close()
             raise

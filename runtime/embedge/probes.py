@@ -38,6 +38,6 @@ class Probes:
         row = stretch(self.arrays(tower), self.layouts[tower], length / self.width(tower))
         return Batch([tower] * rows, [row] * rows, [length] * rows)
 
-    def feeds(self, batch: Batch) -> dict[str, NDArray[np.generic]]:
-        """Return the batch's input arrays, each (rows, …), padded."""
-        return pad(batch.rows, self.layouts[batch.towers[0]])
+    def feeds(self, batch: Batch, rung: int = 1) -> dict[str, NDArray[np.generic]]:
+        """Return the batch's input arrays, each (rows, …), padded to a multiple of `rung` as far as they may be."""
+        return pad(batch.rows, self.layouts[batch.towers[0]], rung)

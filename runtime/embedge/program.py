@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedge import outputs
-from embedge.backends import Arrays, Session
+from embedge.backends import Arrays, Result, Session
 from embedge.chain import pass_on
 from embedge.manifest import Chain, Manifest
 
 __all__ = ["Computed", "Program"]
 
+log = logging.getLogger("embedge.program")
+
 Computed = Mapping[str, tuple[Sequence[int], Arrays]]
 """By tower: the places of its rows in the batch, and the tensors that its outputs name, each (len(rows), …)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Towers whose last step has begun: the places of their rows in it, what else they name, and its result."""
+
+    rows: Mapping[str, Sequence[int]]
+    values: Arrays
+    result: Result
 
 
 class Program:
@@ -32,13 +45,27 @@ class Program:
 
         towers: of each row. feeds: prepared arrays, each (rows, …).
         """
+        return self.start(towers, feeds)()
+
+    def start(self, towers: Sequence[str], feeds: Arrays) -> Callable[[], Computed]:
+        """Begin a batch, as `run`; what is returned waits for it, is called once, in any thread.
+
+        The result of a step is waited for here only where another step reads it: the last of each tower stay pending.
+        """
         first, own = towers[0], dict.fromkeys(towers)
         if (chain := self._manifest.towers[first].chain) is not None:
-            return {first: (range(len(towers)), self._chained(first, chain, feeds))}
+            finish = self._chained(first, chain, feeds)
+            return lambda: {first: (range(len(towers)), finish())}
         rows: dict[str, Sequence[int]] = {first: range(len(towers))}
         if len(own) > 1:
             rows = {tower: [row for row, each in enumerate(towers) if each == tower] for tower in own}
-        return {tower: (rows[tower], tensors) for tower, tensors in self._follow(rows, feeds, 0)}
+        begun: list[_End] = []
+        try:
+            self._follow(rows, feeds, 0, begun)
+        except BaseException:
+            _forget(begun)
+            raise
+        return lambda: self._finish(rows, begun)
 
     def good(self, tower: str, rows: int, tensors: Arrays) -> NDArray[np.bool_]:
         """Return (rows,) bool: whether all outputs of a row are finite, and what else their kinds ask for."""
@@ -56,32 +83,59 @@ class Program:
         for session in self._sessions.values():
             session.close()
 
-    def _follow(self, rows: Mapping[str, Sequence[int]], values: Arrays, depth: int) -> Iterator[tuple[str, Arrays]]:
-        """Yield each tower's tensors. `values`, of the rows of these towers, come from the same steps, `depth` many."""
-        for step, group in self._ways(rows, depth).items():
-            if step is None:
-                for tower in group:
-                    yield tower, _take(values, self._named(tower), rows[tower])
-                continue
-            own, mine = rows, dict(values)
-            if len(group) < len(rows):
-                own, order = _close_up({tower: rows[tower] for tower in group})
-                mine = _take(values, self._wanted(group, depth) & values.keys(), order)
-            inputs = (spec.name for spec in self._manifest.graphs[step].inputs)
-            mine.update(self._sessions[step].start({name: mine[name] for name in inputs})())
-            yield from self._follow(own, mine, depth + 1)
+    def _follow(self, rows: Mapping[str, Sequence[int]], values: Arrays, depth: int, begun: list[_End]) -> None:
+        """Begin what is left of these towers' steps and add their ends to `begun`.
 
-    def _chained(self, tower: str, chain: Chain, feeds: Arrays) -> Arrays:
-        """Return the tensors of a tower with a chain, which shares no trunk: its steps run on states, not on rows."""
+        `values`, of the rows of these towers, come from the same steps, `depth` many.
+        """
+        for step, group in self._ways(rows, depth).items():
+            own, mine = {tower: rows[tower] for tower in group}, dict(values)
+            if step is None:
+                begun.append(_End(own, mine, dict))
+                continue
+            if len(group) < len(rows):
+                own, order = _close_up(own)
+                mine = _take(values, self._wanted(group, depth) & values.keys(), order)
+            result = self._begin(step, mine)
+            if all(len(self._manifest.towers[tower].steps) == depth + 1 for tower in group):
+                begun.append(_End(own, mine, result))
+            else:
+                self._follow(own, {**mine, **result()}, depth + 1, begun)
+
+    def _finish(self, rows: Mapping[str, Sequence[int]], begun: Sequence[_End]) -> Computed:
+        """Wait for all that began, also where something failed; return each tower's tensors. Raises the first error."""
+        computed: dict[str, tuple[Sequence[int], Arrays]] = {}
+        for place, end in enumerate(begun):
+            try:
+                values = {**end.values, **end.result()}
+            except BaseException:
+                _forget(begun[place + 1 :])
+                raise
+            for tower, own in end.rows.items():
+                computed[tower] = rows[tower], _take(values, self._named(tower), own)
+        return computed
+
+    def _begin(self, step: str, values: Arrays) -> Result:
+        """Start the step's graph with what it reads of the values."""
+        return self._sessions[step].start({spec.name: values[spec.name] for spec in self._manifest.graphs[step].inputs})
+
+    def _chained(self, tower: str, chain: Chain, feeds: Arrays) -> Callable[[], Arrays]:
+        """Begin a tower with a chain, which shares no trunk: its steps run on states, not on rows."""
         states, there = pass_on(chain, self._manifest, self._sessions, feeds)
         last = np.arange(there.shape[1]) == there.sum(axis=1, keepdims=True) - 1
         chosen = there if chain.trail else last
         values: dict[str, NDArray[Any]] = {chain.takes: states[chosen]}
+        result: Result = dict
         for step in self._manifest.towers[tower].steps:
-            inputs = (spec.name for spec in self._manifest.graphs[step].inputs)
-            values.update(self._sessions[step].start({name: values[name] for name in inputs})())
-        trail = {name: _spread(values[made], there) for name, made in chain.trail.items()}
-        return {name: array[last[chosen]] for name, array in values.items()} | trail | {chain.keep: there}
+            values.update(result())
+            result = self._begin(step, values)
+
+        def finish() -> Arrays:
+            values.update(result())
+            trail = {name: _spread(values[made], there) for name, made in chain.trail.items()}
+            return {name: array[last[chosen]] for name, array in values.items()} | trail | {chain.keep: there}
+
+        return finish
 
     def _ways(self, towers: Iterable[str], depth: int) -> dict[str | None, list[str]]:
         """Return the towers by their next step; None has those that are at their end."""
@@ -102,6 +156,15 @@ class Program:
             steps = self._manifest.towers[tower].steps[depth:]
             wanted |= {spec.name for step in steps for spec in self._manifest.graphs[step].inputs} | self._named(tower)
         return wanted
+
+
+def _forget(begun: Iterable[_End]) -> None:
+    """Wait for what began and is wanted no more, so that the sessions are free for the next batch."""
+    for end in begun:
+        try:
+            end.result()
+        except Exception as error:  # the first failure is told; this batch has failed already
+            log.debug("another step of a batch that failed: %r", error)
 
 
 def _take(values: Arrays, names: Iterable[str], rows: Sequence[int]) -> dict[str, NDArray[np.generic]]:

@@ -121,19 +121,30 @@ class Scheduler:
         with self._lock:
             self._less.wait_for(lambda: call.dropped is not None or not self._room.crowded)
 
-    def take(self) -> Batch | None:
-        """Wait for work and return the next batch; None when the scheduler has stopped."""
+    def take(self, called: Callable[[], bool] = lambda: False) -> Batch | None:
+        """Wait for work and return the next batch; None when the scheduler has stopped, or the lane is called away.
+
+        called: says whether it is. It is asked before each look at the queue, and after each `interrupt`.
+        """
         while True:
-            batch, _ = self.poll(wait=True)
-            if batch is not None or self._stopped:
+            batch, _ = self.poll(wait=True, called=called)
+            if batch is not None or self._stopped or called():
                 return batch
 
-    def poll(self, *, wait: bool = False) -> tuple[Batch | None, float]:
+    def interrupt(self) -> None:
+        """Let every lane that waits in `take` ask whether it is called away."""
+        with self._lock:
+            self._work.notify_all()
+
+    def poll(self, *, wait: bool = False, called: Callable[[], bool] = lambda: False) -> tuple[Batch | None, float]:
         """Return the next batch, or None and the time at which to look again (inf: when something is pushed).
 
-        With `wait`, that time, or a push, is waited for before None is returned.
+        With `wait`, that time, or a push, is waited for before None is returned. `called`: see `take`.
         """
         with self._lock:
+            if called():
+                self._work.notify()  # it may have been woken for work, which is another lane's now
+                return None, FOREVER
             now = self._clock()
             expired = self._expire(now)
             batch, wake = self._form(now)

@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 
-__all__ = ["Slots", "candidates", "choose", "cores", "device", "step_back"]
+__all__ = ["Slots", "Worker", "candidates", "choose", "cores", "device", "step_back"]
 
 _ROUNDS = 3
 _ROUND_SECONDS = 0.04
@@ -64,24 +65,40 @@ def candidates(count: int) -> list[Slots]:
     return [Slots(number, max(1, count // number)) for number in lanes]
 
 
+class Worker(Protocol):
+    """What one lane of a trial does: called, it runs a little work and returns its amount."""
+
+    def __call__(self) -> int:
+        """Work a little, and return how much."""
+        ...
+
+    def close(self) -> None:
+        """Free what is open; it works no more."""
+        ...
+
+
 def choose(
     options: list[Slots],
-    runner: Callable[[Slots], Callable[[], int]],
+    opener: Callable[[Slots], Worker],
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Slots:
-    """Return the option that does the most work when every lane is busy.
+    """Return the option that does the most work when every lane is busy. Raises what `opener` and its workers raise.
 
-    `runner(slots)` returns what one lane does over and over: a call that runs a little work and returns its amount.
+    `opener(slots)` opens the worker of one lane. Each lane has a thread, in which its worker is opened, run and closed.
     Options take turns, round by round, so that a disturbance hits all of them alike.
     """
-    runs = {option: runner(option) for option in options}
-    for run in runs.values():
-        run()
+    teams = {option: _Team(option) for option in options}
     rates: dict[Slots, list[float]] = {option: [] for option in options}
-    for _ in range(_ROUNDS):
-        for option, run in runs.items():
-            rates[option].append(_rate(run, option.lanes, clock))
+    try:
+        for team in teams.values():
+            team.open(opener)
+        for _ in range(_ROUNDS):
+            for option, team in teams.items():
+                rates[option].append(team.rate(clock))
+    finally:
+        for team in teams.values():
+            team.close()
     medians = {option: sorted(figures)[len(figures) // 2] for option, figures in rates.items()}
     best = options[0]
     for option in options[1:]:
@@ -91,19 +108,42 @@ def choose(
     return Slots(best.lanes, best.threads, f"most work when busy (lanes x threads, relative: {figures})")
 
 
-def _rate(run: Callable[[], int], lanes: int, clock: Callable[[], float]) -> float:
-    """Return the work a second of `lanes` threads that each repeat `run` for a moment."""
-    done = [0] * lanes
-    start = clock()
+class _Team:
+    """The lanes of one option: a thread each, owned by the trial, and what is open in it."""
 
-    def repeat(lane: int) -> None:
-        while clock() - start < _ROUND_SECONDS:
-            done[lane] += run()
+    def __init__(self, option: Slots) -> None:
+        self._option = option
+        self._lanes: list[tuple[ThreadPoolExecutor, Worker]] = []
 
-    # Owned by this call, which ends after them. Each `run` went well once before, so none is here to fail.
-    threads = [threading.Thread(target=repeat, args=(lane,)) for lane in range(lanes)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(done) / max(clock() - start, math.ulp(1.0))
+    def open(self, opener: Callable[[Slots], Worker]) -> None:
+        """Open every lane's worker, and let it work once: that pays for what is allocated once."""
+        for _ in range(self._option.lanes):
+            thread = ThreadPoolExecutor(1, "embedge-trial")
+            try:
+                self._lanes.append((thread, thread.submit(opener, self._option).result()))
+            except BaseException:
+                thread.shutdown()
+                raise
+        for thread, worker in self._lanes:
+            thread.submit(worker).result()
+
+    def rate(self, clock: Callable[[], float]) -> float:
+        """Return the work a second while all lanes work for a moment."""
+        start = clock()
+
+        def repeat(worker: Worker) -> int:
+            done = 0
+            while clock() - start < _ROUND_SECONDS:
+                done += worker()
+            return done
+
+        done = sum([each.result() for each in [thread.submit(repeat, worker) for thread, worker in self._lanes]])
+        return done / max(clock() - start, math.ulp(1.0))
+
+    def close(self) -> None:
+        """Close what is open, and end the threads."""
+        for thread, worker in self._lanes:
+            try:
+                thread.submit(worker.close).result()
+            finally:
+                thread.shutdown()

@@ -105,7 +105,7 @@ def played(tmp_path: Path, monkeypatch: Any, **config: Any) -> Iterator[tuple[Em
     global _PLAY  # the backend is opened by name, so its instances find the play here
     _PLAY = play = Play()
     monkeypatch.setitem(backends._MODULES, "played", __name__)
-    monkeypatch.setattr("embedge.lane._BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("embedge.lane.lane._BACKOFF_SECONDS", 0.0)
     path = tiny_bundle(tmp_path / "tiny" / "1")
     settings = RuntimeConfig(**{"backend": "played", "lanes": 1, "warm_up_seconds": 0, **config})
     tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))

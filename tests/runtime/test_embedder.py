@@ -364,7 +364,7 @@ def test_opening_measures_and_the_next_start_uses_it(tmp_path: Path, monkeypatch
     def measured_again(*_: object) -> None:
         raise AssertionError("the choice of lanes was stored")
 
-    monkeypatch.setattr("embedge.crew.choose", measured_again)
+    monkeypatch.setattr("embedge.crew.crew.measured", measured_again)
     with Embedder.open(path, config=config) as second:
         assert second.slots == slots
 
@@ -391,7 +391,7 @@ def test_a_damaged_graph_is_refused_at_opening(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["quantum"])
 def test_an_unknown_backend_lists_the_known_ones(tmp_path: Path, backend: str) -> None:
-    with pytest.raises(NotFound, match="choose one of auto, onnxruntime"):
+    with pytest.raises(NotFound, match="choose one of auto, tensorrt, onnxruntime"):
         Embedder.open(tiny_bundle(tmp_path / "t" / "1"), config=RuntimeConfig(backend=backend))
 
 

@@ -125,7 +125,7 @@ def test_a_bundle_that_was_replaced_is_not_mixed_with_the_old_one(tiny: Embedder
     graph.unlink()
     graph.write_bytes(data)
     with pytest.raises(BundleError, match="changed on disk"):
-        tiny._crew._open(tiny.slots)
+        tiny._crew._rack.enter(lambda: None)
 
 
 @pytest.mark.parametrize(("lanes", "threads"), [(0, 1), (-3, 1), (1, 99999)])

@@ -20,18 +20,36 @@ class Machine:
         self.now = 0.0
         self.lock = threading.Lock()  # guards the virtual time, which all lanes' threads move
         self.runs: dict[int, int] = dict.fromkeys(seconds, 0)
+        self.open: list[Work] = []
+        self.fails = 0  # the option, by its lanes, whose workers fail
 
     def clock(self) -> float:
         return self.now
 
-    def runner(self, slots: Slots) -> Callable[[], int]:
-        def run() -> int:
-            with self.lock:
-                self.now += self.seconds[slots.lanes] / slots.lanes
-                self.runs[slots.lanes] += 1
-            return 1
+    def opener(self, slots: Slots) -> Work:
+        return Work(self, slots)
 
-        return run
+
+class Work:
+    """One lane's worker; it is opened, run and closed in one thread."""
+
+    def __init__(self, machine: Machine, slots: Slots) -> None:
+        self.machine, self.slots, self.thread = machine, slots, threading.get_ident()
+        with machine.lock:
+            machine.open.append(self)
+
+    def __call__(self) -> int:
+        assert threading.get_ident() == self.thread
+        with self.machine.lock:
+            self.machine.now += self.machine.seconds[self.slots.lanes] / self.slots.lanes
+            self.machine.runs[self.slots.lanes] += 1
+        if self.machine.fails == self.slots.lanes:
+            raise RuntimeError("out of memory")
+        return 1
+
+    def close(self) -> None:
+        assert threading.get_ident() == self.thread
+        self.machine.open.remove(self)
 
 
 OPTIONS = [Slots(1, 4), Slots(2, 2), Slots(4, 1)]
@@ -49,12 +67,23 @@ OPTIONS = [Slots(1, 4), Slots(2, 2), Slots(4, 1)]
 def test_the_option_with_the_most_work_wins_if_it_is_worth_it(seconds: dict[int, float], best: int) -> None:
     machine = Machine(seconds)
 
-    chosen = choose(OPTIONS, machine.runner, clock=machine.clock)
+    chosen = choose(OPTIONS, machine.opener, clock=machine.clock)
 
     assert (chosen.lanes, chosen.threads) == (best, 4 // best)
     assert all(f"{option.lanes}x{option.threads}" in chosen.reason for option in OPTIONS)
     assert machine.now < 1.0
     assert min(machine.runs.values()) >= 2
+    assert not machine.open
+
+
+def test_what_cannot_run_is_raised_with_nothing_left_open() -> None:
+    machine = Machine({1: 1e-4, 2: 1e-4, 4: 1e-4})
+    machine.fails = 2
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        choose(OPTIONS, machine.opener, clock=machine.clock)
+
+    assert not machine.open
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from embedge.backends.onnxruntime import Slot
 from embedge.batch import Batch, layout, pad, trunks
 from embedge.bundle import Bundle
 from embedge.inputs.items import ItemInput
-from embedge.lane import Lane, Outcome
+from embedge.lane import Lane, Outcome, Post
 from embedge.program import Program
 from tests.tiny_fused import CHANNELS, series
 from tests.tiny_heads import STEPS, TOWERS, heads, tiny_heads
@@ -150,14 +150,15 @@ def test_a_head_that_fails_fails_its_rows_alone(bundle: Bundle, sessions: dict[s
     towers, items = ["picky", "left", "picky", "plain"], [series(3), HIGH, HIGH * _sign(), series(2)]
     made, outcomes = batch(bundle, towers, items), []
     waiting = iter([made, None])
+    program = Program(bundle.manifest, sessions)  # type: ignore[arg-type]
     lane = Lane(
         "test",
-        open_program=lambda: Program(bundle.manifest, sessions),  # type: ignore[arg-type]
-        close_program=Program.close,
-        compute=lambda program, each: program.run(each.towers, feeds(bundle, each)),
+        open_post=lambda _: Post(Slot(1), program, lambda each: feeds(bundle, each)),
+        close_post=lambda post: post.program.close(),
         probes=[batch(bundle, ["picky"], [series(1)])],
         warm_up=lambda _: None,
-        take=lambda: next(waiting),
+        take=lambda _: next(waiting),
+        interrupt=lambda: None,
         deliver=lambda _, outcome: outcomes.append(outcome),
         changed=lambda _: None,
     )
