@@ -1,0 +1,265 @@
+"""ONNX Runtime on a GPU: for machines without TensorRT, and for graphs that it does not take.
+
+A session runs on its lane's own stream, from and to memory that the lane has bound, and does not wait at the end of a
+run, so that it takes its place in the lane's pipeline like any other kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedge import cuda
+from embedge.backends.base import Arrays, Model, Result, Session
+from embedge.backends.kernel import Bound, Kernel
+from embedge.backends.lanestream import LaneStream
+from embedge.backends.streamed import StreamSlot
+from embedge.config import RuntimeConfig
+from embedge.cuda import Context, CudaError, Driver, Event, Stream
+from embedge.errors import BackendError, BundleError, Unavailable
+from embedge.manifest import Graph
+from embedge.shapes import Shape, profiles, resolve, symbols
+from embedge.slots import Slots
+
+__all__ = ["Runner"]
+
+log = logging.getLogger("embedge.backends")
+
+_PROVIDER = "CUDAExecutionProvider"
+_INSTALL = "pip install 'embedge[gpu]' in place of onnxruntime, whose module has the same name"
+_LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]', or install the CUDA and cuDNN 9 that its release is made for"
+_MOST_LANES = 4  # on one GPU more streams only take memory
+_WORKING = 512 << 20  # bytes of GPU memory that a lane needs beside its weights, where the settings say nothing
+_SMALL = 10 << 30  # bytes: boards of 8 GB have no room for weights many times
+
+
+class Runner:
+    """Opens graphs with ONNX Runtime's CUDA provider. Every lane has weights of its own."""
+
+    name = "onnxruntime-cuda"
+    shares = False
+    rung = 8  # of half-precision numbers, which tensor cores want in eights
+    token_budget = 16384
+
+    def __init__(self, config: RuntimeConfig) -> None:
+        self.depth = config.staging or 2
+        self._config = config
+        self._model: Model | None = None
+        self._largest: dict[str, list[Mapping[str, Shape]]] = {}
+
+    def missing(self) -> str:
+        """Return what ONNX Runtime's CUDA provider or the GPU lacks, or nothing."""
+        try:
+            import onnxruntime
+        except ImportError:
+            return f"onnxruntime-gpu is not installed; {_INSTALL}"
+        if _PROVIDER not in onnxruntime.get_available_providers():
+            return f"this onnxruntime {onnxruntime.__version__} is made without CUDA; {_INSTALL}"
+        try:
+            self._driver()
+        except Unavailable as error:
+            return error.message
+        return ""
+
+    def version(self) -> str:
+        """Return ONNX Runtime's and CUDA's versions."""
+        import onnxruntime
+
+        return f"{onnxruntime.__version__}, {self._driver().version()}"
+
+    def device(self) -> str:
+        """Return the GPU's name."""
+        return self._driver().gpu().name
+
+    def load(self, model: Model) -> None:
+        """See that the provider works, which only a session shows. Raises Unavailable, BundleError."""
+        import onnxruntime as ort
+
+        if hasattr(ort, "preload_dlls"):  # since 1.21: finds CUDA and cuDNN among the installed packages
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+                ort.preload_dlls(directory="")
+        smallest = min((model.bundle.graph(name) for name in model.graphs), key=lambda path: path.stat().st_size)
+        _open(smallest, {"device_id": self._config.gpu})
+        self._model = model
+        corners = profiles(
+            model.probes,
+            model.bundle.manifest,
+            model.probes.towers,
+            max_batch=self._config.max_batch,
+            token_budget=self._config.token_budget or self.token_budget,
+            rung=self.rung,
+            lengths=self._config.lengths,
+        )
+        self._largest = {
+            graph: [{name: each.most for name, each in profile.items()} for profile in found]
+            for graph, found in corners.items()
+        }
+
+    def candidates(self) -> list[Slots]:
+        """Return 1 to 4 lanes, as many as have room for their weights in what is free now."""
+        if self._model is None:
+            return [Slots(1, 1)]
+        weights = sum(self._model.bundle.graph(name).stat().st_size for name in self._model.graphs)
+        driver = self._driver()
+        driver.enter()
+        try:
+            free, total = driver.free_memory()
+        finally:
+            driver.leave()
+        small = self._config.small_memory
+        if small is None:
+            small = total < _SMALL
+        room = free // (2 if small else 1) // (weights + (self._config.scratch_bytes or _WORKING))
+        most = max(1, min(_MOST_LANES, room, 2 if small else _MOST_LANES))
+        return [Slots(lanes, 1) for lanes in range(1, most + 1)]
+
+    def slot(self, *, threads: int, wake: Callable[[], None]) -> StreamSlot:
+        """Return a slot with a stream. Called in the lane's thread; threads do nothing on a GPU. Raises CudaError."""
+        if self._model is None:
+            raise BackendError("no model was loaded before a lane was opened")
+        return _Slot(self._driver(), wake, self._model, sets=self.depth, largest=self._largest)
+
+    def close(self) -> None:
+        """Do nothing: lanes share no memory."""
+
+    def _driver(self) -> Driver:
+        return cuda.choose(self._config.cuda, self._config.gpu)
+
+
+class _Slot(StreamSlot):
+    """Opens sessions on the lane's stream; where only the data tell the shapes of outputs, they run by themselves."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        wake: Callable[[], None],
+        model: Model,
+        *,
+        sets: int,
+        largest: Mapping[str, Sequence[Mapping[str, Shape]]],
+    ) -> None:
+        super().__init__(driver, Context.of(driver), wake, self._kernel, sets=sets, captures=0, largest=largest)
+        self._graphs = model.bundle.manifest.graphs
+        self._config = model.config
+
+    def open(self, name: str, path: Path) -> Session:
+        """Open a graph of the manifest. Raises BundleError, BackendError, Unavailable, CudaError."""
+        graph = self._graphs[name]
+        try:
+            known = {axis: 1 for spec in graph.inputs for axis in spec.shape if isinstance(axis, str)}
+            for spec in graph.outputs:
+                resolve(spec, known)
+        except KeyError as error:
+            log.warning("graph %s runs one batch at a time: its inputs do not tell the axis %s", name, error)
+            with self.lane.told():
+                return _Alone(self._session(path, self.lane.stream), self.lane)
+        return super().open(name, path)
+
+    def _kernel(self, name: str, path: Path, stream: Stream) -> Kernel:
+        return _Kernel(self._session(path, stream), self._graphs[name], self._config.gpu)
+
+    def _session(self, path: Path, stream: Stream) -> Any:
+        options: dict[str, object] = {
+            "device_id": self._config.gpu,
+            "user_compute_stream": stream.handle,
+            "use_tf32": 0,  # ten bits of mantissa in products of a float32 graph are another vector
+            "cudnn_conv_algo_search": "HEURISTIC",  # EXHAUSTIVE measures anew at each shape
+            "arena_extend_strategy": "kSameAsRequested",
+        }
+        if self._config.scratch_bytes is not None:
+            options["gpu_mem_limit"] = self._config.scratch_bytes
+        return _open(path, options)
+
+
+class _Kernel:
+    """A session whose inputs and outputs are bound to the lane's memory."""
+
+    # ONNX Runtime may free host memory by a function on the stream, which a replay would call again: see
+    # `CudaStream::CleanUpOnRunEnd` in its cuda_stream_handle.cc.
+    capturable = False
+
+    def __init__(self, session: Any, graph: Graph, device: int) -> None:
+        import onnxruntime as ort
+
+        self.inputs = {spec.name: np.dtype(spec.dtype) for spec in graph.inputs}
+        self.outputs = {spec.name: np.dtype(spec.dtype) for spec in graph.outputs}
+        self._graph = graph
+        self._device = device
+        self._session = session
+        self._binding = session.io_binding()
+        self._options = ort.RunOptions()
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
+        known = symbols(self._graph.inputs, inputs)
+        return {spec.name: resolve(spec, known) for spec in self._graph.outputs}
+
+    def enqueue(self, inputs: Bound, outputs: Bound, stream: Stream, consumed: Event | None) -> None:
+        for name, (pointer, shape) in inputs.items():
+            self._binding.bind_input(name, "cuda", self._device, self.inputs[name].type, shape, pointer)
+        for name, (pointer, shape) in outputs.items():
+            self._binding.bind_output(name, "cuda", self._device, self.outputs[name].type, shape, pointer)
+        with _translated():
+            self._session.run_with_iobinding(self._binding, self._options)
+        if consumed is not None:
+            consumed.record(stream)
+
+    def close(self) -> None:
+        self._binding = self._session = None
+
+
+class _Alone:
+    """A session that makes its outputs itself: a run is over when `start` returns."""
+
+    def __init__(self, session: Any, lane: LaneStream) -> None:
+        self._session = session
+        self._lane = lane
+        self._outputs = [output.name for output in session.get_outputs()]
+
+    def start(self, feeds: Arrays) -> Result:
+        with self._lane.told(), _translated():
+            made = dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
+        return lambda: made
+
+    def close(self) -> None:
+        self._session = None
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Raise what ONNX Runtime raises as an error of ours: CudaError where the GPU's context is broken."""
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime has no public base class for its errors
+        raise CudaError.told(str(error)) or BackendError(f"ONNX Runtime failed on the GPU: {error}") from error
+
+
+def _open(path: Path, options: Mapping[str, object]) -> Any:
+    """Open a session on the GPU. Raises BundleError; Unavailable if it would run on the CPU."""
+    import onnxruntime as ort
+
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    # Batches differ in shape from run to run, so a remembered memory plan never fits and only costs.
+    settings.enable_mem_pattern = False
+    # Weights are not counted in the limit of what a run may use.
+    settings.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+    try:
+        # Without its fall-back, which prints, and goes on with the CPU.
+        session = ort.InferenceSession(str(path), settings, providers=[(_PROVIDER, dict(options))], enable_fallback=0)
+    except Exception as error:  # ONNX Runtime has no public base class for its errors
+        if broken := CudaError.told(str(error)):
+            raise broken from error
+        if any(word in str(error) for word in ("cuDNN", "CUDA_PATH", "onnxruntime_providers_cuda")):
+            raise Unavailable(f"ONNX Runtime cannot load its CUDA provider: {error}; {_LIBRARIES}") from error
+        raise BundleError(f"{path}: ONNX Runtime cannot load the graph: {error}; export the bundle again") from error
+    if _PROVIDER not in session.get_providers():
+        raise Unavailable(f"ONNX Runtime cannot load its CUDA provider: {_LIBRARIES}")
+    return session
