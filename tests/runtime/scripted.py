@@ -1,0 +1,168 @@
+"""A lane at a device that does what the test says, when it says so. Real threads, events, no sleeps."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from embedge.backends.onnxruntime import Slot as CpuSlot
+from embedge.batch import Batch
+from embedge.lane import Lane, Outcome, Post
+
+__all__ = ["Rig", "batch"]
+
+LONG = 30.0  # seconds after which a test that went wrong ends
+
+
+def batch(name: str, rows: int = 2, predicted: float = 0.0) -> Batch:
+    """Return a batch whose rows are named after it: `a0`, `a1` …"""
+    named: list[Any] = [f"{name}{row}" for row in range(rows)]
+    return Batch(["text"] * rows, named, [1] * rows, name, predicted=predicted)
+
+
+class Rig:
+    """One lane, where its batches come from, what it works at, and what became of them. Owned by its test.
+
+    bad: rows that no batch survives. unstarted: rows whose batch cannot even be begun. broken: nothing works, until a
+    post is opened if `heals`. lost: what `slot.check` raises. held: rows whose batch ends when `let` is called.
+    """
+
+    def __init__(self, *, depth: int = 2, held: Sequence[str] = ()) -> None:
+        self.now = 0.0
+        self.bad: set[str] = set()
+        self.unstarted: set[str] = set()
+        self.broken = self.heals = False
+        self.lost: Exception | None = None
+        self.held = set(held)
+        self.log: list[str] = []
+        self.outcomes: list[tuple[Any, Outcome]] = []
+        self.words: list[bool] = []
+        self.threads: dict[str, set[str]] = {}
+        self.idle = 0
+        self._stopped = False
+        self._batches: deque[Batch] = deque()
+        self._changed = threading.Condition()  # guards all of this; between the test and the lane's threads
+        self.lane = Lane(
+            "test",
+            open_post=self._open,
+            close_post=self._close,
+            probes=[Batch(["text"], ["probe"], [1])],  # type: ignore[list-item]
+            warm_up=lambda _: None,
+            take=self._take,
+            interrupt=self._interrupt,
+            deliver=self._deliver,
+            changed=lambda lane: self._note(lambda: self.words.append(lane.alive)),
+            depth=depth,
+            clock=lambda: self.now,
+        )
+
+    def __enter__(self) -> Rig:
+        self.lane.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._note(lambda: setattr(self, "_stopped", True))
+        self.let(*self.held)
+        assert self.lane.join(LONG)
+
+    def push(self, *batches: Batch) -> None:
+        """Let batches wait for the lane."""
+        self._note(lambda: self._batches.extend(batches))
+
+    def let(self, *rows: str) -> None:
+        """Let the batches of these rows end."""
+        self._note(lambda: self.held.difference_update(rows))
+
+    def until(self, holds: Callable[[], object]) -> None:
+        """Wait until something holds."""
+        with self._changed:
+            assert self._changed.wait_for(holds, LONG), (self.log, self.outcomes, self.words)
+
+    def ends(self, *names: str) -> dict[Any, Outcome]:
+        """Wait until these batches are answered, each once and nothing else; return what became of them."""
+        self.until(lambda: len(self.outcomes) >= len(names))
+        assert sorted(name for name, _ in self.outcomes) == sorted(names)
+        return dict(self.outcomes)
+
+    def _note(self, change: Callable[[], object]) -> None:
+        with self._changed:
+            change()
+            self._changed.notify_all()
+
+    def _act(self, what: str) -> None:
+        self._note(lambda: self.log.append(what))
+        self.threads.setdefault(what.split()[0], set()).add(threading.current_thread().name)
+
+    # What the lane is given.
+
+    def _open(self, wake: Callable[[], None]) -> Post:
+        self._act("open")
+        self.broken = self.broken and not self.heals
+        self.lost = self.lost if not self.heals else None
+        return Post(Slot(self), Program(self), lambda each: {"rows": np.array(each.rows)})  # type: ignore[arg-type]
+
+    def _close(self, post: Post) -> None:
+        self._act("close")
+
+    def _take(self, called: Callable[[], bool]) -> Batch | None:
+        with self._changed:
+            self.idle += 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: called() or self._batches or self._stopped)
+            self.idle -= 1
+            return self._batches.popleft() if self._batches and not called() else None
+
+    def _interrupt(self) -> None:
+        self._note(lambda: None)
+
+    def _deliver(self, each: Batch, outcome: Outcome) -> None:
+        self._note(lambda: self.outcomes.append((each.ticket, outcome)))
+
+
+class Slot(CpuSlot):
+    """The rig's slot, which may be lost."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(1)
+        self.rig = rig
+
+    def check(self) -> None:
+        if self.rig.lost is not None:
+            raise self.rig.lost
+
+    def attach(self) -> None:
+        self.rig._act("attach")
+
+    def detach(self) -> None:
+        self.rig._act("detach")
+
+
+class Program:
+    """Stands where a program does; its rows are names."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+
+    def start(self, towers: Sequence[str], feeds: dict[str, Any]) -> Callable[[], Any]:
+        rig, rows = self.rig, feeds["rows"].tolist()
+        rig._act(f"start {rows[0]}")
+        if rig.unstarted.intersection(rows):
+            raise RuntimeError("cannot be begun")
+
+        def finish() -> Any:
+            rig.until(lambda: not rig.held.intersection(rows))
+            rig._act(f"end {rows[0]}")
+            if rig.broken or rig.bad.intersection(rows):
+                raise RuntimeError("the device is on fire")
+            return {"text": (range(len(rows)), {"dense": np.ones((len(rows), 4), np.float32)})}
+
+        return finish
+
+    def good(self, tower: str, rows: int, tensors: Any) -> Any:
+        return np.isfinite(tensors["dense"]).all(axis=1)
+
+    def check(self, tower: str, rows: int, tensors: Any) -> None: ...
