@@ -21,6 +21,7 @@ from embedge.inputs.items import ItemInput
 from embedge.probes import Probes
 from embedge.program import Program
 from embedge.request import Request
+from embedge.sets import towers
 from embedge.shapes import buckets
 from embedge.verify import Golden, Pairs
 from embedge_export.tensorrt.failure import PlanError
@@ -54,8 +55,8 @@ class Reference:
         self._bundle, self._config = bundle, config
         self._slot = runner.slot(threads=config.threads or 0, wake=lambda: None)
         self._sessions: dict[str, Session] = {}
-        towers = config.towers or tuple(bundle.manifest.towers)
-        self._inputs = {name: ItemInput(bundle, name, config) for name in towers}
+        names = towers(bundle.manifest, config.towers)
+        self._inputs = {name: ItemInput(bundle, name, config) for name in names}
         self._probes = Probes(bundle.manifest, {name: each.probe() for name, each in self._inputs.items()})
         self._pairs = _golden(bundle)
 

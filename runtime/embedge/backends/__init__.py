@@ -16,7 +16,11 @@ __all__ = ["Arrays", "Backend", "Model", "Result", "Session", "Slot", "choose", 
 log = logging.getLogger("embedge.backends")
 
 # In order of preference. The value is the module that holds the class `Runner`.
-_MODULES = {"onnxruntime": "embedge.backends.onnxruntime"}
+_MODULES = {
+    "tensorrt": "embedge.backends.tensorrt",
+    "onnxruntime-cuda": "embedge.backends.onnxruntime_cuda",
+    "onnxruntime": "embedge.backends.onnxruntime",
+}
 # Where an NVIDIA GPU shows: the driver's own file on a server, on a Jetson, and under WSL.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")
 

@@ -14,6 +14,7 @@ from embedge.cuda import Gpu
 from embedge.inputs.items import ItemInput
 from embedge.plans.key import PlanKey
 from embedge.probes import Probes
+from embedge.sets import towers
 from embedge_export.tensorrt.builder import Order, build
 
 __all__ = ["GPU", "built", "keys_of", "model_of", "order_of"]
@@ -33,9 +34,9 @@ GPU = Gpu(
 def model_of(path: Path, config: RuntimeConfig | None = None) -> Model:
     """Return all of a bundle as a backend is given it."""
     bundle, config = Bundle.load(path), config or RuntimeConfig()
-    towers = config.towers or tuple(bundle.manifest.towers)
-    probes = Probes(bundle.manifest, {name: ItemInput(bundle, name, config).probe() for name in towers})
-    graphs = dict.fromkeys(graph for name in towers for graph in bundle.manifest.towers[name].graphs)
+    names = towers(bundle.manifest, config.towers)
+    probes = Probes(bundle.manifest, {name: ItemInput(bundle, name, config).probe() for name in names})
+    graphs = dict.fromkeys(graph for name in names for graph in bundle.manifest.towers[name].graphs)
     return Model(bundle, config, tuple(graphs), probes)
 
 

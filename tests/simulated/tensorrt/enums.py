@@ -20,7 +20,7 @@ _BOTH: dict[str, dict[str, int]] = {
 _BY_MAJOR: dict[int, dict[str, dict[str, int]]] = {
     10: {
         "NetworkDefinitionCreationFlag": {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1},
-        "BuilderFlag": {"FP16": 0, "INT8": 1, "REFIT": 4, "TF32": 6, "BF16": 16},
+        "BuilderFlag": {"FP16": 0, "INT8": 1, "REFIT": 4, "TF32": 6, "BF16": 17},
     },
     11: {
         "NetworkDefinitionCreationFlag": {"STRONGLY_TYPED": 0},
@@ -37,6 +37,6 @@ class _Member(Enum):
 
 
 def enums(major: int) -> dict[str, Any]:
-    """Return the enumerations by name. Of a version after 11 nothing is known; it is like 11."""
-    named = {**_BOTH, **_BY_MAJOR[min(major, 11)]}
+    """Return the enumerations by name. Those before 10 are as 10 here, those after 11 as 11."""
+    named = {**_BOTH, **_BY_MAJOR[min(max(major, 10), 11)]}
     return {name: _Member(name, members) for name, members in named.items()}
