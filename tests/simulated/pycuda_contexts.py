@@ -96,7 +96,7 @@ class Stacks:
         return self._local.stack
 
     def current(self) -> Context | None:
-        while self.stack and not self.stack[-1].valid:
+        while self.stack and not self.stack[-1]._valid:
             self.stack.pop()
         return self.stack[-1] if self.stack else None
 
@@ -123,7 +123,7 @@ class Stacks:
     def check(self) -> None:
         """Find the threads that left a context on their stack."""
         for thread, stack in self._all:
-            if any(context.valid for context in stack):
+            if any(context._valid for context in stack):
                 self.machine.violations.append(f"pycuda: thread {thread.name} leaves a context on its stack: abort()")
 
 
@@ -138,7 +138,7 @@ class Bound:
 
 
 class Context(Bound):
-    """A retained primary context. `valid` and `thread` are pycuda's own, hidden there."""
+    """A retained primary context. `_valid` and `_thread` are pycuda's own, hidden there."""
 
     def __init__(self) -> None:
         raise TypeError("This class cannot be instantiated from Python")
@@ -147,8 +147,8 @@ class Context(Bound):
     def _retained(cls) -> Context:
         self = cls.__new__(cls)
         self.handle = cls._machine().retain().handle
-        self.valid = True
-        self.thread = threading.current_thread()
+        self._valid = True
+        self._thread = threading.current_thread()
         return self
 
     @calls("cuCtxPushCurrent")
@@ -162,13 +162,13 @@ class Context(Bound):
 
     @calls("context::detach")
     def detach(self) -> None:
-        if not self.valid:
+        if not self._valid:
             self._machine().violate("pycuda: a context is detached twice", "CUDA_ERROR_INVALID_CONTEXT")
-        if self._stacks.current() is self or self.thread is threading.current_thread():
+        if self._stacks.current() is self or self._thread is threading.current_thread():
             self._machine().release()
         else:
             self._machine().remember("pycuda: a context is detached in a thread that did not make it: it leaks")
-        self.valid = False
+        self._valid = False
 
     @classmethod
     @calls("cuCtxSynchronize")
@@ -195,10 +195,10 @@ class Dependent(Bound):
     def _clean_up(self, free: Callable[[], None]) -> None:
         """Free as pycuda does: in the context if that can be made current, else not at all, and silently."""
         context, self._context = self._context, None
-        if context is None or not context.valid:
+        if context is None or not context._valid:
             return
         here = self._stacks.current() is context
-        if not here and context.thread is not threading.current_thread():
+        if not here and context._thread is not threading.current_thread():
             self._machine().remember(f"pycuda: a {type(self).__name__} is dropped in a thread without its context")
             return
         if not here:
