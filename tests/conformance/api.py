@@ -61,11 +61,11 @@ class Module(msgspec.Struct, omit_defaults=True):
         return known and any(name in each.names() for each in self.family(owner))
 
     def signatures(self, dotted: str) -> list[str]:
-        """Return every overload of a function or of a method, also of one that is inherited."""
+        """Return every overload of a function or of a method, also of an inherited one; none of what is neither."""
         if dotted in self.functions:
             return self.functions[dotted]
         owner, _, name = dotted.rpartition(".")
-        return next(each.methods[name] for each in self.family(owner) if name in each.methods)
+        return next((each.methods[name] for each in self.family(owner) if name in each.methods), [])
 
 
 def write(module: Module, path: Path) -> None:
@@ -87,23 +87,22 @@ def signature(text: str) -> inspect.Signature:
 
 def misfit(mine: inspect.Signature, real: list[str]) -> str:
     """Return why the real function does not take every call that mine takes; nothing if one overload does."""
-    reasons = [_misfit(mine, signature(text)) for text in real]
+    reasons = [_misfit(mine, signature(text)) for text in real] or ["the real one is not a function"]
     return "" if "" in reasons else "; or ".join(reasons)
 
 
 def _misfit(mine: inspect.Signature, real: inspect.Signature) -> str:
-    ours, theirs = list(mine.parameters.values()), list(real.parameters.values())
+    ours, theirs = list(mine.parameters.values()), [each for each in real.parameters.values() if each.name != "self"]
+    if any(each.kind is each.VAR_POSITIONAL for each in theirs):
+        return ""  # it does not tell
     if any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in ours):
         return f"{mine} takes anything, the real one {real}"
-    for position, own in enumerate(ours):
-        match = real.parameters.get(own.name) if own.kind is own.KEYWORD_ONLY else None
-        if match is None and position < len(theirs):
-            match = theirs[position]
-        if match is None or (own.kind is not own.POSITIONAL_ONLY and match.name != own.name):
-            return f"{own.name!r} of {mine} is not what {real} has there"
+    if len(ours) > len(theirs):
+        return f"{mine} takes more than {real}"
+    for own, match in zip(ours, theirs, strict=False):
+        if own.name != match.name and match.kind is not match.POSITIONAL_ONLY:
+            return f"{own.name!r} of {mine} is {match.name!r} in {real}"
         if own.default is not own.empty and match.default is match.empty:
             return f"{own.name!r} of {mine} may be left out, in {real} it may not"
-    left = [
-        each.name for each in theirs[len(ours) :] if each.default is each.empty and each.name not in mine.parameters
-    ]
+    left = [each.name for each in theirs[len(ours) :] if each.default is each.empty]
     return f"{mine} goes without {', '.join(left)} of {real}" if left else ""

@@ -111,7 +111,7 @@ def _strangers(tree: ast.AST, view: Path, module: Module) -> Iterator[str]:
         if isinstance(node, ast.ClassDef):
             bases = [ast.unparse(each).removeprefix("_real.") for each in node.bases]
             known = [base for base in bases if module.has(base)]
-            for each in node.body if known else ():
-                public = isinstance(each, ast.FunctionDef) and not each.name.startswith("_")
-                if public and not any(module.has(f"{base}.{each.name}") for base in known):
-                    yield f"{view.stem}: {' and '.join(known)} has no method `{each.name}`, so nobody calls it"
+            methods = [each.name for each in node.body if isinstance(each, ast.FunctionDef)]
+            for name in methods if known else ():
+                if not name.startswith("_") and not any(module.has(f"{base}.{name}") for base in known):
+                    yield f"{view.stem}: {' and '.join(known)} has no method `{name}`, so nobody calls it"

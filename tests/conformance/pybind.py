@@ -66,9 +66,9 @@ class Texts:
             tree = ast.parse(f"def f{text}: ...").body[0]
         except SyntaxError:
             return _UNKNOWN
-        for node in ast.walk(tree):
-            if isinstance(node, ast.arguments):
-                self._arguments(node)
+        if not isinstance(tree, ast.FunctionDef):
+            raise TypeError(f"not a signature: {line}")
+        self._arguments(tree.args)
         tree.returns = self._type(tree.returns)
         return ast.unparse(tree).removeprefix("def f").partition(":\n")[0]
 
