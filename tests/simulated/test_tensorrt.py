@@ -19,7 +19,6 @@ from tests.simulated.install import simulated
 from tests.simulated.machine import Machine
 from tests.simulated.tensorrt import Troubles, build
 from tests.simulated.tensorrt.built import built, model_of
-from tests.simulated.tensorrt.conformance import tensorrt_differences
 from tests.tiny import tiny_bundle
 
 _ = simulate
@@ -302,8 +301,3 @@ def test_troubles_go_to_a_child_as_text(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("EMBEDGE_SIMULATED_TROUBLES", Troubles(wrong=0.5, parse=[(1, "a", "b", "c")]).to_json())
     made = build(Machine(), "11.4.0")._troubles
     assert (made.wrong, made.parse) == (0.5, [[1, "a", "b", "c"]])
-
-
-def test_it_has_nothing_that_the_real_one_lacks() -> None:
-    real = pytest.importorskip("tensorrt_bindings", reason="no TensorRT bindings", exc_type=ImportError)
-    assert tensorrt_differences(build(Machine(), "11.4.0"), real) == []
