@@ -92,7 +92,11 @@ class Session:
         self.play = play
 
     def start(self, feeds: Any) -> Result:
-        vectors = self.play.run(feeds["input_ids"], feeds["attention_mask"])
+        """Compute at once where one batch is in flight; else when the result is waited for."""
+        ids, mask = feeds["input_ids"], feeds["attention_mask"]
+        if Runner.depth > 1:
+            return lambda: {"dense": self.play.run(ids, mask)}
+        vectors = self.play.run(ids, mask)
         return lambda: {"dense": vectors}
 
     def close(self) -> None:
@@ -100,11 +104,15 @@ class Session:
 
 
 @contextmanager
-def played(tmp_path: Path, monkeypatch: Any, **config: Any) -> Iterator[tuple[Embedder, Play]]:
-    """Open a tiny model on the played backend, with one lane and nothing measured unless `config` says otherwise."""
+def played(tmp_path: Path, monkeypatch: Any, depth: int = 1, **config: Any) -> Iterator[tuple[Embedder, Play]]:
+    """Open a tiny model on the played backend, with one lane and nothing measured unless `config` says otherwise.
+
+    depth: batches that the lane has in flight.
+    """
     global _PLAY  # the backend is opened by name, so its instances find the play here
     _PLAY = play = Play()
     monkeypatch.setitem(backends._MODULES, "played", __name__)
+    monkeypatch.setattr(Runner, "depth", depth)
     monkeypatch.setattr("embedge.lane.lane._BACKOFF_SECONDS", 0.0)
     path = tiny_bundle(tmp_path / "tiny" / "1")
     settings = RuntimeConfig(**{"backend": "played", "lanes": 1, "warm_up_seconds": 0, **config})

@@ -13,6 +13,7 @@ import pytest
 
 from embedge import BackendError, Embedder, Reply, Request, RuntimeConfig, Unavailable
 from embedge.backends import onnxruntime
+from tests.runtime.heard import Heard
 from tests.runtime.played import NAN, POISON, WAIT, ZERO, Play, played
 from tests.tiny import tiny_tokenizer
 from tests.tiny_kinds import tiny_kinds
@@ -27,6 +28,15 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Emb
         yield opened
 
 
+@pytest.fixture(params=[1, 2], ids=["depth 1", "depth 2"])
+def any_model(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Embedder, Play]]:
+    """A model with one batch in flight, and one with two."""
+    with played(tmp_path, monkeypatch, depth=request.param) as opened:
+        yield opened
+
+
 @pytest.fixture
 def two_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Embedder, Play]]:
     with played(tmp_path, monkeypatch, lanes=2, max_batch=1) as opened:
@@ -37,26 +47,8 @@ def ask(embedder: Embedder, *texts: str) -> Future[Reply]:
     return embedder.submit(Request(items=list(texts)))
 
 
-class Heard:
-    """Collects what a listener is told, and waits for a word."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self.words: list[bool] = []
-        self.changed = threading.Condition()  # owned by the test: between a lane's thread and the test's own
-        embedder.watch(self)
-
-    def __call__(self, serving: bool) -> None:
-        with self.changed:
-            self.words.append(serving)
-            self.changed.notify_all()
-
-    def wait_for(self, *words: bool) -> None:
-        with self.changed:
-            assert self.changed.wait_for(lambda: self.words[: len(words)] == list(words), LONG), self.words
-
-
-def test_a_row_that_no_batch_survives_fails_alone(model: tuple[Embedder, Play]) -> None:
-    embedder, play = model
+def test_a_row_that_no_batch_survives_fails_alone(any_model: tuple[Embedder, Play]) -> None:
+    embedder, play = any_model
     blocked = ask(embedder, WAIT)
     assert play.entered.wait(LONG)
     neighbour, poisoned = ask(embedder, *GOOD), ask(embedder, "a dog", f"the {POISON} falls", "a cat")
@@ -78,8 +70,8 @@ def test_a_row_that_no_batch_survives_fails_alone(model: tuple[Embedder, Play]) 
 
 
 @pytest.mark.parametrize("word", [NAN, ZERO])
-def test_a_row_without_a_vector_fails_alone(model: tuple[Embedder, Play], word: str) -> None:
-    embedder, _ = model
+def test_a_row_without_a_vector_fails_alone(any_model: tuple[Embedder, Play], word: str) -> None:
+    embedder, _ = any_model
 
     reply = embedder.run(Request(items=["a cat", word, "a dog"]))
 
@@ -90,8 +82,8 @@ def test_a_row_without_a_vector_fails_alone(model: tuple[Embedder, Play], word: 
         _ = reply.vectors
 
 
-def test_a_dead_lane_frees_every_waiter_is_told_and_rebuilt(model: tuple[Embedder, Play]) -> None:
-    embedder, play = model
+def test_a_dead_lane_frees_every_waiter_is_told_and_rebuilt(any_model: tuple[Embedder, Play]) -> None:
+    embedder, play = any_model
     heard = Heard(embedder)
     running = ask(embedder, WAIT, POISON)
     assert play.entered.wait(LONG)
@@ -109,8 +101,8 @@ def test_a_dead_lane_frees_every_waiter_is_told_and_rebuilt(model: tuple[Embedde
     assert stats["waiting_items"] == stats["open_calls"] == 0
 
 
-def test_a_lane_that_recovers_serves_again(model: tuple[Embedder, Play]) -> None:
-    embedder, play = model
+def test_a_lane_that_recovers_serves_again(any_model: tuple[Embedder, Play]) -> None:
+    embedder, play = any_model
     heard = Heard(embedder)
 
     play.broken = play.heals = True
@@ -123,8 +115,8 @@ def test_a_lane_that_recovers_serves_again(model: tuple[Embedder, Play]) -> None
     assert (play.opened, play.closed) == (2, 1)
 
 
-def test_a_lane_that_fails_again_and_again_is_given_up(model: tuple[Embedder, Play]) -> None:
-    embedder, play = model
+def test_a_lane_that_fails_again_and_again_is_given_up(any_model: tuple[Embedder, Play]) -> None:
+    embedder, play = any_model
     lane = embedder._crew.lanes[0]
     play.broken = True
 
@@ -200,8 +192,8 @@ def test_close_frees_whoever_waits(model: tuple[Embedder, Play]) -> None:
     embedder.close()
 
 
-def test_drain_finishes_what_was_admitted_and_refuses_the_rest(model: tuple[Embedder, Play]) -> None:
-    embedder, play = model
+def test_drain_finishes_what_was_admitted_and_refuses_the_rest(any_model: tuple[Embedder, Play]) -> None:
+    embedder, play = any_model
     admitted = [ask(embedder, WAIT), ask(embedder, *GOOD)]
     assert play.entered.wait(LONG)
 
@@ -225,8 +217,8 @@ def test_a_lane_rebuilt_during_a_drain_lets_nobody_in(model: tuple[Embedder, Pla
         embedder.embed(GOOD)
 
 
-def test_refusals_do_not_share_one_error(model: tuple[Embedder, Play]) -> None:
-    embedder, _ = model
+def test_refusals_do_not_share_one_error(any_model: tuple[Embedder, Play]) -> None:
+    embedder, _ = any_model
     embedder.drain(LONG)
     errors = []
     for _ in range(2):
@@ -252,9 +244,9 @@ def test_a_cancelled_call_never_reaches_the_lane(model: tuple[Embedder, Play]) -
     assert embedder.stats()["waiting_items"] == 0
 
 
-def test_a_lane_takes_what_is_pushed_while_somebody_drains(model: tuple[Embedder, Play]) -> None:
+def test_a_lane_takes_what_is_pushed_while_somebody_drains(any_model: tuple[Embedder, Play]) -> None:
     """A push wakes a lane, not only whoever waits on the same condition."""
-    embedder, play = model
+    embedder, play = any_model
     call = ask(embedder, WAIT, *["a cat"] * 600)  # prepared in several chunks
     assert play.entered.wait(LONG)
     drained: Future[bool] = Future()
