@@ -1,8 +1,9 @@
-"""`embedge bench`: measure one target, or several side by side.
+"""`embedge bench`: measure one target, or several side by side; draw a trace.
 
 embedge bench run serve:engines/minilm --concurrency 1,8,32
 embedge bench run grpc://localhost:50051/minilm --rate 20,40,60
 embedge bench compare ours=serve:engines/minilm triton=oip://localhost:8001/minilm --workload short --workload mixed
+embedge bench timeline trace.json --out timeline.svg
 """
 
 from __future__ import annotations
@@ -116,6 +117,25 @@ def compare(
     if len(targets) < 2:
         raise InvalidInput("compare needs two targets or more; for one there is 'embedge bench run'")
     _bench(targets, options)
+
+
+@app.command()
+def timeline(
+    trace: Annotated[Path, typer.Argument(help="A trace that `embedge serve --trace` wrote.")],
+    out: Annotated[Path, typer.Option(help="Picture to write: .svg, .html (tells what is under the pointer), .png.")],
+    start: Annotated[float, typer.Option(help="Draw from here, in milliseconds into the trace.")] = 0.0,
+    end: Annotated[float | None, typer.Option(help="Draw to here. (default: its end)")] = None,
+) -> None:
+    """Draw a trace: a row for each thread and stream, a box for each thing it did."""
+    _check_files({"html" if out.suffix == ".html" else "picture": out})
+    from embedge_bench import spans
+    from embedge_bench.report import timeline as report
+
+    tracks = spans.window(spans.read(trace), start / 1e3, float("inf") if end is None else end / 1e3)
+    if not tracks:
+        raise InvalidInput(f"{trace}: nothing happened between {start:g} ms and {end} ms; leave out --start and --end")
+    report.write(tracks, out, f"{trace.name}: {sum(len(track.boxes) for track in tracks):,} spans")
+    typer.echo(f"written: {out}")
 
 
 def _bench(targets: list[str], options: dict[str, object]) -> None:

@@ -83,6 +83,7 @@ class Plot:
     """One drawing of width x height. Every element that shows data has the class `mark`."""
 
     def __init__(self, width: float, height: float, label: str) -> None:
+        self.width, self.height = width, height
         self._root = ElementTree.Element(
             "svg", {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria-label": label}
         )
@@ -134,3 +135,9 @@ class Plot:
     def markup(self) -> str:
         """Return the drawing."""
         return ElementTree.tostring(self._root, encoding="unicode")
+
+    def document(self, style: str) -> str:
+        """Return the drawing as a file of its own, with a style sheet in it."""
+        size = f'xmlns="http://www.w3.org/2000/svg" width="{self.width:g}" height="{self.height:g}"'
+        head, _, rest = self.markup().removeprefix("<svg").partition(">")
+        return f"<svg {size}{head}><style>{style}</style>{rest}\n"
