@@ -25,6 +25,7 @@ class Ends:
     def __init__(self) -> None:
         self.stdin_out, self.stdin_in = os.pipe()
         self.said_out, self.said_in = os.pipe()
+        os.set_inheritable(self.said_in, True)  # as it is for a child
         self.before = signal.getsignal(signal.SIGTERM)
         self.stdin = os.fdopen(self.stdin_out, "rb")
         self.parent = Parent(self.said_in, self.stdin)
