@@ -2,6 +2,7 @@
 
     embedge build     TensorRT plans of a bundle, for the GPU here
     embedge embed     texts in, vectors out
+    embedge doctor    what is here, and what would run models
     embedge inspect   what a bundle holds
     embedge verify    repeat a bundle's gate on this device
     embedge serve     serve an engine repository over gRPC
@@ -22,6 +23,7 @@ import typer
 from embedge import __version__
 from embedge.commands.build import build
 from embedge.commands.disk import FAULTS
+from embedge.commands.doctor import doctor
 from embedge.commands.embed import embed
 from embedge.commands.inspect import inspect
 from embedge.commands.verify import verify
@@ -39,7 +41,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (build, embed, inspect, verify, serve):
+for command in (build, doctor, embed, inspect, verify, serve):
     app.command()(command)
 
 

@@ -27,7 +27,7 @@ LAYERS = (
     "preparer completer",
     "embedder",
     "async_embedder",
-    "repository verify",
+    "repository verify doctor",
     "v1 oip",
     "wire",
     "client",

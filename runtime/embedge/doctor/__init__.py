@@ -1,0 +1,60 @@
+"""What is here, what would run models and why, and what is missing.
+
+Each probe is a function from a `Machine` to findings. One that fails is a line of its own and stops no other. What
+loads a library or touches a GPU runs in a process of its own, because it may crash or hang.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from embedge.doctor import libraries, system
+from embedge.doctor.findings import Finding, Report
+from embedge.doctor.machine import Machine, here
+
+__all__ = ["Finding", "Machine", "Report", "examine", "here"]
+
+Probe = Callable[[Machine], Iterator[Finding]]
+
+_PROBES: tuple[Probe, ...] = (
+    *(system.platform, system.board, system.power, system.heat, system.memory, system.space),
+    *(libraries.gpus, libraries.onnxruntime, libraries.tensorrt, libraries.cuda),
+)
+_CHOICE = """
+import json
+from embedge import backends
+from embedge.errors import EmbedgeError
+try:
+    backend, reason = backends.choose()
+    print(json.dumps([f"{backend.name} {backend.version()}", reason]))
+except EmbedgeError as error:
+    print(json.dumps(["", str(error)]))
+"""
+
+
+def examine(machine: Machine) -> Report:
+    """Return all findings, and the backend that would be chosen."""
+    findings = [finding for probe in _PROBES for finding in _asked(probe, machine)]
+    backend, reason = _choice(machine)
+    return Report(findings, backend, reason)
+
+
+def _asked(probe: Probe, machine: Machine) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        found.extend(probe(machine))
+    except Exception as error:  # whatever a strange machine does to a probe, the others are still worth their lines
+        told = " ".join(str(error).split()) or type(error).__name__
+        found.append(Finding(probe.__name__, f"could not be found out: {told}", "failed"))
+    return found
+
+
+def _choice(machine: Machine) -> tuple[str, str]:
+    try:
+        backend, reason = msgspec.json.decode(machine.run([sys.executable, "-c", _CHOICE]), type=tuple[str, str])
+    except Exception as error:  # a library that crashes while it is looked at is what the doctor is for
+        return "", f"choosing failed: {' '.join(str(error).split())}"
+    return backend, reason
