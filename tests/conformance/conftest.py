@@ -45,10 +45,17 @@ def newest_cuda(tmp_path_factory: pytest.TempPathFactory) -> Module:
 
 
 @pytest.fixture(scope="session")
-def release(newest_tensorrt: Module, newest_cuda: Module) -> Callable[[str], Module]:
+def newest_onnxruntime(tmp_path_factory: pytest.TempPathFactory) -> Module:
+    """The ONNX Runtime that is installed; the one for GPUs has the same classes."""
+    return pybind.module(native.read("onnxruntime", tmp_path_factory.mktemp("nothing")), "installed")
+
+
+@pytest.fixture(scope="session")
+def release(request: pytest.FixtureRequest) -> Callable[[str], Module]:
     """A release of a library by its name in the tests: the installed ones are `newest`, the others snapshots."""
-    newest = {"tensorrt-newest": newest_tensorrt, "cuda-bindings-newest": newest_cuda}
-    return lambda name: newest.get(name) or read(name)
+    newest = {"tensorrt-newest": "newest_tensorrt", "cuda-bindings-newest": "newest_cuda"}
+    newest["onnxruntime-newest"] = "newest_onnxruntime"
+    return lambda name: request.getfixturevalue(newest[name]) if name in newest else read(name)
 
 
 @pytest.fixture(scope="session")

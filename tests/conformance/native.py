@@ -66,7 +66,7 @@ def describe(module: ModuleType) -> dict[str, Any]:
         if name.startswith("_") or isinstance(value, ModuleType):
             continue
         if isinstance(value, type):
-            _class(found, name, value)
+            _class(found, name, value, module)
         elif callable(value):
             found["functions"][name] = _doc(value)
         else:
@@ -79,20 +79,23 @@ def _version(module: ModuleType) -> str:
     return str(getattr(package, "__version__", "") or getattr(package, "VERSION_TEXT", ""))
 
 
-def _class(found: dict[str, Any], path: str, kind: type) -> None:
+def _class(found: dict[str, Any], path: str, kind: type, module: ModuleType) -> None:
     if kind.__qualname__ != path:
         found["aliases"][path] = kind.__qualname__
         return
     members = {name: int(each) for name, each in _members(kind).items()}
-    bases = [base.__qualname__ for base in kind.__bases__ if base.__module__ not in _FRAMEWORKS]
-    made: dict[str, Any] = {"bases": [name for name in bases if name != "object"], "members": members}
+    bases = [base for base in kind.__bases__ if base.__module__ not in _FRAMEWORKS and base is not object]
+    hidden = [each for each in bases if not hasattr(module, each.__name__) and each.__module__ != "builtins"]
+    made: dict[str, Any] = {"bases": [each.__qualname__ for each in bases if each not in hidden], "members": members}
     made |= {"methods": {}, "properties": {}, "values": {}, "static": []}
     found["classes"][path] = made
-    for name, value in vars(kind).items():
+    # A base that the module does not show has its contents told with the class.
+    contents = {name: value for each in (*hidden, kind) for name, value in vars(each).items()}
+    for name, value in contents.items():
         if name in members or (name.startswith("_") and name not in _PLAIN):
             continue
         if isinstance(value, type):
-            _class(found, f"{path}.{name}", value)
+            _class(found, f"{path}.{name}", value, module)
         else:
             _member(made, name, value, getattr(kind, name))
 
@@ -108,7 +111,7 @@ def _member(made: dict[str, Any], name: str, value: Any, bound: Any) -> None:
         made["properties"][name] = [value.fget.__doc__ or "", value.fset is not None]
     elif inspect.isgetsetdescriptor(value):
         made["properties"][name] = ["", True]
-    elif isinstance(value, staticmethod):
+    elif isinstance(value, staticmethod | classmethod):
         made["static"].append(name)
         made["methods"][name] = _doc(bound)
     elif not callable(bound):
@@ -119,7 +122,7 @@ def _member(made: dict[str, Any], name: str, value: Any, bound: Any) -> None:
 
 def _doc(value: Any) -> str:
     """Return the docstring with the signature; of a function in Python the signature itself."""
-    if inspect.isfunction(value):
+    if inspect.isfunction(value) or inspect.ismethod(value):
         return f"f{inspect.signature(value)}"
     if type(value).__name__ == "cython_function_or_method":
         return f"f{inspect.signature(value)}\n{value.__doc__}"

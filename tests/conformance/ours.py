@@ -66,3 +66,23 @@ TENSORRT = [
     View(f"{_PLAN}/failure.py", _TRT, handles=("trt",), kinds={"parser": "OnnxParser", "error": "ParserError"}),
     View(f"{_PLAN}/monitor.py", _TRT, handles=("trt",)),
 ]
+_ORT = "onnxruntime"
+ONNXRUNTIME = [
+    View(
+        "runtime/embedge/backends/onnxruntime.py",
+        _ORT,
+        handles=("ort", "onnxruntime"),
+        kinds={"_Session: session": "InferenceSession", "_Session: self._session": "InferenceSession"},
+    ),
+    View(
+        "runtime/embedge/backends/onnxruntime_cuda.py",
+        _ORT,
+        handles=("ort", "onnxruntime"),
+        kinds={
+            "session": "InferenceSession",
+            "_Alone: self._session": "InferenceSession",
+            "_Kernel: self._session": "InferenceSession",
+            "_Kernel: self._binding": "IOBinding",
+        },
+    ),
+]

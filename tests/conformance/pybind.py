@@ -11,7 +11,7 @@ from typing import Any
 from tests.conformance.api import Class, Module
 
 # What a signature may name beside the module's own classes; everything else is `Any` in a stub.
-TYPES = {*dir(builtins), "Any", "Sequence", "Iterable", "Iterator", "Callable", "Buffer"}
+TYPES = {*dir(builtins), "Any", "Sequence", "Iterable", "Iterator", "Callable", "Mapping", "Buffer"}
 _UNKNOWN = "(self, *args: Any, **kwargs: Any) -> Any"
 _SPELT = {"buffer": "Buffer", "capsule": "object", "handle": "object", "List": "list", "Dict": "dict", "Tuple": "tuple"}
 # What a caller may give is wider than what TensorRT itself gives to methods that it calls.
@@ -78,10 +78,10 @@ class Texts:
         return f"{owner}." if owner in self._classes else ""
 
     def _arguments(self, arguments: ast.arguments) -> None:
-        for each in arguments.args:
+        placed = [*arguments.posonlyargs, *arguments.args]
+        for each in (*placed, *arguments.kwonlyargs):
             each.annotation = self._type(each.annotation) if each.arg != "self" else None
-        late = arguments.args[len(arguments.args) - len(arguments.defaults) :]
-        for each, default in zip(late, arguments.defaults, strict=True):
+        for each, default in zip(reversed(placed), reversed(arguments.defaults), strict=False):
             if isinstance(default, ast.Constant) and default.value is None and each.annotation:
                 each.annotation = ast.BinOp(each.annotation, ast.BitOr(), ast.Constant(None))
         arguments.defaults = [ast.Constant(...) for _ in arguments.defaults]
@@ -89,6 +89,8 @@ class Texts:
     def _type(self, node: ast.expr | None) -> ast.expr:
         if node is None:
             return ast.Name("Any")
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return self._type(ast.parse(node.value, mode="eval").body)
         text = ast.unparse(node)
         for name in sorted(set(re.findall(r"[A-Za-z_][\w.]*", text)), key=len, reverse=True):
             text = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w.])", self._known(name), text)

@@ -10,7 +10,7 @@ from tests.conformance.api import Class, Module
 
 _HEAD = """\
 # mypy: disable-error-code="override,overload-cannot-match,no-overload-impl"
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, overload
 from typing_extensions import Buffer
 import builtins as _py
@@ -42,7 +42,9 @@ def _module(module: Module) -> Iterator[str]:
         if "." not in name:
             yield from _class(module, name, each, "")
     yield from (f"{name} = {target}" for name, target in module.aliases.items() if "." not in name)
-    yield from (f"{name}: {_types(kind)}" for name, kind in module.values.items())
+    for name, kind in module.values.items():
+        known = kind in module.classes or _BUILTIN.fullmatch(kind)
+        yield f"{name}: {_types(kind) if known else 'Any'}"
     for name, texts in module.functions.items():
         yield from _functions(module, name, texts, "")
 
