@@ -53,7 +53,7 @@ class Weigh:
         self.capturable = capturable
         self.enqueued = 0
         self.closed = False
-        self.after: Callable[[], None] = lambda: None  # is called at the end of `enqueue`
+        self.after: Callable[[], None] = lambda: None  # is called once the work is enqueued
         self.scratch = cuda.choose().memory(256)
 
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -76,9 +76,9 @@ class Weigh:
         self.machine.enqueue(
             stream.handle, "compute", run, reads, [*writes, (self.scratch.pointer, 256)], 1e-3, "weigh"
         )
+        self.after()
         if consumed is not None:
             consumed.record(stream)
-        self.after()
 
     def prepare(self, shape: Shape, capturing: bool) -> None:
         """Get ready for a shape, when it is enqueued or recorded."""

@@ -55,7 +55,7 @@ def test_two_lanes_beside_each_other(simulate: Simulate, provider: str, board: s
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=run, args=(10 * number,)) for number in range(2)]
+    threads = [threading.Thread(target=run, args=(10 * number,), daemon=True) for number in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -116,15 +116,17 @@ def test_outputs_are_not_written_over_before_they_are_read(
             stuck.release()
             over.wait()
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     monkeypatch.setattr(staging, "threading", SimpleNamespace(Event=Noticed))
     thread.start()
     stuck.acquire()  # the lane waits for the first result to be read; or does not, and has begun the third batch
     lanes[0].slot.attach()
-    found = [started.get()() for _ in batches]
-    lanes[0].slot.detach()
-    over.set()
-    thread.join()
+    try:
+        found = [started.get()() for _ in batches]
+    finally:
+        lanes[0].slot.detach()
+        over.set()
+        thread.join()
     for given_, each in zip(batches, found, strict=True):
         same(each, given_)
 
@@ -242,7 +244,7 @@ def pipeline(opened: Lane, batches: list[dict[str, Any]]) -> list[Any]:
         finally:
             opened.slot.detach()
 
-    completer = threading.Thread(target=complete)
+    completer = threading.Thread(target=complete, daemon=True)
     completer.start()
     try:
         for each in batches:
