@@ -78,6 +78,7 @@ class Weigh:
         )
         self.after()
         if consumed is not None:
+            assert consumed.handle  # TensorRT is given that
             consumed.record(stream)
 
     def prepare(self, shape: Shape, capturing: bool) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from embedge import RuntimeConfig
+from embedge import Embedder, RuntimeConfig
 from embedge import manifest as m
 from embedge.backends import onnxruntime as on_cpu
 from embedge.backends.base import Model
@@ -92,6 +92,20 @@ def test_vectors_are_those_of_the_cpu_with_batches_in_flight(
         found.extend(result()["dense"] for result in pending)
     for vector, true in zip(found, truth, strict=True):
         np.testing.assert_array_equal(vector, true)
+
+
+@pytest.mark.parametrize("provider", ["cuda-python", "pycuda"])
+def test_an_embedder_gives_the_vectors_of_the_cpu(simulate: Simulate, bundle: Bundle, provider: str) -> None:
+    texts = [f"a cat sleeps {'and runs ' * (number % 7)}" for number in range(60)]
+    with Embedder(bundle, RuntimeConfig(backend="onnxruntime", warm_up_seconds=0)) as embedder:
+        truth = embedder.embed(texts)
+    config = RuntimeConfig(backend="onnxruntime-cuda", lanes=2, warm_up_seconds=0, max_batch=4)
+    with (
+        cuda_provider(simulate(provider, order="random", seed=5)),
+        Embedder(bundle, config) as embedder,
+    ):
+        assert embedder.backend_reason == "onnxruntime-cuda was asked for"
+        np.testing.assert_array_equal(embedder.embed(texts), truth)
 
 
 def test_a_run_does_not_wait_for_the_gpu(simulate: Simulate, bundle: Bundle) -> None:
