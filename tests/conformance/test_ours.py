@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from embedge.backends.tensorrt.library import DTYPES
+
 from tests.conformance.api import Module
 from tests.conformance.conftest import Check
 from tests.conformance.ours import CUDA, ONNXRUNTIME, PYCUDA, TENSORRT
@@ -78,6 +80,20 @@ def test_names_that_only_some_versions_have_exist_in_one(release: Release) -> No
     guarded = {(view.path, name) for view in OURS for name in asked(view)}
     assert any(name == "STRONGLY_TYPED" for _, name in guarded)
     assert {(path, name) for path, name in guarded if name not in known} == set()
+
+
+@pytest.mark.parametrize("name", [name for name, ours in RELEASES if ours is TENSORRT])
+def test_dtypes_are_named_as_tensorrt_names_them(name: str, release: Release) -> None:
+    assert {*DTYPES.values()} - release(name).find("DataType").members.keys() == set()
+
+
+@pytest.mark.parametrize("name", [name for name, ours in RELEASES if ours is CUDA])
+def test_attributes_of_a_device_are_there(name: str, release: Release) -> None:
+    """Their names are put together when they are asked for."""
+    asked = re.findall(r'\battribute\("(\w+)"\)', CUDA[0].source())
+    assert len(asked) >= 4
+    members = release(name).find("CUdevice_attribute").members
+    assert {f"CU_DEVICE_ATTRIBUTE_{each}" for each in asked} - members.keys() == set()
 
 
 def test_no_file_that_uses_them_is_forgotten(release: Release) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.api import Module, misfit
+from tests.conformance.api import Module, misfit, signature
 from tests.simulated import cuda_bindings, pycuda_driver, tensorrt
 from tests.simulated.machine import Machine
 
@@ -101,3 +101,17 @@ def test_wrong_names_parameters_and_members_are_found(release: Callable[[str], M
     wrong = "execute_async_v3 execute_async_v4 infer_shapes set_input_shape set_tensor_address shapes"
     members = ["BuilderFlag.FP16", "BuilderFlag.TF32"]
     assert sorted(found) == sorted([*members, "IBuilder", *(f"IExecutionContext.{each}" for each in wrong.split())])
+
+
+def test_calls_of_cuda_answer_with_as_many_outputs(release: Callable[[str], Module]) -> None:
+    """On a driver that was not started every call fails, and gives None for each output."""
+    ours, real = cuda_bindings.build(Machine()), release("cuda-bindings-newest")
+    for name in sorted(name for name in vars(ours) if name.startswith("cu")):
+        wanted = signature(real.functions[name][0])
+        given = [
+            next(iter(getattr(ours, kind))) if (kind := each.annotation).startswith("CU") else 1
+            for each in wanted.parameters.values()
+        ]
+        answer = getattr(ours, name)(*given)
+        outputs = wanted.return_annotation.removeprefix("tuple[").removesuffix("]").split(", ")
+        assert len(answer) == len(outputs), f"{name} answers {answer}, the real one {outputs}"
