@@ -12,9 +12,9 @@ import heapq
 import itertools
 import random
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,11 @@ from embedge.errors import BackendError, DeadlineExceeded, EmbedgeError, Invalid
 from embedge.fairqueue import FOREVER, Call, Entry
 from embedge.room import Room
 from embedge.scheduler import Scheduler
+from tests.runtime.invariants import ENDED, RUNNING, WAITING, check_batch, check_books
 from tests.runtime.turns import Turns
 
 __all__ = ["Broken", "Machine", "SimCall", "World"]
 
-WAITING, RUNNING, ENDED = range(3)
 _CHUNK = 256  # as many items as the preparer pushes at once
 _FULL_CHECK = 1000  # events between two checks of everything
 _LOOK = 64  # open calls up to which each batch's turn is checked; with more, one batch in so many
@@ -47,6 +47,7 @@ class Machine:
     """What runs the batches. seconds = fixed + token * rows ** batching * length; `wrong`: the cost table's factor."""
 
     lanes: int = 1
+    depth: int = 1  # batches that a lane may have in flight; it computes one after the other
     fixed: float = 1e-3
     token: float = 2e-5
     batching: float = 1.0
@@ -99,7 +100,8 @@ class Lane:
 
     number: int
     alive: bool = True
-    batch: Batch | None = None
+    batches: deque[Batch] = field(default_factory=deque)  # in flight; the first computes
+    free: float = 0.0  # when the last of them is done
     life: int = 0
 
 
@@ -184,10 +186,11 @@ class World:
         self.counts["deaths"] += 1
         if not any(each.alive for each in self.lanes):
             self.scheduler.refuse(Unavailable("no lane is alive"), drop=True)
-            self._expect(not self._items, "no lane is alive, but calls still wait")
+            self.expect(not self._items, "no lane is alive, but calls still wait")
         self.at(rebuilt, lambda: self._revive(lane))
-        if lane.batch is not None:
-            batch, lane.batch = lane.batch, None
+        lane.free = self.now
+        while lane.batches:
+            batch = lane.batches.popleft()
             for call in dict.fromkeys(entry.call for entry in entries_of(batch)):
                 self.scheduler.drop(call, BackendError("the lane failed"))
             self._end(batch, "failed")
@@ -206,14 +209,14 @@ class World:
         """Drain, and check that nothing is left anywhere."""
         self.scheduler.drain(0)
         self.run()
-        self._expect(self.scheduler.drain(0), "drained, but the scheduler says it is not")
-        self._expect(self.scheduler.poll()[0] is None, "drained, but there is another batch")
+        self.expect(self.scheduler.drain(0), "drained, but the scheduler says it is not")
+        self.expect(self.scheduler.poll()[0] is None, "drained, but there is another batch")
         ended = sum(self.counts[kind] for kind in ("computed", "expired", "cancelled", "failed", "skipped"))
-        self._expect(ended == self.counts["admitted"], f"{self.counts['admitted']} admitted, but {ended} ended")
-        self._expect(not self.open, f"{len(self.open)} calls never ended")
+        self.expect(ended == self.counts["admitted"], f"{self.counts['admitted']} admitted, but {ended} ended")
+        self.expect(not self.open, f"{len(self.open)} calls never ended")
         stats = self.scheduler.stats()
         for name in ("waiting_items", "waiting_bytes", "waiting_seconds", "running_batches", "open_calls"):
-            self._expect(stats[name] == 0, f"drained, but {name} is {stats[name]}")
+            self.expect(stats[name] == 0, f"drained, but {name} is {stats[name]}")
 
     # What happens by itself.
 
@@ -235,14 +238,16 @@ class World:
             self.at(prepare, lambda: self._push(call, stop, prepare, bad))
 
     def _dispatch(self) -> None:
-        for lane in self.lanes:
-            if lane.alive and lane.batch is None:
-                self._look()
-                batch, wake = self.scheduler.poll()
-                if batch is None:
-                    self._wake_at(wake)
-                    return
-                self._begin(lane, batch)
+        # A lane takes as a real one does: whenever it has room, the idle ones first.
+        for depth in range(self.machine.depth):
+            for lane in self.lanes:
+                if lane.alive and len(lane.batches) <= depth:
+                    self._look()
+                    batch, wake = self.scheduler.poll()
+                    if batch is None:
+                        self._wake_at(wake)
+                        return
+                    self._begin(lane, batch)
 
     def _look(self) -> None:
         if len(self.open) > _LOOK:
@@ -258,7 +263,7 @@ class World:
 
     def _begin(self, lane: Lane, batch: Batch) -> None:
         entries = entries_of(batch)
-        self._check_batch(batch, entries)
+        check_batch(self, batch, entries)
         self.batches += 1
         numbers = array("q", [lane.number])
         for entry in entries:
@@ -268,18 +273,19 @@ class World:
             self.waits.append((self.now - entry.pushed, self.batches - 1 - entry.row, call))
         self._items -= len(entries)
         self.schedule.update(numbers.tobytes())
-        lane.batch = batch
+        lane.batches.append(batch)
         life = lane.life
         seconds = self.machine.seconds(len(entries), batch.width)
         seconds *= self.machine.slow if lane.number == len(self.lanes) - 1 else 1.0
         if self.machine.jitter:
             seconds *= self.random.uniform(1, 1 + self.machine.jitter) * (10 if self.random.random() < 0.01 else 1)
-        self.at(seconds, lambda: self._done(lane, life, batch, seconds))
+        lane.free = max(lane.free, self.now) + seconds
+        self.at(lane.free - self.now, lambda: self._done(lane, life, batch, seconds))
 
     def _done(self, lane: Lane, life: int, batch: Batch, seconds: float) -> None:
         if lane.life != life:
             return  # the lane died meanwhile
-        lane.batch = None
+        self.expect(lane.batches.popleft() is batch, "a lane's batches do not end in order")
         self._end(batch, "computed")
         self.scheduler.done(batch, seconds)
 
@@ -294,7 +300,7 @@ class World:
 
     def hear(self, call: SimCall, error: EmbedgeError) -> None:
         """Hear from the scheduler that a call is dropped: what waits of it ends now."""
-        self._expect(call.over is None, f"call {call.number} was dropped twice")
+        self.expect(call.over is None, f"call {call.number} was dropped twice")
         call.over = error
         how = {DeadlineExceeded: "expired", Unavailable: "cancelled"}.get(type(error), "failed")
         for index in [i for i, state in enumerate(call.states) if state == WAITING]:
@@ -302,31 +308,12 @@ class World:
             self._finish_item(call, index, how)
 
     def _finish_item(self, call: SimCall, index: int, how: str) -> None:
-        self._expect(call.states[index] != ENDED, f"item {index} of call {call.number} ended twice")
+        self.expect(call.states[index] != ENDED, f"item {index} of call {call.number} ended twice")
         call.states[index] = ENDED
         self.counts[how] += 1
         call.open -= 1
         if not call.open:
             del self.open[call]
-
-    # The invariants.
-
-    def _check_batch(self, batch: Batch, entries: list[Entry]) -> None:
-        rows, width, limits = len(entries), 0, self.machine.limits
-        for entry in entries:
-            call = entry.call
-            width = max(width, entry.length)
-            self._expect(call.states[entry.index] == WAITING, "an item came into a batch that did not wait")
-            self._expect(call.over is None, "an item of a dropped call reached a lane")
-            self._expect(call.deadline > self.now, "an item reached a lane after its deadline")
-        self.counts["mixed"] += len(set(batch.towers)) > 1
-        self._expect(len({entry.call.trunk for entry in entries}) == 1, "a batch mixes trunks")
-        self._expect(batch.towers == [entry.call.tower for entry in entries], "a batch's towers are not its entries'")
-        self._expect(rows == len(set(entries)) and 1 <= rows <= limits.rows, f"a batch has {rows} rows")
-        self._expect(rows == 1 or rows * width <= limits.tokens, f"a batch has {rows} x {width} tokens")
-        self._expect(batch.lengths == [entry.length for entry in entries], "a batch's lengths are not its entries'")
-        wrong = self._turns.see(set(entries))
-        self._expect(not wrong, wrong)
 
     def _check(self) -> None:
         self._steps += 1
@@ -334,31 +321,10 @@ class World:
         if inside != self._items or inside > self.machine.max_items:
             raise Broken(f"{inside} items are said to wait, {self._items} do, {self.machine.max_items} may")
         if self._steps % _FULL_CHECK == 0:
-            self._check_books()
+            check_books(self)
 
-    def _check_books(self) -> None:
-        """What the scheduler remembers is what waits, and it remembers little else."""
-        scheduler, queue = self.scheduler, self.scheduler._queue
-        active = [call for call in self.open if call.over is None and WAITING in call.states]
-        self._expect(set(scheduler._active) == set(active), "the open calls are not those that wait")
-        waiting = [entry for call in active for entry in call.waiting]
-        self._expect(len(waiting) + sum(c.unpushed for c in active) == self._items, "an entry waits that should not")
-        seconds = sum(entry.seconds for entry in waiting) + sum(call.owed * call.each for call in active)
-        self._expect(
-            abs(seconds - sum(scheduler._seconds.values())) < 1e-6 * (1 + seconds), "the seconds that wait are wrong"
-        )
-        self._expect(all(c.owed == c.unpushed for c in active), "a call owes what it has pushed")
-        room, sizes = scheduler._room, sum(entry.size for entry in waiting)
-        self._expect(room.ready == sizes, f"{room.ready} bytes are said to be prepared, {sizes} are")
-        owed = sum(call.owed * call.size for call in active)
-        self._expect(room.bytes == sizes + owed, "the bytes that wait are wrong")
-        queued = sum(map(len, queue._by_length.values()))
-        self._expect(queued == len(waiting), f"{queued} entries are queued, {len(waiting)} wait")
-        most = 2 * self.machine.max_items + 65
-        self._expect(len(scheduler._deadlines) <= most, "deadlines of ended calls pile up")
-        self._expect(all(len(heap) <= most for heap in queue._by_place.values()), "places of ended calls pile up")
-
-    def _expect(self, holds: bool, what: str) -> None:
+    def expect(self, holds: bool, what: str) -> None:
+        """Raise `Broken` unless this holds."""
         if not holds:
             raise Broken(f"at {self.now:.6f} s, after {self.batches} batches: {what}")
 

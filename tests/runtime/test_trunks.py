@@ -97,6 +97,68 @@ def test_rows_of_any_towers_of_a_trunk_are_as_if_alone(bundle: Bundle, drawn: li
         assert session.rows == ([users] if users else []), "each step runs once, for the rows of all who take it"
 
 
+class Pending(Counted):
+    """A session whose results come when they are waited for; what happened is noted."""
+
+    def __init__(self, session: Any, name: str, log: list[str]) -> None:
+        super().__init__(session)
+        self.name, self.log, self.fails = name, log, False
+
+    def start(self, feeds: Any) -> Any:
+        self.log.append(f"start {self.name}")
+        copied = {name: array.copy() for name, array in feeds.items()}
+
+        def result() -> Any:
+            self.log.append(f"wait {self.name}")
+            if self.fails:
+                raise RuntimeError(f"{self.name} is on fire")
+            return self.session.start(copied)()
+
+        return result
+
+
+def pending(bundle: Bundle) -> tuple[dict[str, Pending], list[str]]:
+    log: list[str] = []
+    return {name: Pending(Slot(1).open(name, bundle.graph(name)), name, log) for name in bundle.manifest.graphs}, log
+
+
+def test_a_step_is_waited_for_where_another_reads_it_and_the_last_ones_stay_pending(bundle: Bundle) -> None:
+    opened, log = pending(bundle)
+    towers, items = ["left", "right", "plain", "left"], [series(length) for length in (3, 1, 4, 2)]
+
+    finish = Program(bundle.manifest, opened).start(towers, feeds(bundle, batch(bundle, towers, items)))  # type: ignore[arg-type]
+
+    assert log == ["start trunk", "wait trunk", "start left", "start right"]
+    computed = finish()
+    assert sorted(log[4:]) == ["wait left", "wait right"]
+    for tower, (rows, tensors) in computed.items():
+        np.testing.assert_array_equal(tensors[f"{STEPS[tower][-1]}_out"], [heads(tower, items[row]) for row in rows])
+
+
+def test_a_step_that_fails_leaves_no_other_unwaited(bundle: Bundle) -> None:
+    opened, log = pending(bundle)
+    towers, items = ["left", "right"], [series(3), series(2)]
+    opened["left"].fails = True
+    program = Program(bundle.manifest, opened)  # type: ignore[arg-type]
+
+    with pytest.raises(RuntimeError, match="left is on fire"):
+        program.run(towers, feeds(bundle, batch(bundle, towers, items)))
+
+    assert log[-2:] == ["wait left", "wait right"], "its session would never be free again"
+
+
+def test_a_step_that_cannot_begin_leaves_no_other_unwaited(bundle: Bundle) -> None:
+    opened, log = pending(bundle)
+    towers, items = ["right", "deep"], [series(3), series(2)]
+    opened["left"].fails = True  # which `deep` has to wait for
+    program = Program(bundle.manifest, opened)  # type: ignore[arg-type]
+
+    with pytest.raises(RuntimeError, match="left is on fire"):
+        program.start(towers, feeds(bundle, batch(bundle, towers, items)))
+
+    assert log[2:] == ["start right", "start left", "wait left", "wait right"]
+
+
 def test_requests_for_different_towers_ride_in_one_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: dict[str, Counted] = {}
     real = Slot.open

@@ -117,7 +117,7 @@ def chaos(seed: int, requests: int) -> World:
 
 
 def draw_machine(random: Random) -> Machine:
-    """Return a machine: one to four lanes, of a CPU's kind or a GPU's, with a cost table that may be wrong."""
+    """Return a machine: one to four lanes, which may overlap batches, with a cost table that may be wrong."""
     return Machine(
         lanes=random.randrange(1, 5),
         fixed=random.choice([1e-4, 1e-3, 5e-3]),
@@ -130,6 +130,7 @@ def draw_machine(random: Random) -> Machine:
         max_items=random.choice([64, 1024, 4096]),
         max_seconds=random.choice([1.0, 60.0]),
         max_wait=random.choice([0.0, 0.0, 0.002]),
+        depth=random.choice([1, 1, 2, 3]),
     )
 
 
