@@ -61,15 +61,20 @@ def test_a_kernel_with_a_state_has_one_of_its_own_for_each_shape(simulate: Simul
 
 @pytest.mark.parametrize("make", [Weigh, Stateful])
 @pytest.mark.parametrize("most", [1, 2])
-def test_the_oldest_gives_way_and_not_while_it_runs(simulate: Simulate, make: type[Weigh], most: int) -> None:
+def test_the_oldest_gives_way(simulate: Simulate, make: type[Weigh], most: int) -> None:
     with lane(simulate("cuda-python"), make, captures=most) as opened:
         for turn in range(4):
             for shape in SHAPES[: most + 1]:
                 check(opened, *((turn, shape),) * 3)
         assert len(opened.session._graphs) == most
-        in_flight = [opened.session.start(feeds(9, shape)) for shape in SHAPES[most : most - 2 : -1]]
-        for result in in_flight:
-            result()
+
+
+@pytest.mark.parametrize("make", [Weigh, Stateful])
+def test_nothing_gives_way_while_it_runs(simulate: Simulate, make: type[Weigh]) -> None:
+    with lane(simulate("cuda-python"), make, captures=1) as opened:  # late: what was started last has not run
+        check(opened, (0, SHAPES[0]), *((number, SHAPES[1]) for number in range(3)))
+        check(opened, (3, SHAPES[1]), (4, SHAPES[0]), (5, SHAPES[0]))
+        assert len(opened.session._graphs) == 1
 
 
 def test_many_shapes_that_come_once_are_not_recorded(simulate: Simulate) -> None:
