@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -33,6 +34,9 @@ def _need(package: str) -> Path:
 def newest_tensorrt(tmp_path_factory: pytest.TempPathFactory) -> Module:
     """The TensorRT bindings that are installed. Needs gcc and binutils, and no GPU."""
     extension = _need("tensorrt_bindings") / "tensorrt.so"
+    for tool in ("gcc", "nm", "readelf"):
+        if shutil.which(tool) is None:
+            pytest.fail(f"{tool} is needed to read TensorRT's classes without TensorRT: apt install gcc binutils")
     raw = native.read("tensorrt_bindings", tmp_path_factory.mktemp("libraries"), extension)
     return pybind.module(raw, "installed")
 

@@ -5,7 +5,8 @@
     python -m tests.conformance.snapshot pycuda SITE      # pycuda 2026.1 as built from its sdist (build/lib.…)
 
 All are read from the real extensions, over empty libraries where the real ones are not here. They need the Python that
-the extension was made for, gcc and binutils, and no GPU.
+the extension was made for, gcc and binutils, and no GPU. pycuda is built with CUDA's headers and its stub of libcuda:
+`configure.py --no-cuda-enable-curand`, then `setup.py build_ext`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from embedge.backends.tensorrt.library import DTYPES
-
 from tests.conformance.api import Module
 from tests.conformance.conftest import Check
 from tests.conformance.ours import CUDA, ONNXRUNTIME, PYCUDA, TENSORRT
