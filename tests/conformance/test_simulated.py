@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.api import Module, misfit, signature
-from tests.simulated import cuda_bindings, pycuda_driver, tensorrt
+from tests.simulated import cuda_bindings, onnxruntime_gpu, pycuda_driver, tensorrt
 from tests.simulated.machine import Machine
 
 SIMULATED: dict[str, Callable[[], ModuleType]] = {
@@ -78,6 +78,19 @@ def _function(name: str, value: Any, real: Module) -> Iterator[str]:
             own = own[1:]
         if why := misfit(found.replace(parameters=own), real.signatures(name)):
             yield f"{name}: {why}"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("InferenceSession", onnxruntime_gpu.Session), ("IOBinding", onnxruntime_gpu.IOBinding)]
+)
+def test_the_real_onnxruntime_has_the_methods_that_are_simulated(
+    name: str, kind: type, release: Callable[[str], Module]
+) -> None:
+    """Its fields are for tests to read; that our code does not is what test_ours holds."""
+    real = release("onnxruntime-newest")
+    methods = {each: value for each, value in vars(kind).items() if not each.startswith("_")}
+    assert methods
+    assert [why for each, value in methods.items() for why in _function(f"{name}.{each}", value, real)] == []
 
 
 def test_wrong_names_parameters_and_members_are_found(release: Callable[[str], Module]) -> None:
