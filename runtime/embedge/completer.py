@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping
 from typing import cast
 
+from embedge import trace
 from embedge.batch import Batch
 from embedge.errors import BackendError, EmbedgeError
 from embedge.fairqueue import Entry
@@ -43,7 +44,8 @@ class Completer:
         while (delivered := self._outcomes.get()) is not None:
             batch, outcome = delivered
             try:
-                self._complete(batch, outcome)
+                with trace.during("complete", rows=len(batch.rows)):
+                    self._complete(batch, outcome)
             except Exception as error:  # this thread must outlive anything, or every waiter hangs
                 log.exception("completing a batch of %d failed", len(batch.rows))
                 self._fail(batch, error)

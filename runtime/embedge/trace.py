@@ -28,7 +28,7 @@ import msgspec
 
 from embedge.errors import InvalidInput
 
-__all__ = ["Recorder", "Span", "record", "recording", "span", "thread"]
+__all__ = ["Recorder", "Span", "during", "record", "recording", "span", "thread"]
 
 log = logging.getLogger("embedge.trace")
 
@@ -53,6 +53,17 @@ def span(track: str, name: str, start: float, end: float, **facts: Any) -> None:
     recorder = _recorder
     if recorder is not None:
         recorder.add(track, name, start, end, facts)
+
+
+@contextmanager
+def during(name: str, **facts: Any) -> Iterator[None]:
+    """Note what this thread does meanwhile, also where it fails, as a span of its own track."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        if _recorder is not None:
+            span(thread(), name, start, time.perf_counter(), **facts)
 
 
 def recording() -> bool:

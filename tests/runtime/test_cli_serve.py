@@ -59,7 +59,7 @@ def test_grpc_writes_nothing_beside_our_message(engines: Path, address: str) -> 
     assert told.count("\n") == 1
 
 
-def test_a_trace_shows_what_was_prepared(engines: Path, tmp_path: Path) -> None:
+def test_a_trace_shows_what_was_prepared_computed_and_completed(engines: Path, tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
     with served(engines, "--model", "tiny", "--trace", str(file)) as process:
         with Client(process.address) as client:
@@ -67,3 +67,7 @@ def test_a_trace_shows_what_was_prepared(engines: Path, tmp_path: Path) -> None:
         assert process.stop()[0] == 0
     events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
     assert any(event["name"] == "prepare" and event["args"]["items"] == 2 for event in events)
+    assert {"prepare", "start", "finish", "complete"} <= {event["name"] for event in events if event["ph"] == "X"}
+    tracks = {event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    assert "completer" in tracks
+    assert any(track.startswith("tiny-") for track in tracks)

@@ -165,6 +165,13 @@ def test_there_is_one_trace_at_a_time(tmp_path: Path) -> None:
         assert trace.recording()
 
 
+def test_what_fails_is_seen_too(tmp_path: Path) -> None:
+    with trace.record(tmp_path / "trace.json"), pytest.raises(ArithmeticError), trace.during("divide", rows=1):
+        raise ArithmeticError
+    (event,) = rows(load(tmp_path / "trace.json"))["MainThread"]
+    assert (event["name"], event["args"]) == ("divide", {"rows": 1})
+
+
 def test_the_track_of_a_thread_is_its_name(tmp_path: Path) -> None:
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.append(trace.thread()), name="embedge-prepare-1")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from embedge import trace
 from embedge.batch import Batch
 from embedge.lane.outcome import Outcome
 from embedge.lane.post import Post
@@ -62,14 +63,16 @@ class Line:
     def _begin(self, batch: Batch) -> Flight:
         start = self._clock()
         try:
-            return Flight(batch, self._post.start(batch), start)
+            with trace.during("start", rows=len(batch.rows), length=max(batch.lengths), tower=batch.towers[0]):
+                return Flight(batch, self._post.start(batch), start)
         except Exception as error:  # told where all failures are, after those of the batches before it
             return Flight(batch, _raiser(error), start)
 
     def _land(self, flight: Flight) -> None:
         """Wait for a batch and hand it over, or note why it failed."""
         try:
-            groups = self._post.groups(flight.finish())
+            with trace.during("finish", rows=len(flight.batch.rows)):
+                groups = self._post.groups(flight.finish())
             if not any(group.good.any() for group in groups):
                 raise ArithmeticError("no row of the batch has a finite vector")
         except Exception as error:  # whatever a backend raises, the lane decides what it means
