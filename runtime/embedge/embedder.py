@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +27,13 @@ from embedge.labels import Labels, LabelStore
 from embedge.manifest import Manifest
 from embedge.outputs import Scores
 from embedge.pairs import Scored, Side
+from embedge.pieces import Pieces
 from embedge.preparer import Preparer
 from embedge.probes import Probes
 from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
 from embedge.room import Room
 from embedge.scheduler import Scheduler
-from embedge.sets import Sets, count_pieces, set_part, towers
+from embedge.sets import towers
 from embedge.slots import Slots
 from embedge.split import join, split
 from embedge.task import Task
@@ -57,8 +57,6 @@ class Embedder:
         self.bundle = bundle
         self.config = config or RuntimeConfig()
         self.towers = towers(self.manifest, self.config.towers)
-        # By tower the name of its part that is a set.
-        self._sets = {name: part for name, tower in self.towers.items() if (part := set_part(tower)) is not None}
         self._inputs = {name: ItemInput(bundle, name, self.config) for name in self.towers}
         probes = Probes(self.manifest, {name: each.probe() for name, each in self._inputs.items()})
         self._crew = Crew(bundle, self.config, probes)
@@ -79,6 +77,7 @@ class Embedder:
         self._process = os.getpid()
         self._labels = LabelStore(self.manifest, self.towers, self.run)
         self._preparer = Preparer(self._inputs, self._scheduler, threads=self.config.prepare_threads)
+        self._pieces = Pieces(self.towers, self._admit, self._preparer)
         self._completer = Completer(self._scheduler)
         try:
             self._crew.start(self._scheduler, self._completer.deliver, self._lane_changed)
@@ -149,7 +148,7 @@ class Embedder:
     def _run(self, request: Request) -> Reply:
         task = self._admit(request)
         try:
-            self._begin(task, self._preparer.now)
+            self._pieces.begin(task, self._preparer.now)
             return task.future.result(None if request.deadline is None else request.deadline - time.monotonic())
         except FutureTimeout as error:
             raise DeadlineExceeded("the deadline passed while the items were computed; allow more time") from error
@@ -163,7 +162,7 @@ class Embedder:
         """
         task = self._admit(request)
         try:
-            self._begin(task, self._preparer.later)
+            self._pieces.begin(task, self._preparer.later)
         except BaseException:
             task.future.cancel()
             raise
@@ -271,31 +270,7 @@ class Embedder:
         """Return about which share of the queue these items of the request take, in bytes or in pieces of sets."""
         name = self._tower(request)
         size = self._inputs[name].estimate(items)[1] / self.config.max_queue_bytes
-        pieces = count_pieces(items, self._sets[name]) if name in self._sets else 0
-        return max(size, pieces / self.config.max_queue_items)
-
-    def _begin(self, task: Task, prepare: Callable[[Task], None]) -> None:
-        """Have the items of an admitted task prepared; where they hold sets, once the pieces of these are embedded."""
-        if not task.request.items:
-            return
-        if task.tower not in self._sets:
-            prepare(task)
-            return
-        sets = Sets(task.request, self.towers[task.tower])
-        pieces = self._admit(sets.request())
-        task.future.add_done_callback(lambda _: pieces.future.cancel())  # nobody waits for them any more
-        pieces.future.add_done_callback(lambda embedded: self._go_on(task, sets, embedded))
-        self._begin(pieces, prepare)
-
-    def _go_on(self, task: Task, sets: Sets, pieces: Future[Reply]) -> None:
-        """Prepare a task whose pieces are embedded. Called where the last of them came in, or went wrong."""
-        if task.future.done():
-            return
-        try:
-            task.request = replace(task.request, items=sets.gathered(pieces.result()))
-            self._preparer.later(task)
-        except Exception as error:  # whoever waits must hear of it, whatever it is
-            self._preparer.fail(task, error)
+        return max(size, self._pieces.count(name, items) / self.config.max_queue_items)
 
     def _plan(self, request: Request) -> tuple[str, dict[str, int]]:
         """Return the tower that serves the request, and the size of each output it wants."""

@@ -25,6 +25,7 @@ LAYERS = (
     "lane",
     "task crew split labels",
     "preparer completer",
+    "pieces",
     "embedder",
     "async_embedder",
     "repository verify doctor",
