@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from embedge.cuda import CudaError
 from embedge.errors import BackendError
 from tests.runtime.streams import Lane, Stateful, Weigh, feeds, lane, same
 from tests.simulated.device import Device
@@ -156,3 +157,26 @@ def test_nothing_is_recorded_while_the_gpu_is_nearly_full(simulate: Simulate) ->
         machine.memory.taken = 0
         check(opened, *((number, SHAPES[0]) for number in range(2)))
         assert len(opened.session._graphs) == 1
+
+
+def test_a_kernel_that_cannot_be_forked_runs_plainly(simulate: Simulate) -> None:
+    class Only(Stateful):
+        def fork(self) -> Stateful:
+            raise BackendError("no memory for another context")
+
+    with lane(simulate("cuda-python"), Only) as opened:
+        check(opened, *((number, SHAPES[0]) for number in range(4)))
+        assert len(opened.session._graphs) == 0
+
+
+def test_an_error_that_breaks_the_context_is_no_misfit(simulate: Simulate) -> None:
+    class Broken(Weigh):
+        def prepare(self, shape: tuple[int, ...], capturing: bool) -> None:
+            if capturing:
+                raise CudaError("CUDA_ERROR_ILLEGAL_ADDRESS")
+
+    with lane(simulate("cuda-python"), Broken) as opened:
+        check(opened, (0, SHAPES[0]))
+        with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
+            opened.session.start(feeds(1, SHAPES[0]))
+        assert opened.woken == 1

@@ -55,3 +55,15 @@ def test_an_integrated_gpu_copies_nothing(simulate: Simulate, tmp_path: Path) ->
     with lane(simulate("pycuda", device=Device(integrated=True))) as opened, trace.record(file):
         opened.run(feeds(0), feeds(1))
     assert [span["name"] for span in events(file)] == ["compute", "compute"]
+
+
+def test_the_clocks_are_put_on_each_other_where_the_stream_stands_still(simulate: Simulate, tmp_path: Path) -> None:
+    machine = simulate("cuda-python")  # late: what nobody waits for does not run
+    with lane(machine) as opened:
+        first = opened.session.start(feeds(0))
+        assert machine.faults.kernels == 0
+        with trace.record(tmp_path / "trace.json"):
+            second = opened.session.start(feeds(1))
+            assert machine.faults.kernels == 1
+            same(first(), feeds(0))
+            same(second(), feeds(1))

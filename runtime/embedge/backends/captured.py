@@ -110,15 +110,11 @@ class CapturedGraphs:
         return run
 
     def _fork(self) -> _Run:
+        own = isinstance(self._kernel, Forks)
+        kernel = self._kernel.fork() if isinstance(self._kernel, Forks) else self._kernel
         last = self._driver.event()
-        try:
-            last.record(self._stream)
-            if isinstance(self._kernel, Forks):
-                return _Run(self._kernel.fork(), last, own=True, cold=True)
-        except Exception:
-            last.close()
-            raise
-        return _Run(self._kernel, last, own=False, cold=False)
+        last.record(self._stream)
+        return _Run(kernel, last, own=own, cold=own)
 
     def _ready(self, key: Hashable, run: _Run, inputs: Bound, outputs: Bound) -> bool:
         """Record the run if that is its turn; return False if it cannot be. A kernel of its own runs plainly before."""
@@ -132,8 +128,8 @@ class CapturedGraphs:
                 self._stream, lambda: run.kernel.enqueue(inputs, outputs, self._stream, None)
             )
         except Exception as error:
-            del self._runs[key]
             self._misfit(key, error)
+            del self._runs[key]
             run.last.wait()
             run.close()
             return False
