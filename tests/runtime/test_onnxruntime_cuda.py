@@ -237,6 +237,7 @@ def test_a_graph_whose_outputs_only_the_data_size_runs_by_itself(
         machine.faults.fail()
         with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
             session.start(feeds(0))
+        assert session._lane._context.broken is not None  # all lanes hear of it
 
 
 def test_the_simulated_package_has_no_name_that_the_real_one_lacks() -> None:
