@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,14 +20,12 @@ from embedge.backends.tensorrt.engine import Engine, Unfit
 from embedge.backends.tensorrt.kernel import Kernel, Scratch
 from embedge.batch import Batch
 from embedge.cuda import choose
-from embedge.plans.record import Plan, Record, write
-from embedge.plans.store import PlanStore
 from embedge.program import Program
 from tests.simulated.device import Device
 from tests.simulated.fixtures import Simulate, simulate
 from tests.simulated.machine import Machine
 from tests.simulated.tensorrt import Troubles
-from tests.simulated.tensorrt.built import built, model_of
+from tests.simulated.tensorrt.built import Here, built, model_of
 from tests.tiny import tiny_bundle, words
 from tests.tiny_heads import tiny_heads
 
@@ -101,27 +98,7 @@ def test_embedding_gives_the_processors_vectors(
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans are built in this process."""
-    monkeypatch.setattr("embedge.backends.tensorrt.runner.Builder", _Here)
-
-
-class _Here:
-    """Builds plans without a process and without a gate."""
-
-    def __init__(self, store: PlanStore, hear: Any) -> None:
-        self._store = store
-
-    def build(self, bundle: Any, keys: Any, config: Any, *, force: bool = False) -> dict[str, Any]:
-        found = {}
-        for graph, key in keys.items():
-            plan = built(model_of(bundle.path, config), graph)
-            folder = self._store.root / f"here-{graph}"
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "plan").write_bytes(plan)
-            digest = hashlib.sha256(plan).hexdigest()
-            record = Record(key=key, model="m", graph=graph, created="", seconds=0, sha256=digest, nbytes=len(plan))
-            write(folder, record)
-            found[graph] = Plan(folder, record)
-        return found
+    monkeypatch.setattr("embedge.backends.tensorrt.runner.Builder", Here)
 
 
 @pytest.mark.parametrize(("order", "seed"), ORDERS)
@@ -235,6 +212,7 @@ def test_a_plan_that_does_not_fit_is_built_anew(
 ) -> None:
     child(monkeypatch, "11.4.0")
     simulate("cuda-python", tensorrt="11.4.0")
+    caplog.set_level("INFO", "embedge.plans")
     model = model_of(tiny_bundle(tmp_path / "tiny"), CONFIG)
     Runner(CONFIG).load(model)
     tried: list[int] = []
@@ -249,6 +227,7 @@ def test_a_plan_that_does_not_fit_is_built_anew(
     assert len(tried) == 2
     assert "does not take the plan" in caplog.text
     assert "it is built anew" in caplog.text
+    assert caplog.text.count("built in") == 2
 
 
 def test_plans_that_are_not_to_be_built_are_asked_for(simulate: Simulate, tmp_path: Path) -> None:
@@ -267,6 +246,21 @@ def test_what_the_gate_refused_leaves_the_model_to_another_backend(
     path = tiny_bundle(tmp_path / "tiny")
     with Embedder.open(path, config=RuntimeConfig(lanes=1, warm_up_seconds=0)) as embedder:
         vectors = embedder.embed(["a red cat"])
-    assert "backend tensorrt is passed over" in caplog.text
-    assert "wrong on this device" in caplog.text
+    passed = next(line for line in caplog.messages if "backend tensorrt is passed over" in line)
+    assert "there is no plan for this GPU: the plan of graph 'encoder' is wrong on this device" in passed
     np.testing.assert_array_equal(vectors, on_the_processor(path, ["a red cat"]))
+
+
+@pytest.mark.usefixtures("kept")
+def test_after_the_context_broke_lanes_have_engines_of_the_new_one(simulate: Simulate, tmp_path: Path) -> None:
+    machine = simulate("cuda-python", tensorrt="11.4.0")
+    path = tiny_bundle(tmp_path / "tiny")
+    with Embedder.open(path, config=CONFIG) as embedder:
+        want = embedder.embed(["a red cat"])
+        recovered = threading.Event()  # set by a lane's thread, waited for by the test's
+        embedder.watch(lambda serving: recovered.set() if serving and library.load()._state.engines == 2 else None)
+        machine.faults.fail()
+        with pytest.raises((BackendError, Unavailable)):
+            embedder.embed(["a red cat"])
+        assert recovered.wait(30)
+        np.testing.assert_array_equal(embedder.embed(["a red cat"]), want)
