@@ -113,6 +113,17 @@ def test_every_corner_is_run(simulate: Simulate, tmp_path: Path, monkeypatch: py
     assert found == wanted
     assert all(len(case.inputs["input_ids"]) > 1 for case in cases), "rows that differ"
 
+    figures(model, "encoder")
+    ran = {dict(shapes)["input_ids"] for shapes in library.load()._state.shapes}
+    assert ran == wanted | {(1, length) for _, length in wanted}
+
+
+def test_towers_that_embed_pieces_are_proven_too(simulate: Simulate, tmp_path: Path) -> None:
+    simulate("cuda-python", tensorrt="11.4.0")
+    config = RuntimeConfig(towers=("pages",), max_batch=5, token_budget=256)
+    model = model_of(tiny_composed(tmp_path / "composed"), config)
+    assert {graph: len(figures(model, graph)) for graph in model.graphs} == {"text": 4, "weigh": 4}
+
 
 def proven(tmp_path: Path) -> Path:
     """Return a bundle with golden pairs, as `embedge export` makes them."""

@@ -136,6 +136,7 @@ def execution_context(state: State) -> Any:
                     machine.violate(f"captured at {key} before an enqueue at this shape: that allocates and waits")
                 self._enqueue(stream_handle, key if captured else None)
                 self._ran.add(key)
+                state.shapes.add(key)
                 return True
 
         def _unknown(self) -> list[str]:

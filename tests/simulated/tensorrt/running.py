@@ -96,6 +96,7 @@ def running(state: State) -> dict[str, Any]:
     class ICudaEngine:
         __slots__ = (
             "_content",
+            "_context",
             "_names",
             "_recorder",
             "_runtime",
@@ -107,6 +108,7 @@ def running(state: State) -> dict[str, Any]:
         def __init__(self, content: Content, recorder: Any) -> None:
             state.engines += 1
             self._content, self._recorder = content, recorder
+            self._context = machine.contexts.primary  # its weights are there
             self._names = [*content.inputs, *content.outputs]
             self.num_io_tensors, self.num_optimization_profiles = len(self._names), len(content.profiles)
             self.device_memory_size_v2 = max(map(content.scratch, range(len(content.profiles))))
@@ -132,6 +134,8 @@ def running(state: State) -> dict[str, Any]:
 
         def create_execution_context(self, strategy: Any = module.ExecutionContextAllocationStrategy.STATIC) -> Any:
             machine.memory_info()  # needs a context of CUDA in this thread
+            if self._context not in (None, machine.contexts.primary):
+                machine.violate("an engine is used whose context was thrown away, and its weights with it")
             if strategy is not module.ExecutionContextAllocationStrategy.USER_MANAGED:
                 machine.violate("a context takes memory of its own, for the largest of all profiles")
             state.contexts += 1

@@ -53,6 +53,7 @@ class State:
     builds: int = 0
     engines: int = 0
     contexts: int = 0
+    shapes: set[tuple[tuple[str, tuple[int, ...]], ...]] = field(default_factory=set)  # of the inputs of all runs
     switches: int = 0  # of profiles, in contexts that had run
     building: threading.Event = field(default_factory=threading.Event)  # set once a build has begun
 
