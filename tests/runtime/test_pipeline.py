@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embedge.fairqueue import Entry
 from tests.runtime.scripted import Rig, batch
+from tests.runtime.simulation import Machine, SimCall, World
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +148,25 @@ def test_a_lane_that_cannot_attach_is_broken(monkeypatch: pytest.MonkeyPatch) ->
 
     assert "no context" in str(rig.lane.error)
     assert rig.log.count("open") == rig.log.count("close") == 3
+
+
+def test_a_lane_that_is_called_away_leaves_the_work_to_others() -> None:
+    world = World(1, Machine())
+    away = threading.Event()
+    with ThreadPoolExecutor(2) as lanes:
+        called, other = lanes.submit(world.scheduler.take, away.is_set), lanes.submit(world.scheduler.take)
+        away.set()
+        world.scheduler.interrupt()
+        assert called.result(30) is None
+        call = SimCall(world, 0, [5], tower="text", deadline=None, priority="interactive")
+        world.scheduler.admit(call, 1, 5, 40)
+        world.scheduler.push(call, [Entry(call, 0, {}, 5)])
+        taken = other.result(30)
+        assert world.scheduler.take(away.is_set) is None, "also with work in the queue it takes none"
+        world.scheduler.stop()
+
+    assert taken is not None
+    assert taken.towers == ["text"]
 
 
 KINDS = st.sampled_from(["good", "good", "bad", "unstarted", "all bad"])
