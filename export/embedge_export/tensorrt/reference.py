@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedge.backends import Arrays, Result, Session
 from embedge.backends.onnxruntime import Runner
-from embedge.backends.tensorrt.keys import TOKENS
+from embedge.backends.tensorrt.keys import RUNG, TOKENS
 from embedge.batch import Row, pad, stretch
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
@@ -103,7 +103,7 @@ class Reference:
                 raise PlanError("unavailable", f"tower {tower!r} has no golden pairs to prove graph {graph!r} with")
             for place in range(0, len(pairs.items), max(1, len(pairs.items) // _ITEMS)):
                 (row,) = self._prepared(tower, [pairs.items[place]])
-                arrays = pad([row], self._probes.layouts[tower])
+                arrays = pad([row], self._probes.layouts[tower], RUNG)
                 yield tower, pairs.label(place), self._run(tower, arrays, graph, session), pairs.take([place])
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class Reference:
         return self._sessions[graph]
 
     def _batch(self, tower: str, length: int) -> dict[str, NDArray[np.generic]]:
-        """Return rows that differ, the longest of this length."""
+        """Return rows that differ, the longest of this length, padded as lanes do it."""
         count = max(1, min(len(_SHARES), _TOKENS // length))
         form, rows = self._probes.layouts[tower], self._rows(tower)
         chosen = []
@@ -134,7 +134,7 @@ class Reference:
             row = rows[place % len(rows)]
             own = self._inputs[tower].length(row)
             chosen.append(stretch(row, form, max(1, round(length * share)) / own) if form.varies else row)
-        return pad(chosen, form)
+        return pad(chosen, form, RUNG)
 
     def _rows(self, tower: str) -> Sequence[Row]:
         """Return prepared golden items; the probe where there are none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from embedge import cli
 from embedge.backends.base import Model
 from embedge.errors import BackendError, Unavailable
 from embedge.plans.build import COMMAND, Builder
@@ -168,13 +170,23 @@ def test_without_tensorrt_each_graph_is_told_of(
     assert len(run.all(Failed)) == 6
 
 
-def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
+def test_the_command_builds_and_shows_the_plan(
+    tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tiny_bundle(tmp_path / "tiny")
+    made(tmp_path, simulate, monkeypatch, bundle)
+    monkeypatch.setenv("EMBEDGE_CACHE", str(tmp_path / "cache"))
+    assert cli._run(["build", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    assert "encoder" in shown
+    assert "good" in shown
+
+
+def test_nothing_heavy_is_imported() -> None:
     """Neither torch, which a device has not, nor onnx, nor the exporter's own half."""
     code = (
         "import sys, embedge_export.tensorrt.__main__; "
         "print([n for n in sys.modules if n.partition('.')[0] in {'torch', 'onnx', 'transformers', 'onnxruntime'}])"
     )
-    import subprocess
-
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ended.stdout.strip() == "[]"

@@ -17,7 +17,7 @@ RUNG, TOKENS = 8, 16384
 
 _GIB = 1 << 30
 _SMALL = 8  # GiB of GPU memory, and all below
-# Measured by nobody yet: a share that leaves room for weights, batches and a second process beside them.
+# Shares of the GPU's memory that leave room for weights, batches and another process. Not measured yet.
 _SHARE, _SMALL_SHARE, _MOST = 4, 8, 8 * _GIB
 _LEVEL, _SMALL_LEVEL = 3, 2  # TensorRT's own default, and one that tries fewer kernels at a time
 
