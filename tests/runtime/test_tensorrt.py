@@ -231,6 +231,25 @@ def test_a_plan_that_does_not_fit_is_built_anew(
     assert caplog.text.count("built in") == 2
 
 
+@pytest.mark.usefixtures("kept")
+def test_a_gpu_without_memory_for_the_plan_is_told_and_nothing_is_built_anew(
+    simulate: Simulate, tmp_path: Path
+) -> None:
+    simulate("cuda-python", tensorrt="11.4.0")
+    library.load()._troubles.full = True
+    with pytest.raises(BackendError, match="the GPU has no memory left for its plan"):
+        Runner(CONFIG).load(model_of(tiny_bundle(tmp_path / "tiny"), CONFIG))
+    assert library.load()._state.builds == 1
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_plan_that_needs_more_scratch_memory_than_allowed_is_refused(simulate: Simulate, tmp_path: Path) -> None:
+    simulate("cuda-python", tensorrt="11.4.0")
+    config = RuntimeConfig(scratch_bytes=100)
+    with pytest.raises(BackendError, match="and scratch_bytes allows 100; raise it, or lower max_batch"):
+        Runner(config).load(model_of(tiny_bundle(tmp_path / "tiny"), config))
+
+
 def test_plans_that_are_not_to_be_built_are_asked_for(simulate: Simulate, tmp_path: Path) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     path = tiny_bundle(tmp_path / "tiny")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
+from embedge.backends.tensorrt import library
 from embedge.plans.messages import Failed, Kind, ParseFault
 
 __all__ = ["PlanError", "cancelled", "not_built", "not_parsed"]
 
-_MEMORY = re.compile(
-    r"out ?of ?memory|FAILED_ALLOCATION|could not be allocated|insufficient\b.*\bmemory", re.IGNORECASE
-)
 _SHOWN = 5
 
 
@@ -52,7 +49,7 @@ def not_built(graph: str, version: str, said: Iterable[str]) -> PlanError:
     """Return the error for a build that came to nothing. said: what the logger and the error recorder heard."""
     lines = [line.strip() for line in said]
     told = "; ".join(lines[-_SHOWN:]) or "it does not say why"
-    if any(_MEMORY.search(line) for line in lines):
+    if library.out_of_memory(lines):
         return PlanError(
             "memory",
             f"graph {graph!r}: TensorRT {version} ran out of memory while it built a plan: {told}; free memory of the "

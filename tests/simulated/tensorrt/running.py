@@ -166,6 +166,8 @@ def running(state: State) -> dict[str, Any]:
                 report(state, self.error_recorder, "INTERNAL_ERROR", text)
             elif content.device != state.device:
                 report(state, self.error_recorder, "INTERNAL_ERROR", f"The plan is for the device {content.device}")
+            elif state.troubles.full:
+                report(state, self.error_recorder, "FAILED_ALLOCATION", "Requested amount could not be allocated")
             else:
                 return ICudaEngine(content, self.error_recorder)
             return None

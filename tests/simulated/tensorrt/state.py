@@ -21,7 +21,7 @@ class Troubles:
     go on until they are cancelled. silent: builds fail and say nothing. crash: builds end the process. wrong: up to
     this much is added to every row of float outputs. company: and to all rows but the first. nan: outputs are NaN.
     single: engines compute in float32, whatever the graph says. dtype: outputs of engines have this DataType.
-    seconds: a run takes, in virtual time.
+    full: engines find no memory. seconds: a run takes, in virtual time.
     """
 
     parse: list[tuple[int, str, str, str]] = field(default_factory=list)
@@ -34,6 +34,7 @@ class Troubles:
     nan: bool = False
     single: bool = False
     dtype: str = ""
+    full: bool = False
     seconds: float = 0.0
 
     def to_json(self) -> str:

@@ -27,7 +27,7 @@ class Engine:
     """
 
     def __init__(self, name: str, graph: Graph, plan: bytes) -> None:
-        """Deserialise a plan that has been verified: it is code. Raises Unfit, Unavailable."""
+        """Deserialise a plan that has been verified: it is code. Raises Unfit, BackendError, Unavailable."""
         self.name = name
         self.trt = trt = library.load()
         logger = library.logger(trt)
@@ -38,7 +38,10 @@ class Engine:
         self._runtime.error_recorder = self._recorder
         self.raw = self._runtime.deserialize_cuda_engine(plan)
         if self.raw is None:
-            told = "; ".join(logger.said.take() + self._recorder.said.take()) or "it does not say why"
+            said = [*logger.said.take(), *self._recorder.said.take()]
+            told = "; ".join(said) or "it does not say why"
+            if library.out_of_memory(said):
+                raise BackendError(f"graph {name!r}: the GPU has no memory left for its plan: {told}")
             raise Unfit(f"graph {name!r}: TensorRT {trt.__version__} does not take the plan: {told}")
         self._graph = graph
         self.inputs: Mapping[str, np.dtype[Any]] = {each.name: np.dtype(each.dtype) for each in graph.inputs}

@@ -10,18 +10,22 @@ import logging
 import re
 import threading
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from embedge.errors import Unavailable
 
-__all__ = ["DTYPES", "Said", "load", "logger", "missing", "recorder", "version"]
+__all__ = ["DTYPES", "Said", "load", "logger", "missing", "out_of_memory", "recorder", "version"]
 
 log = logging.getLogger("embedge.tensorrt")
 
 _MAJORS = (10, 11)
 _LEAST = (10, 3)
 _MOST_KEPT = 50
+_MEMORY = re.compile(
+    r"out ?of ?memory|FAILED_ALLOCATION|could not be allocated|insufficient\b.*\bmemory", re.IGNORECASE
+)
 _JETSON = Path("/etc/nv_tegra_release")
 _HINTS = {
     "jetson": (
@@ -77,6 +81,11 @@ def load() -> Any:
 def version() -> str:
     """Return TensorRT's full version. Raises Unavailable."""
     return str(load().__version__)
+
+
+def out_of_memory(said: Iterable[str]) -> bool:
+    """Return whether something that TensorRT said is about memory that it did not get."""
+    return any(_MEMORY.search(line) for line in said)
 
 
 class Said:

@@ -14,7 +14,7 @@ from embedge.backends.tensorrt.engine import Engine, Unfit
 from embedge.backends.tensorrt.kernel import Kernel, Scratch
 from embedge.backends.tensorrt.keys import RUNG, TOKENS, keys
 from embedge.config import RuntimeConfig
-from embedge.cuda import Context, Driver, Stream, choose
+from embedge.cuda import Context, CudaError, Driver, Stream, choose
 from embedge.errors import BackendError, Unavailable
 from embedge.plans.build import Builder, find
 from embedge.plans.key import PlanKey
@@ -84,12 +84,15 @@ class Runner:
             if plan.record.refused:
                 raise BackendError(f"graph {graph!r}: there is no plan for this GPU: {plan.record.refused}")
         driver = self._gpu()
-        driver.enter()
         try:
+            driver.enter()
             for graph in wanted:
                 self._ready(store, graph, wanted[graph])
+        except CudaError as error:
+            raise Unavailable(f"the GPU cannot be used: {error}") from error
         finally:
             driver.leave()
+        self._check_scratch()
 
     def candidates(self) -> list[Slots]:
         """Return one lane, two, three."""
@@ -148,6 +151,16 @@ class Runner:
             )
         log.info("building %s for %s; this takes minutes, once", what, self.device())
         return Builder(store, LogProgress()).build(model.bundle, wanted, model.config, force=force)
+
+    def _check_scratch(self) -> None:
+        """Raise BackendError where a plan needs more memory to compute in than the settings allow a lane."""
+        allowed = self._config.scratch_bytes
+        for graph, engine in self._engines.items():
+            if allowed is not None and engine.scratch > allowed:
+                raise BackendError(
+                    f"graph {graph!r}: its plan needs {engine.scratch:,} bytes, and scratch_bytes allows {allowed:,}; "
+                    "raise it, or lower max_batch or token_budget"
+                )
 
     def _ready(self, store: PlanStore, graph: str, key: PlanKey) -> None:
         """Deserialise a plan; build it anew if TensorRT does not take it, which is said."""
