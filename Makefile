@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 BUNDLE := engines/minilm/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-multimodal models test test-slow check bench format protos clean peers promises
+.PHONY: help install demo demo-multimodal models test test-slow check bench format protos clean peers promises gpu
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -69,6 +69,10 @@ peers: $(STAMP) $(BUNDLE)  ## measure beside Triton and Infinity, about an hour;
 	@mkdir -p build
 	$(BIN)/python benchmarks/peers/compare.py engines/minilm/1 -w short -w mixed -w long --concurrency 1,8,32 \
 	  --json build/peers.json --html build/peers.html
+
+gpu: $(STAMP)  ## the tests that need a GPU, then all that is measured on one (MEASURE="--write …")
+	$(BIN)/python -m pytest -m gpu tests/gpu
+	$(BIN)/python -m benchmarks.gpu $(MEASURE)
 
 promises: $(STAMP) $(BUNDLE)  ## measure what we promise about speed, beside the peers; about half an hour
 	$(BIN)/python benchmarks/peers/promises.py engines/minilm/1

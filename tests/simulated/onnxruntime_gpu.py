@@ -86,7 +86,12 @@ class Session:
         return IOBinding(self)
 
     def run(self, output_names: Any, input_feed: Mapping[str, NDArray[Any]], run_options: Any = None) -> Any:
-        """Copy in, run and copy out, and wait for it: here all of that is one piece of work."""
+        """Copy in, run and copy out, and wait for it: here all of that is one piece of work.
+
+        With a stream of its own that nobody else sees, it might as well run here and now.
+        """
+        if not self.stream:
+            return self._real.run(output_names, dict(input_feed))
         made: list[Any] = []
         self._enqueue(lambda: made.extend(self._real.run(output_names, dict(input_feed))), [], [])
         self._wait()

