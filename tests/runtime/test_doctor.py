@@ -4,73 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from embedge import cli, doctor
-from embedge.doctor import Finding, Machine, Report
+from embedge.doctor import Machine
 from embedge.doctor import machine as machines
-
-CPU = json.dumps(["onnxruntime 1.31.1", "onnxruntime is the first in order that can run here"])
-
-
-def machine(
-    root: Path,
-    files: Mapping[str, str] | None = None,
-    commands: Mapping[str, str | Exception] | None = None,
-    packages: Mapping[str, str] | None = None,
-    choice: str | Exception = CPU,
-) -> Machine:
-    """Build a machine. commands: answers by a word that is in the command line."""
-    for name, text in (files or {}).items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    answers: dict[str, str | Exception] = {"backends.choose": choice, "get_available": "CPUExecutionProvider"}
-    answers |= dict(commands or {})
-    there = dict(packages or {})
-
-    def run(command: Sequence[str]) -> str:
-        line = " ".join(command)
-        for word, answer in answers.items():
-            if word in line:
-                if isinstance(answer, Exception):
-                    raise answer
-                return answer
-        raise FileNotFoundError(2, "No such file or directory", command[0])
-
-    return Machine(
-        root=root,
-        run=run,
-        version=lambda name: there.get(name, ""),
-        finds=lambda name: name in there or f"{name}-gpu" in there,
-        arch="aarch64",
-        python="3.10.12",
-        prefix=root / "venv",
-        cache=root / "cache",
-    )
-
-
-def release(major: int, revision: str) -> dict[str, str]:
-    return {
-        "etc/nv_tegra_release": f"# R{major} (release), REVISION: {revision}, GCID: 1, BOARD: generic, EABI: aarch64"
-    }
-
-
-def meminfo(gigabytes: int, swap: int = 0) -> dict[str, str]:
-    lines = {"MemTotal": gigabytes << 20, "MemAvailable": gigabytes << 19, "SwapTotal": swap << 20}
-    return {"proc/meminfo": "\n".join(f"{name}:  {value} kB" for name, value in lines.items())}
-
-
-def told(report: Report, topic: str) -> list[Finding]:
-    return [finding for finding in report.findings if finding.topic == topic]
-
-
-def states(report: Report) -> dict[str, str]:
-    """Return the topics that are not all well, with their state."""
-    return {finding.topic: finding.state for finding in report.findings if finding.state != "ok"}
+from tests.runtime.boards import CPU, GPU, machine, meminfo, release, states, told
 
 
 @pytest.fixture
@@ -82,13 +23,17 @@ def nano(tmp_path: Path) -> Machine:
         "sys/class/devfreq/17000000.gpu/cur_freq": "306000000",
         "sys/class/devfreq/17000000.gpu/max_freq": "624750000",
     }
-    packages = {"onnxruntime": "1.23.2", "tensorrt": "10.3.0", "cuda-python": "12.6.2"}
-    return machine(tmp_path, files, {"nvpmodel": "NV Power Mode: 15W\n0"}, packages)
+    modes = "".join(
+        f"< POWER_MODEL ID={place} NAME={name} >\n" for place, name in enumerate(("15W", "25W", "MAXN_SUPER"))
+    )
+    packages = {"onnxruntime": "1.23.2", "tensorrt": "10.3.0", "cuda-bindings": "12.9.10"}
+    commands = {"nvpmodel": "NVPM WARN: fan mode is not set!\nNV Power Mode: 15W\n0", "cuda.choose()": GPU}
+    return machine(tmp_path, files | {"etc/nvpmodel.conf": modes}, commands, packages)
 
 
 def test_an_orin_nano_as_it_comes(nano: Machine) -> None:
     report = doctor.examine(nano)
-    assert told(report, "board")[0].text == "NVIDIA Jetson Orin Nano, L4T 36.4.3, JetPack 6"
+    assert told(report, "board")[0].text == "NVIDIA Jetson Orin Nano, L4T 36.4.3, JetPack 6.2"
     assert states(report) == {
         "environment": "warning",
         "swap": "warning",
@@ -97,16 +42,36 @@ def test_an_orin_nano_as_it_comes(nano: Machine) -> None:
     }
     assert "embedge build" in told(report, "tensorrt")[0].help
     assert "--system-site-packages" in told(report, "environment")[0].help
+    assert told(report, "power")[0].help.startswith("sudo nvpmodel -m 2 is MAXN_SUPER,")
     assert told(report, "clocks")[0].text == "GPU at 306 of 625 MHz"
 
 
 @pytest.mark.parametrize(("version", "model"), [("10.16.1", "AGX Orin"), ("11.4.1", "AGX Thor")])
 def test_boards_on_jetpack_7_have_nothing_to_mend(tmp_path: Path, version: str, model: str) -> None:
     files = release(39, "2.0") | meminfo(61, 8) | {"proc/device-tree/model": f"NVIDIA Jetson {model}"}
-    packages = {"onnxruntime": "1.31.1", "tensorrt": version, "cuda-python": "13.5.0"}
-    report = doctor.examine(machine(tmp_path, files, {"nvpmodel": "NV Power Mode: MAXN\n0"}, packages))
+    packages = {"onnxruntime": "1.31.1", "tensorrt": version, "cuda-bindings": "13.5.0"}
+    report = doctor.examine(
+        machine(tmp_path, files, {"nvpmodel": "NV Power Mode: MAXN\n0", "cuda.choose()": GPU}, packages)
+    )
     assert states(report) == {}
-    assert "JetPack 7" in told(report, "board")[0].text
+    assert "JetPack 7.2" in told(report, "board")[0].text
+
+
+@pytest.mark.parametrize(
+    ("revision", "package", "told_as"),
+    [("4.3", "6.2.1+b38", "JetPack 6.2.1"), ("4.4", "", "JetPack 6.2.1"), ("9.9", "", "JetPack 6")],
+    ids=["the package says it", "the release says it", "a release that nobody has heard of"],
+)
+def test_the_point_of_jetpack(tmp_path: Path, revision: str, package: str, told_as: str) -> None:
+    missing = RuntimeError("dpkg-query: no packages found matching nvidia-jetpack")
+    there = machine(tmp_path, release(36, revision), {"dpkg-query": package or missing})
+    assert told(doctor.examine(there), "board")[0].text == f"Jetson, L4T 36.{revision}, {told_as}"
+
+
+def test_a_board_whose_modes_have_no_maxn_has_none_to_choose(tmp_path: Path) -> None:
+    files = release(36, "3.0") | {"etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=7W >"}
+    (found,) = told(doctor.examine(machine(tmp_path, files, {"nvpmodel": "NV Power Mode: 15W\n0"})), "power")
+    assert (found.text, found.state) == ("mode 15W", "ok")
 
 
 def test_a_throttling_board_is_told_of_but_a_running_fan_is_not(tmp_path: Path) -> None:
@@ -121,15 +86,6 @@ def test_a_throttling_board_is_told_of_but_a_running_fan_is_not(tmp_path: Path) 
     assert hot.state == "warning"
     assert "gpu-throttle-alert" in hot.text
     assert "99 °C" in hot.text
-
-
-@pytest.mark.parametrize(("driver", "needs"), [("470.256", "525"), ("550.54", "580"), ("580.65", "")])
-def test_a_server_and_the_age_of_its_driver(tmp_path: Path, driver: str, needs: str) -> None:
-    commands = {"--query-gpu": f"0, NVIDIA L4, 8.9, {driver}, 20000, 23034", "compute-apps": "77, python, 2000 MiB"}
-    report = doctor.examine(machine(tmp_path, meminfo(64), commands, {"onnxruntime-gpu": "1.31.1"}))
-    assert "NVIDIA L4, SM 8.9, 20000 of 23034 MiB free" in told(report, "gpu")[0].text
-    assert told(report, "gpu")[1].text == "used by 77, python, 2000 MiB"
-    assert [each.help for each in told(report, "driver")] == ([f"install driver {needs} or newer"] if needs else [])
 
 
 def test_a_plain_laptop(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from embedge.doctor import libraries, system
+from embedge.doctor import gpus, libraries, plans, system
 from embedge.doctor.findings import Finding, Report
 from embedge.doctor.machine import Machine, here
 
@@ -21,7 +21,8 @@ Probe = Callable[[Machine], Iterator[Finding]]
 
 _PROBES: tuple[Probe, ...] = (
     *(system.platform, system.board, system.power, system.heat, system.memory, system.space),
-    *(libraries.gpus, libraries.onnxruntime, libraries.tensorrt, libraries.cuda),
+    *(gpus.gpus, gpus.sharers, gpus.throttling),
+    *(libraries.onnxruntime, libraries.cudnn, libraries.tensorrt, libraries.cuda, plans.plans),
 )
 _CHOICE = """
 import json

@@ -1,4 +1,4 @@
-"""Probes of what computes: driver, GPUs, and the libraries that reach them."""
+"""Probes of the libraries that compute."""
 
 from __future__ import annotations
 
@@ -8,41 +8,23 @@ from collections.abc import Iterator
 from embedge.doctor.findings import Finding
 from embedge.doctor.machine import Machine
 
-__all__ = ["cuda", "gpus", "onnxruntime", "tensorrt"]
+__all__ = ["cuda", "cudnn", "onnxruntime", "tensorrt"]
 
+_CUDNN_PACKAGES = ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
 _KNOWN = ("10", "11")  # majors of TensorRT that the backend was written for
-# Least drivers of CUDA 12 and 13 on servers: NVIDIA's CUDA release notes, table "minimum required driver versions".
-_DRIVERS = ((525, 12), (580, 13))
-_GPU_FACTS = "index,name,compute_cap,driver_version,memory.free,memory.total"
 _PROVIDERS = "import onnxruntime as o; print(', '.join(o.get_available_providers()))"
-
-
-def gpus(machine: Machine) -> Iterator[Finding]:
-    """Tell the driver and the GPUs, and who takes their memory. A Jetson's driver comes with JetPack."""
-    if machine.jetson:
-        return
-    try:
-        lines = machine.run(["nvidia-smi", f"--query-gpu={_GPU_FACTS}", "--format=csv,noheader,nounits"]).splitlines()
-    except FileNotFoundError:
-        how = "with an NVIDIA GPU, install its driver: 580 or newer for CUDA 13"
-        yield Finding("gpu", "no NVIDIA driver is here", "missing", how)
-        return
-    for line in lines:
-        index, name, capability, driver, free, total = (word.strip() for word in line.split(","))
-        yield Finding("gpu", f"{index}: {name}, SM {capability}, {free} of {total} MiB free, driver {driver}")
-        yield from _old(driver)
-    users = machine.run(["nvidia-smi", "--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader"])
-    for line in users.splitlines():
-        yield Finding("gpu", f"used by {line.strip()}")
-
-
-def _old(driver: str) -> Iterator[Finding]:
-    major = int(driver.partition(".")[0])
-    for least, version in _DRIVERS:
-        if major < least:
-            text = f"driver {driver} is too old for libraries of CUDA {version}, which need {least} or newer"
-            yield Finding("driver", text, "warning", f"install driver {least} or newer")
-            return
+# As the backend finds it: what pip installed goes before the system's. The number of 9.12.1 is 91201.
+_CUDNN = """
+import contextlib, ctypes, io
+import onnxruntime
+if hasattr(onnxruntime, "preload_dlls"):
+    with contextlib.redirect_stdout(io.StringIO()):
+        onnxruntime.preload_dlls(directory="")
+try:
+    print(ctypes.CDLL("libcudnn.so.9").cudnnGetVersion())
+except OSError as error:
+    print(error)
+"""
 
 
 def onnxruntime(machine: Machine) -> Iterator[Finding]:
@@ -57,6 +39,21 @@ def onnxruntime(machine: Machine) -> Iterator[Finding]:
         return
     providers = machine.run([sys.executable, "-c", _PROVIDERS])
     yield Finding("onnxruntime", f"{gpu or cpu or 'of unknown version'}: {providers}")
+
+
+def cudnn(machine: Machine) -> Iterator[Finding]:
+    """Tell which cuDNN ONNX Runtime would find on a GPU, and where it comes from."""
+    if not machine.version("onnxruntime-gpu"):
+        return
+    told = machine.run([sys.executable, "-c", _CUDNN])
+    if not told.isdigit():
+        how = "pip install 'onnxruntime-gpu[cuda,cudnn]', or install cuDNN 9 for the CUDA that its release is made for"
+        yield Finding("cudnn", f"onnxruntime-gpu needs cuDNN 9: {told}", "missing", how)
+        return
+    number = int(told)
+    packages = [f"{name} {version}" for name in _CUDNN_PACKAGES if (version := machine.version(name))]
+    source = ", ".join(packages) or "of the system"
+    yield Finding("cudnn", f"{number // 10000}.{number // 100 % 100}.{number % 100} ({source})")
 
 
 def tensorrt(machine: Machine) -> Iterator[Finding]:
@@ -86,4 +83,6 @@ def cuda(machine: Machine) -> Iterator[Finding]:
     if found:
         yield Finding("cuda", ", ".join(f"{name} {version}" for name, version in found.items()))
     else:
-        yield Finding("cuda", "neither cuda-python nor pycuda is installed", "missing", "pip install 'embedge[cuda]'")
+        how = "pip install 'embedge[cuda]'"
+        how += " 'cuda-bindings==12.*', as JetPack 6 knows no CUDA 13" if machine.jetson.startswith("36.") else ""
+        yield Finding("cuda", "neither cuda-bindings nor pycuda is installed", "missing", how)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ __all__ = ["board", "heat", "memory", "platform", "power", "space"]
 
 _SMALL = 9 << 20  # kB: boards that are sold with 8 GB
 _JETPACK = {"35": "5", "36": "6", "38": "7", "39": "7"}
+# Where the package nvidia-jetpack is not installed: Jetson Linux and JetPack, as NVIDIA's release pages pair them.
+_POINT = dict(
+    pair.split("=")
+    for pair in "36.3.0=6.0 36.4.0=6.1 36.4.3=6.2 36.4.4=6.2.1 36.4.7=6.2.1 36.5.0=6.2.2 "
+    "38.2.0=7.0 38.2.1=7.0 38.4.0=7.1 39.2.0=7.2 39.2.1=7.2.1".split()
+)
 
 
 def platform(machine: Machine) -> Iterator[Finding]:
@@ -30,7 +37,7 @@ def board(machine: Machine) -> Iterator[Finding]:
     major = machine.jetson.partition(".")[0]
     model = machine.read("proc/device-tree/model") or "Jetson"
     jetpack = _JETPACK.get(major)
-    yield Finding("board", f"{model}, L4T {machine.jetson}, JetPack {jetpack or 'unknown'}")
+    yield Finding("board", f"{model}, L4T {machine.jetson}, JetPack {_point(machine) or jetpack or 'unknown'}")
     if jetpack in (None, "5"):
         yield Finding("board", f"L4T {machine.jetson} is not known to work", "warning", "JetPack 6 or 7 is supported")
     config = machine.prefix / "pyvenv.cfg"
@@ -43,13 +50,34 @@ def power(machine: Machine) -> Iterator[Finding]:
     """Tell a Jetson's power mode, and its GPU's clock."""
     if not machine.jetson:
         return
-    mode = machine.run(["nvpmodel", "-q"]).splitlines()[0].partition(":")[2].strip()
-    best = mode.upper().startswith("MAXN")
-    how = "" if best else "sudo nvpmodel -m 0, where supply and cooling allow it; sudo jetson_clocks holds the clocks"
-    yield Finding("power", f"mode {mode}", "ok" if best else "missing", how)
+    said = machine.run(["nvpmodel", "-q"])
+    found = re.search(r"NV Power Mode:\s*(\S+)", said)
+    mode = found.group(1) if found else said
+    largest = _largest(machine)
+    if mode.startswith("MAXN") or not largest:
+        yield Finding("power", f"mode {mode}")
+    else:
+        number, name = largest
+        how = f"sudo nvpmodel -m {number} is {name}, where supply and cooling allow it"
+        yield Finding("power", f"mode {mode}", "missing", f"{how}; sudo jetson_clocks holds the clocks")
     for clock in sorted((machine.root / "sys/class/devfreq").glob("*gpu*")):
         now, most = (int((clock / name).read_text()) / 1e6 for name in ("cur_freq", "max_freq"))
         yield Finding("clocks", f"GPU at {now:.0f} of {most:.0f} MHz")
+
+
+def _point(machine: Machine) -> str:
+    """Return JetPack's version to the point; empty where nothing tells it."""
+    try:
+        installed = machine.run(["dpkg-query", "--show", "--showformat=${Version}", "nvidia-jetpack"])
+    except (OSError, RuntimeError):  # it is often left out, as in containers
+        installed = ""
+    return re.split(r"[-+]", installed)[0] or _POINT.get(machine.jetson, "")
+
+
+def _largest(machine: Machine) -> tuple[str, str] | None:
+    """Return number and name of the mode without limits, which has another number on each board."""
+    modes = re.findall(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(MAXN\w*)", machine.read("etc/nvpmodel.conf"), re.MULTILINE)
+    return max(modes, key=lambda mode: len(mode[1]), default=None)
 
 
 def heat(machine: Machine) -> Iterator[Finding]:

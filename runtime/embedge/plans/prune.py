@@ -9,7 +9,7 @@ from embedge.plans.key import Device
 from embedge.plans.record import Record
 from embedge.plans.store import PlanStore
 
-__all__ = ["prune"]
+__all__ = ["outdated", "prune"]
 
 _SYSTEM = ("driver", "release", "l4t", "system")
 
@@ -22,7 +22,7 @@ def prune(store: PlanStore, tensorrt: str, device: Device) -> tuple[int, int]:
     count = freed = 0
     with store.building(Event()):
         for folder, record in list(store.plans()):
-            if record is None or _outdated(record, tensorrt, device):
+            if record is None or outdated(record, tensorrt, device):
                 freed += store.remove(folder)
                 count += 1
         for file in store.timing.glob("*"):
@@ -32,7 +32,8 @@ def prune(store: PlanStore, tensorrt: str, device: Device) -> tuple[int, int]:
     return count, freed
 
 
-def _outdated(record: Record, tensorrt: str, device: Device) -> bool:
+def outdated(record: Record, tensorrt: str, device: Device) -> bool:
+    """Return whether a plan is for other versions than these, whatever its GPU and power mode."""
     key = record.key
     same = (key.tensorrt, key.embedge) == (tensorrt, __version__)
     return not same or any(getattr(key.device, name) != getattr(device, name) for name in _SYSTEM)
