@@ -71,7 +71,7 @@ peers: $(STAMP) $(BUNDLE)  ## measure beside Triton and Infinity, about an hour;
 	  --json build/peers.json --html build/peers.html
 
 gpu: $(STAMP)  ## the tests that need a GPU, then all that is measured on one (MEASURE="--write …")
-	$(BIN)/python -m pytest -m gpu tests/gpu
+	$(BIN)/python -m pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu $(MEASURE)
 
 promises: $(STAMP) $(BUNDLE)  ## measure what we promise about speed, beside the peers; about half an hour

@@ -16,6 +16,7 @@ from benchmarks.gpu.peers import PlainOnnxRuntime, PyTorch
 from benchmarks.gpu.records import Latency, Parity, Rate, Ratio
 from embedge.backends import Arrays
 from embedge.config import RuntimeConfig
+from embedge.errors import BackendError
 from embedge_bench.results import Estimate
 
 __all__ = ["LANES", "LIMITS", "OVERLAP", "Found", "Measured"]
@@ -28,6 +29,7 @@ OVERLAP = 1.3
 
 # What the gate of an export allows the lowest cosine to miss, see docs/export.md.
 LIMITS = {"float32": 1e-5, "float16": 2e-4, "bfloat16": 2e-3}
+_OTHER = 0.01  # what lacks more of a cosine of 1 is no rounding
 SMALL, LARGE, LONE = (4, 32), (32, 128), (1, 32)
 """Shapes of batches: rows and length. Images have a length of their own."""
 
@@ -136,15 +138,25 @@ class Measured:
         ways: list[Way] = []
         if "onnxruntime-cuda" in self._backends:
             with self._told(f"{self._case.name}, {self._about['precision']}, plain ONNX Runtime"):
-                ways.append(stack.enter_context(closing(PlainOnnxRuntime(self._path))))
+                ways.append(self._tried(stack.enter_context(closing(PlainOnnxRuntime(self._path)))))
         for precision in ("float32", "float16") if self._torch else ():
             program = self._case.program(precision)
             if program is None:
                 self._found.missing.append(f"{self._case.name}: there is no program for PyTorch in {precision}")
                 continue
             with self._told(f"{self._case.name}, PyTorch, {precision}"):
-                ways.append(stack.enter_context(closing(PyTorch(program, name=f"PyTorch, {precision}"))))
+                ways.append(self._tried(stack.enter_context(closing(PyTorch(program, name=f"PyTorch, {precision}")))))
         return ways
+
+    def _tried(self, way: Way) -> Way:
+        """Return a way that gives vectors of the right direction, however coarse. Raises what it raises, BackendError.
+
+        What does not run, or computes something else, would otherwise cost the others their round.
+        """
+        apart, _ = measure.parity(way, self._items, self._case.reference())
+        if apart > _OTHER:
+            raise BackendError(f"its vectors are not the model's: {apart} from the cosine 1; it is not compared")
+        return way
 
     def _lanes(self, stack: ExitStack, backend: str, *, lanes: int = 1, name: str = "", **settings: Any) -> Lanes:
         name = name or f"{backend}, {lanes} lanes"

@@ -63,7 +63,7 @@ class PyTorch:
     """The module that the graph was exported from, as a program that `prepare` exported; eager, no compiler."""
 
     def __init__(self, program: Path, *, name: str, device: str = "cuda") -> None:
-        """`program`: takes the graph's inputs in their order, gives its output."""
+        """`program`: takes the graph's inputs in their order, gives its outputs, the vectors first."""
         import torch
         from torch.export.passes import move_to_device_pass
 
@@ -85,7 +85,8 @@ class PyTorch:
         import torch
 
         given = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feeds.items()}
-        return self._module(**{name: array.to(self._device, non_blocking=True) for name, array in given.items()})
+        found = self._module(**{name: array.to(self._device) for name, array in given.items()})
+        return found[0] if isinstance(found, tuple | list) else found
 
     def close(self) -> None:
         """Let go of the module, and of the memory that PyTorch keeps."""

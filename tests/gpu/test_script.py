@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks.gpu import page, records
+from benchmarks.gpu.cases import Case, refer
 from tests.gpu.rig import SITE
 from tests.structure.code import ROOT
 
@@ -104,3 +106,15 @@ def test_the_run_needs_no_library_that_makes_models(cases: Path, tmp_path: Path)
     assert ended.returncode == 0, ended.stderr
     assert "onnxruntime-cuda, 3 lanes" in ended.stdout
     assert "failed" not in ended.stdout
+
+
+def test_vectors_that_are_not_the_models_end_the_run_with_1(cases: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "tiny"
+    folder.mkdir(parents=True)
+    shutil.copytree(cases / "tiny" / "float32", folder / "float32")
+    lone, truth = Case("tiny", cases / "tiny").reference()
+    refer(folder, lone, truth[::-1])
+    ended = run(["--bundles", str(folder.parent), *QUICK], tmp_path, code=PATCHED, providers=["cuda-python"])
+    assert ended.returncode == 1
+    assert "a check or parity missed" in ended.stderr
+    assert "**missed**" in ended.stdout
