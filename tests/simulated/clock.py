@@ -51,6 +51,10 @@ class Clock:
         """Move the calling thread on to this time, if it is not there yet."""
         self._threads.now = max(self.now(), seconds)
 
+    def be(self, seconds: float) -> None:
+        """Let it be this late for the calling thread, which plays several of them in turn."""
+        self._threads.now = seconds
+
     def use(self, engine: str, stream: int, name: str, earliest: float, seconds: float) -> tuple[float, float]:
         """Give an engine work at the first time from `earliest` on at which it is free for that long."""
         busy = self._busy.setdefault(engine, [])
