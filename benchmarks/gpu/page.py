@@ -22,8 +22,10 @@ run; no figure on it is from elsewhere.
 | `python -m benchmarks.gpu.prepare DIR` | make the models, on any machine, with `embedge[export]` |
 | `python -m benchmarks.gpu --bundles DIR` | the run with models made elsewhere: needs neither transformers nor onnx |
 
-Without a GPU the run says what is missing, and its exit code is 2; it is 1 where a check or parity misses. Where only
-parts are there, those are measured, and a line says what is not.
+From a checkout the run needs what the runtime itself does (msgspec, numpy, tokenizers, typer), and measures whichever
+of TensorRT, onnxruntime-gpu and PyTorch are there; a line says what is not. A folder of models can be carried to a
+machine without a network. Without a GPU the run says what is missing, and its exit code is 2; it is 1 where a check or
+parity misses.
 
 Models: MiniLM (its real weights), ViT-B/16 at 224 pixels and BERT-base (random weights). Throughput and latency are
 from arrays on the host to vectors there, through our lanes, without tokenizer and scheduler. Ways take turns in rounds,

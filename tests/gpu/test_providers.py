@@ -56,3 +56,16 @@ def test_what_is_not_here_is_told(simulate: Simulate) -> None:
     (why,) = missing
     assert "pycuda is not installed" in why
     assert np.all([driver.gpu().name for driver in found])
+
+
+@pytest.mark.parametrize("provider", ["cuda-python", "pycuda"])
+def test_where_there_is_no_gpu_its_tests_are_skipped_with_the_reason(simulate: Simulate, provider: str) -> None:
+    simulate()
+    with pytest.raises(pytest.skip.Exception, match=f"no GPU can be used here: {provider}: .*pip install"):
+        _ = Gpu(real=True, provider=provider).driver
+
+
+def test_all_that_needs_a_gpu_is_marked(request: pytest.FixtureRequest) -> None:
+    for item in request.session.items:
+        place = getattr(item, "callspec", None) and item.callspec.params.get("place")  # type: ignore[attr-defined]
+        assert (place == "real") == (item.get_closest_marker("gpu") is not None) or "tests/gpu" not in str(item.path)
