@@ -1,9 +1,11 @@
 # Jetson with JetPack 7.0 or 7.1 (Thor). From the repository's root, on the board:
 #   pip wheel --no-deps -w dist . && docker build -f docs/deploy/jetson-jp7.Dockerfile -t embedge .
 #   docker run --runtime nvidia -p 50051:50051 -v "$PWD/engines:/engines:ro" -v embedge-cache:/cache embedge
-# JetPack 7.2: take CUDA 13.2 and the TensorRT of `dpkg -l python3-libnvinfer` on the board.
-# Written from documentation; it was not built on a board.
-FROM nvcr.io/nvidia/cuda:13.0.0-runtime-ubuntu24.04
+# JetPack 7.2 (Orin, too): take nvidia/cuda:13.2.1-runtime-ubuntu24.04, and as TENSORRT what
+# `dpkg-query -W libnvinfer10` says on the board.
+# Written from documentation; it was not built on a board. That CUDA's package sources for this image have
+# python3-libnvinfer in that version is not verified; NVIDIA takes images of superseded releases away.
+FROM nvcr.io/nvidia/cuda:13.0.2-runtime-ubuntu24.04
 
 ARG TENSORRT=10.13.3.9-1+cuda13.0
 RUN apt-get update \

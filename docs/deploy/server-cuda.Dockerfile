@@ -1,7 +1,7 @@
 # A server with an NVIDIA GPU and driver 580 or newer. From the repository's root:
 #   pip wheel --no-deps -w dist . && docker build -f docs/deploy/server-cuda.Dockerfile -t embedge .
 #   docker run --gpus all -p 50051:50051 -v "$PWD/engines:/engines:ro" -v embedge-cache:/cache embedge
-# Written from documentation; it was not built, nor run on a GPU.
+# Written from documentation; it was not built, nor run on a GPU. NVIDIA takes images of superseded releases away.
 FROM nvidia/cuda:13.0.0-cudnn-runtime-ubuntu24.04
 
 RUN apt-get update \
