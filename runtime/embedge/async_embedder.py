@@ -17,6 +17,7 @@ from embedge.labels import Labels
 from embedge.outputs import Scores
 from embedge.pairs import Scored, Side
 from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
+from embedge.stop import Stop
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,7 +36,12 @@ class AsyncEmbedder:
     @classmethod
     async def open(cls, path: str | Path, *, config: RuntimeConfig | None = None) -> AsyncEmbedder:
         """Open the bundle at `path` in a worker thread: `async with await AsyncEmbedder.open(path) as embedder`."""
-        return cls(await asyncio.to_thread(Embedder.open, path, config=config))
+        stop = Stop()
+        try:
+            return cls(await asyncio.to_thread(Embedder.open, path, config=config, stop=stop))
+        except asyncio.CancelledError:
+            stop.say()
+            raise
 
     async def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
         """Return the vectors of the items; see `Embedder.embed`."""

@@ -36,6 +36,7 @@ from embedge.scheduler import Scheduler
 from embedge.sets import towers
 from embedge.slots import Slots
 from embedge.split import join, split
+from embedge.stop import Stop
 from embedge.task import Task
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ log = logging.getLogger("embedge.embedder")
 class Embedder:
     """One model, open and warm. Safe to use from any number of threads; close it, or use it in a `with` block."""
 
-    def __init__(self, bundle: Bundle, config: RuntimeConfig | None = None) -> None:
-        """Open the lanes and warm them up.
+    def __init__(self, bundle: Bundle, config: RuntimeConfig | None = None, *, stop: Stop | None = None) -> None:
+        """Open the lanes and warm them up. stop: said by another thread, it ends a build of plans, which takes minutes.
 
         Raises BundleError, BackendError, Unavailable (no backend, or not what a modality needs), NotFound (no tower).
         """
@@ -59,7 +60,7 @@ class Embedder:
         self.towers = towers(self.manifest, self.config.towers)
         self._inputs = {name: ItemInput(bundle, name, self.config) for name in self.towers}
         probes = Probes(self.manifest, {name: each.probe() for name, each in self._inputs.items()})
-        self._crew = Crew(bundle, self.config, probes)
+        self._crew = Crew(bundle, self.config, probes, stop or Stop())
         self.backend_reason = self._crew.backend_reason
         self._scheduler = Scheduler(
             self.costs,
@@ -89,9 +90,9 @@ class Embedder:
         return f"Embedder({self.name!r}, version {self.version!r}, towers {', '.join(self.towers)})"
 
     @classmethod
-    def open(cls, path: str | Path, *, config: RuntimeConfig | None = None) -> Embedder:
+    def open(cls, path: str | Path, *, config: RuntimeConfig | None = None, stop: Stop | None = None) -> Embedder:
         """Open the bundle at `path`: a bundle directory, or a model directory, whose newest version is taken."""
-        return cls(Bundle.load(path), config)
+        return cls(Bundle.load(path), config, stop=stop)
 
     @property
     def manifest(self) -> Manifest:

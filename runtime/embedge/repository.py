@@ -9,6 +9,7 @@ from embedge import bundle, manifest
 from embedge.config import RuntimeConfig
 from embedge.embedder import Embedder
 from embedge.errors import BundleError, NotFound
+from embedge.stop import Stop
 
 __all__ = ["Repository"]
 
@@ -21,9 +22,18 @@ class Repository:
 
     @classmethod
     def open(
-        cls, root: str | Path, *, config: RuntimeConfig | None = None, models: Sequence[str] | None = None
+        cls,
+        root: str | Path,
+        *,
+        config: RuntimeConfig | None = None,
+        models: Sequence[str] | None = None,
+        stop: Stop | None = None,
     ) -> Repository:
-        """Open every model in `root`, or those named; `root` may be one model or bundle, too. Raises BundleError."""
+        """Open every model in `root`, or those named; `root` may be one model or bundle, too.
+
+        Raises BundleError, what opening an Embedder raises, and Unavailable once `stop` was said.
+        """
+        stop = stop or Stop()
         found = scan(Path(root))
         for name in models or ():
             if name not in found:
@@ -31,7 +41,8 @@ class Repository:
         repository = cls({})
         try:
             for name in dict.fromkeys(models or sorted(found)):
-                repository._add(Embedder.open(found[name], config=config))
+                stop.check()
+                repository._add(Embedder.open(found[name], config=config, stop=stop))
         except BaseException:
             repository.close()
             raise

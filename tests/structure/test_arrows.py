@@ -11,7 +11,7 @@ from tests.structure.code import ROOT, Module, modules
 # A module imports from layers above its own line here, and from its own package. The ground comes first.
 LAYERS = (
     "errors",
-    "prepare cache toml trace",
+    "prepare cache toml trace stop",
     "kinds content",
     "manifest",
     "outputs config bundle cost slots",

@@ -57,6 +57,8 @@ def _first(config: RuntimeConfig, model: Model | None) -> tuple[Backend, str]:
         try:
             _load(backend, model)
         except (Unavailable, BackendError) as error:
+            if model is not None:
+                model.stop.check()  # or the next would be loaded, for nobody
             log.warning("backend %s is passed over: %s", name, error)
             refused.append(f"{name}: {error}")
             continue

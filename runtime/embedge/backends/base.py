@@ -8,7 +8,7 @@ which waits for results and does nothing else on the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.probes import Probes
 from embedge.slots import Slots
+from embedge.stop import Stop
 
 __all__ = ["Arrays", "Backend", "Model", "Result", "Session", "Slot"]
 
@@ -34,12 +35,13 @@ exception means that this run failed.
 
 @dataclass(frozen=True)
 class Model:
-    """What a backend is to make ready. graphs: names of those that will be opened."""
+    """What a backend is to make ready. graphs: names of those that will be opened. stop: ends what takes minutes."""
 
     bundle: Bundle
     config: RuntimeConfig
     graphs: tuple[str, ...]
     probes: Probes
+    stop: Stop = field(default_factory=Stop)
 
 
 class Session(Protocol):

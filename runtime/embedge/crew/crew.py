@@ -23,6 +23,7 @@ from embedge.measured import Measured
 from embedge.probes import Probes
 from embedge.scheduler import Scheduler
 from embedge.slots import Slots, cores
+from embedge.stop import Stop
 
 __all__ = ["Crew"]
 
@@ -36,10 +37,13 @@ _SHORT_ROWS = 8  # what the choice of lanes is measured on, beside a lone long o
 class Crew:
     """Opens, watches and closes the lanes of one model. Owned by its embedder."""
 
-    def __init__(self, bundle: Bundle, config: RuntimeConfig, probes: Probes) -> None:
-        """`probes`: what test and warm-up are made of. Raises what `backends.ready` raises, and BackendError."""
+    def __init__(self, bundle: Bundle, config: RuntimeConfig, probes: Probes, stop: Stop) -> None:
+        """probes: what test and warm-up are made of. stop: ends what takes minutes.
+
+        Raises what `backends.ready` raises, and BackendError.
+        """
         graphs = tuple(dict.fromkeys(graph for tower in probes.towers.values() for graph in tower.graphs))
-        self._model = Model(bundle, config, graphs, probes)
+        self._model = Model(bundle, config, graphs, probes, stop)
         self._backend, self.backend_reason = backends.ready(self._model)
         self.token_budget = config.token_budget or self._backend.token_budget
         self._config = config

@@ -89,7 +89,7 @@ async def _serve(config: ServeConfig) -> None:
         load = asyncio.ensure_future(server.load())
         stop = asyncio.ensure_future(told.wait())
         await asyncio.wait({load, stop}, return_when=asyncio.FIRST_COMPLETED)
-        await load  # also when told to stop: what is half open cannot be closed
+        await _loaded(server, load, told)
         if not told.is_set():
             _announce(server, config.ready_file)
         await stop
@@ -97,6 +97,18 @@ async def _serve(config: ServeConfig) -> None:
     finally:
         _forget(config.ready_file)
         await server.stop()
+
+
+async def _loaded(server: Server, load: asyncio.Future[None], told: asyncio.Event) -> None:
+    """Wait for the models, also when told to stop: what is half open cannot be closed, but no more is opened then."""
+    if told.is_set():
+        server.give_up()
+    try:
+        await load
+    except Unavailable as error:
+        if not told.is_set():
+            raise
+        log.info("models were not opened: %s", error.message)
 
 
 def _stop_event() -> asyncio.Event:

@@ -21,6 +21,7 @@ from embedge.serving.config import ServeConfig
 from embedge.serving.health import Health
 from embedge.serving.interceptors import TokenInterceptor
 from embedge.serving.models import Models
+from embedge.stop import Stop
 from embedge.v1 import embedge_pb2
 
 __all__ = ["Server"]
@@ -43,6 +44,7 @@ class Server:
         self.config = config
         self.address = ""
         self.models = Models()
+        self._opening = Stop()
         self._health = Health((servicer.SERVICE, oip.SERVICE))
         self._grpc = self._assemble()
 
@@ -53,12 +55,19 @@ class Server:
         await self._grpc.start()
 
     async def load(self) -> None:
-        """Open and warm up the models, then serve them. Raises BundleError, NotFound, BackendError."""
+        """Open and warm up the models, then serve them.
+
+        Raises BundleError, NotFound, BackendError, and Unavailable once it was told to give up.
+        """
         config = self.config
         repository = await asyncio.to_thread(
-            Repository.open, config.repository, config=config.runtime, models=config.models
+            Repository.open, config.repository, config=config.runtime, models=config.models, stop=self._opening
         )
         await self.serve(repository)
+
+    def give_up(self) -> None:
+        """Have `load` end soon: it opens no more models, and builds no plans."""
+        self._opening.say()
 
     async def serve(self, repository: Repository) -> None:
         """Serve the models of an open repository, which belongs to the server from now on."""

@@ -65,6 +65,8 @@ class Here:
     def __init__(self, store: PlanStore, hear: Callable[..., None]) -> None:
         self._root = store.root
 
+    def cancel(self) -> None: ...
+
     def build(
         self, bundle: Bundle, keys: Mapping[str, PlanKey], config: RuntimeConfig, *, force: bool = False
     ) -> dict[str, Plan]:

@@ -150,7 +150,9 @@ class Runner:
                 f"{what} are not there for this GPU, and none are built now; run: embedge build {model.bundle.path}"
             )
         log.info("building %s for %s; this takes minutes, once", what, self.device())
-        return Builder(store, LogProgress()).build(model.bundle, wanted, model.config, force=force)
+        builder = Builder(store, LogProgress())
+        with model.stop.heard(builder.cancel):
+            return builder.build(model.bundle, wanted, model.config, force=force)
 
     def _check_scratch(self) -> None:
         """Raise BackendError where a plan needs more memory to compute in than the settings allow a lane."""
