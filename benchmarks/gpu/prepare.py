@@ -78,12 +78,12 @@ def reference(case: Case) -> None:
     refer(case.folder, lone, truth)
 
 
-def _built(name: str, source: tuple[str, Gate], case: Case, tell: Tell) -> None:
+def _built(name: str, source: dict[str, Any], case: Case, tell: Tell) -> None:
     """Export the bundle, and programs for PyTorch."""
     from embedge_export.build import build
     from embedge_export.recipe import Recipe
 
-    recipe = Recipe(name=name, source=source[0], gate=source[1])
+    recipe = Recipe(name=name, **source)
     case.folder.mkdir(parents=True)
     path, _ = build(recipe, case.folder / "made")
     shutil.move(path, case.folder / "float32")
@@ -119,11 +119,11 @@ def _program(recipe: Any, path: Path, *, half: bool) -> None:
         torch.export.save(program, path)
 
 
-def _minilm(_: Path) -> tuple[str, Gate]:
-    return _MINILM, Gate()
+def _minilm(_: Path) -> dict[str, Any]:
+    return {"source": _MINILM}
 
 
-def _bert(folder: Path) -> tuple[str, Gate]:
+def _bert(folder: Path) -> dict[str, Any]:
     import torch
     import transformers
 
@@ -132,20 +132,20 @@ def _bert(folder: Path) -> tuple[str, Gate]:
     torch.manual_seed(0)
     transformers.BertModel(transformers.BertConfig()).save_pretrained(folder)
     transformers.AutoTokenizer.from_pretrained(locate(_MINILM)).save_pretrained(folder)
-    return str(folder), _RANDOM
+    return {"source": str(folder), "gate": _RANDOM, "pooling": "mean"}
 
 
-def _vit(folder: Path) -> tuple[str, Gate]:
+def _vit(folder: Path) -> dict[str, Any]:
     import torch
     import transformers
 
     torch.manual_seed(0)
     transformers.ViTModel(transformers.ViTConfig()).save_pretrained(folder)
     transformers.ViTImageProcessor().save_pretrained(folder)
-    return str(folder), _RANDOM
+    return {"source": str(folder), "gate": _RANDOM}
 
 
-MODELS: dict[str, Callable[[Path], tuple[str, Gate]]] = {"minilm": _minilm, "vit-b-16": _vit, "bert-base": _bert}
+MODELS: dict[str, Callable[[Path], dict[str, Any]]] = {"minilm": _minilm, "vit-b-16": _vit, "bert-base": _bert}
 
 
 if __name__ == "__main__":
