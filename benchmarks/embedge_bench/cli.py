@@ -121,7 +121,7 @@ def compare(
 
 @app.command()
 def timeline(
-    trace: Annotated[Path, typer.Argument(help="A trace that `embedge serve --trace` wrote.")],
+    trace: Annotated[Path, typer.Argument(help="A trace, of `embedge serve --trace` or of a target with `?trace=`.")],
     out: Annotated[Path, typer.Option(help="Picture to write: .svg, .html (tells what is under the pointer), .png.")],
     start: Annotated[float, typer.Option(help="Draw from here, in milliseconds into the trace.")] = 0.0,
     end: Annotated[float | None, typer.Option(help="Draw to here. (default: its end)")] = None,

@@ -99,6 +99,14 @@ def test_vectors_are_the_models(engines: Path, address: str, right: np.ndarray, 
     assert answer.tokens in (None, 4 + 8 + 32)
 
 
+def test_a_target_in_process_leaves_a_trace(engines: Path, tmp_path: Path) -> None:
+    file = tmp_path / "trace.json"
+    with opened(f"inproc:{engines}/tiny?trace={file}") as target:
+        target.embed(TEXTS)
+    names = {event["name"] for event in json.loads(file.read_text())["traceEvents"]}
+    assert {"prepare", "start"} <= names, names
+
+
 def test_stream_answers_each_caller_its_own(address: str) -> None:
     with opened(f"grpc+stream://{address}/tiny") as target, opened(f"grpc://{address}/tiny") as alone:
         texts = [words(1 + number, seed=number) for number in range(16)]

@@ -1,10 +1,16 @@
-"""Ours, in process: `inproc:PATH?lanes=2&lengths=16,64`, with any field of the runtime's configuration."""
+"""Ours, in process: `inproc:PATH?lanes=2&lengths=16,64`, with any field of the runtime's configuration.
+
+`trace=FILE` writes a trace of the load and all else, as `embedge serve --trace` does; `serve:PATH?trace=FILE` is that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
 
+from embedge import trace
 from embedge.config import RuntimeConfig
 from embedge.embedder import Embedder
 from embedge_bench.results import CostCells, TargetInfo
@@ -20,8 +26,10 @@ _LISTS = ("towers", "lengths")
 class InProcess(Target):
     """An embedder called from the load generator's own threads."""
 
-    def __init__(self, spec: Spec, embedder: Embedder, ask: Ask) -> None:
+    def __init__(self, spec: Spec, embedder: Embedder, ask: Ask, end: ExitStack) -> None:
+        """`end`: what ends with it."""
         self._spec = spec
+        self._end = end
         self._embedder = embedder
         self._ask = ask
 
@@ -58,7 +66,7 @@ class InProcess(Target):
 
     def close(self) -> None:
         """Close the embedder."""
-        self._embedder.close()
+        self._end.close()
 
 
 def make(spec: Spec) -> InProcess:
@@ -67,5 +75,10 @@ def make(spec: Spec) -> InProcess:
     given = {key: value for key, value in spec.options.items() if key in fields}
     lists = {key: value.split(",") for key, value in given.items() if key in _LISTS}
     config = spec.convert(RuntimeConfig, {**given, **lists})
-    ask = spec.convert(Ask, {key: value for key, value in spec.options.items() if key not in fields})
-    return InProcess(spec, Embedder.open(spec.rest, config=config), ask)
+    rest = {key: value for key, value in spec.options.items() if key not in fields}
+    file = rest.pop("trace", None)
+    ask = spec.convert(Ask, rest)
+    with ExitStack() as stack:
+        stack.enter_context(trace.record(Path(file) if file else None))
+        embedder = stack.enter_context(Embedder.open(spec.rest, config=config))
+        return InProcess(spec, embedder, ask, stack.pop_all())
