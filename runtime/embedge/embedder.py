@@ -115,6 +115,11 @@ class Embedder:
         return self._crew.backend
 
     @property
+    def device(self) -> str:
+        """The name of the GPU or processor that it runs on."""
+        return self._crew.device
+
+    @property
     def serving(self) -> bool:
         """Whether a lane is alive and calls are admitted."""
         return not (self._closed or self._draining) and self._crew.alive

@@ -14,12 +14,14 @@ __all__ = ["verify"]
 
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a model directory, whose newest version is taken.")],
+    backend: Annotated[str, typer.Option(help="Backend to prove it on.")] = "auto",
 ) -> None:
     """Prove a bundle again on this device. Exit code 1 if a figure misses its limit."""
+    from embedge.config import RuntimeConfig
     from embedge.verify import verify as run
 
     with console.status("running the golden pairs"):
-        certificate = run(bundle)
+        certificate = run(bundle, config=RuntimeConfig(backend=backend, warm_up_seconds=0))
     console.print(certificate_table(certificate))
     if not certificate.passed:
         console.print("[red]not proven on this device[/]: do not use these vectors; export the bundle again")

@@ -75,6 +75,11 @@ class Crew:
         return f"{self._backend.name} {self._backend.version()}"
 
     @property
+    def device(self) -> str:
+        """The name of what the backend computes on."""
+        return self._backend.device()
+
+    @property
     def alive(self) -> bool:
         """Whether at least one lane can run batches now."""
         return any(lane.alive for lane in self.lanes)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedge import backends, outputs
 from embedge.backends import Arrays, Model
-from embedge.batch import Layout, Row, layout, pad
+from embedge.batch import Layout, Limits, Row, layout, pad
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.errors import BackendError, EmbedgeError
@@ -20,6 +20,7 @@ from embedge.kinds import Output, ScoresOutput
 from embedge.probes import Probes
 from embedge.program import Program
 from embedge.request import Request
+from embedge.sets import towers
 from embedge.verify import compare
 from embedge.verify.golden import Pairs
 
@@ -40,11 +41,15 @@ class Bench:
         self._places = range(0, len(pairs.items), max(1, len(pairs.items) // _ROWS))
         self._pairs = pairs
         self.items = [pairs.items[place] for place in self._places]
-        inputs = ItemInput(bundle, tower, config)
-        self._rows = [_good(row) for row in inputs.prepare(self.items, Request(items=self.items, truncate=True))]
-        self._lengths = [inputs.length(row) for row in self._rows]
-        probes = Probes(bundle.manifest, {tower: inputs.probe()})
-        self._backend, _ = backends.ready(Model(bundle, config, tuple(self._spec.graphs), probes))
+        inputs = {name: ItemInput(bundle, name, config) for name in towers(bundle.manifest, config.towers)}
+        own = inputs[tower]
+        self._rows = [_good(row) for row in own.prepare(self.items, Request(items=self.items, truncate=True))]
+        self._lengths = [own.length(row) for row in self._rows]
+        # Of all towers, as an embedder has it: a plan is for what all towers that share its graph may send.
+        probes = Probes(bundle.manifest, {name: each.probe() for name, each in inputs.items()})
+        graphs = dict.fromkeys(graph for each in probes.towers.values() for graph in each.graphs)
+        self._backend, _ = backends.ready(Model(bundle, config, tuple(graphs), probes))
+        self._limits = Limits(config.max_batch, config.token_budget or self._backend.token_budget)
         self._slot = self._backend.slot(threads=config.threads or 1, wake=lambda: None)
         sessions = {name: self._slot.open(name, bundle.graph(name)) for name in self._spec.graphs}
         self._program = Program(bundle.manifest, sessions)
@@ -64,13 +69,22 @@ class Bench:
         Raises BackendError.
         """
         chosen = [self._rows[row] for row in rows]
-        arrays = pad(chosen, self._wider(chosen, extra))
+        arrays = pad(chosen, self._wider(chosen, extra), self._backend.rung)
         try:
             _, tensors = self._program.run([self._tower] * len(rows), arrays)[self._tower]
         except Exception as error:  # each backend has errors of its own
             shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
             raise BackendError(f"a batch of {shapes} cannot be computed: {error}") from error
         return {name: self._read(output, tensors, len(rows)) for name, output in self._spec.outputs.items()}
+
+    def fitting(self, rows: Sequence[int]) -> Sequence[int]:
+        """Return the first of these rows: as many as the scheduler would put into one batch, and at least one."""
+        longest = 0
+        for count, row in enumerate(rows[: self._limits.rows]):
+            longest = max(longest, self._lengths[row])
+            if count and (count + 1) * longest > self._limits.tokens:
+                return rows[:count]
+        return rows[: self._limits.rows]
 
     def close(self) -> None:
         """Close the sessions, and what they ran on. Called in the thread that opened them."""
@@ -79,14 +93,19 @@ class Bench:
         self._backend.close()
 
     def mixes(self, sizes: Sequence[int]) -> list[tuple[int, dict[str, NDArray[Any]]]]:
-        """Return (row, results by output) for all rows in batches of each size, short rows beside long ones."""
+        """Return (row, results by output) for all rows in batches of each size, short rows beside long ones.
+
+        A batch that the scheduler would not make is cut, as a backend may hold no memory for it.
+        """
         by_length = np.argsort(self._lengths, kind="stable")
         # Shortest, longest, next shortest, …: the most uneven company there is.
         order = [int(by_length[-1 - n // 2] if n % 2 else by_length[n // 2]) for n in range(len(by_length))]
         found: list[tuple[int, dict[str, NDArray[Any]]]] = []
         for size in sizes:
-            for start in range(0, len(order), size):
-                rows = order[start : start + size]
+            left = order
+            while left:
+                rows = self.fitting(left[:size])
+                left = left[len(rows) :]
                 results = self.run(rows)
                 found += [(row, {name: each[at] for name, each in results.items()}) for at, row in enumerate(rows)]
         return found

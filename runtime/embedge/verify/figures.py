@@ -94,7 +94,7 @@ class Figures:
         every = range(len(bench.items))
         alone = _merge([bench.run([row]) for row in every])
         mixed = bench.mixes(_MIXES)
-        some = every[:16]
+        some = bench.fitting(every[:16])
         reversed_ = {name: rows[::-1] for name, rows in bench.run(some[::-1]).items()}
         padded = _merge([bench.run([row], extra=_EXTRA_PADDING) for row in every]) if bench.varies else None
         straight = bench.run(some)

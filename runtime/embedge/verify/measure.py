@@ -57,7 +57,7 @@ def measure(
     config = config or RuntimeConfig(warm_up_seconds=0)
     with Embedder(bundle, config) as embedder:
         ours = {tower: _results(embedder, tower, pairs) for tower, pairs in golden.towers.items()}
-        backend = embedder.backend
+        backend, device = embedder.backend, embedder.device
         plain = {tower: _gathered(embedder, tower, pairs) for tower, pairs in golden.towers.items()}
     _check_shapes(bundle, golden, ours)
     figures = Figures(bundle.manifest, golden, limits)
@@ -70,7 +70,7 @@ def measure(
         figures=figures.sorted(),
         items=sum(len(pairs.items) for pairs in golden.towers.values()),
         corpus=corpus,
-        device=f"{platform.machine()} {platform.system()}",
+        device=f"{device}, {platform.machine()} {platform.system()}",
         backend=backend,
         versions={"numpy": np.__version__, "python": platform.python_version()},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
