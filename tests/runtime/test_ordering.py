@@ -1,0 +1,194 @@
+"""Threads of a lane that meet at the worst moment, and what each waits for; see tests.mutations."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from embedge.crew.watch import Watch
+from embedge.lane import Outcome, line, taken
+from embedge.lane.taken import Taken
+from tests.runtime.races import LONG, locks, race
+from tests.runtime.scripted import Rig, batch
+
+ERROR = TimeoutError("it hangs")
+PATIENCE = 5.0  # seconds, where a test that went wrong waits for what does not come
+
+
+@pytest.fixture(autouse=True)
+def _no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedge.lane.lane._BACKOFF_SECONDS", 0.0)
+
+
+class Open:
+    """A lane's open batches: one that was taken, and one that is about to be. answered: how often each was."""
+
+    def __init__(self) -> None:
+        self.answered: Counter[Any] = Counter()
+        self.taken = Taken(lambda each, _: self.answered.update([each.ticket]), lambda: 0.0)
+        self.here, self.next = batch("here"), batch("next")
+        self.taken.add(self.here)
+
+    def add(self) -> None:
+        if self.taken.add(self.next):
+            self.taken.answer(self.next, Outcome())
+
+    def take(self) -> None:
+        self.taken.add(self.next)
+
+    def answer(self) -> None:
+        self.taken.answer(self.here, Outcome())
+
+    def give_up(self) -> None:
+        self.taken.give_up(ERROR)
+
+    def look(self) -> None:
+        self.taken.hangs(100.0, 30.0)
+
+
+@pytest.mark.parametrize(("first", "second"), [("add", "give_up"), ("give_up", "add")])
+def test_a_batch_that_is_taken_while_its_lane_is_given_up_is_answered_once(
+    monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    def check(opened: Open) -> None:
+        assert opened.answered == {"here": 1, "next": 1}
+
+    locks(monkeypatch, taken)
+    race(Open, getattr(Open, first), getattr(Open, second), check, taken)
+
+
+@pytest.mark.parametrize(("first", "second"), [("answer", "give_up"), ("give_up", "answer")])
+def test_a_batch_that_ends_while_its_lane_is_given_up_is_answered_once(
+    monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    def check(opened: Open) -> None:
+        assert opened.answered == {"here": 1}
+
+    locks(monkeypatch, taken)
+    race(Open, getattr(Open, first), getattr(Open, second), check, taken)
+
+
+@pytest.mark.parametrize("second", ["take", "answer"])
+def test_the_watch_may_look_while_batches_come_and_go(monkeypatch: pytest.MonkeyPatch, second: str) -> None:
+    locks(monkeypatch, taken)
+    race(Open, Open.look, getattr(Open, second), lambda opened: None, taken)
+
+
+def test_a_lane_in_its_back_off_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedge.lane.lane._BACKOFF_SECONDS", 1e6)
+    rig = Rig()
+    rig.broken = True
+    rig.lane.start()
+    rig.until(lambda: rig.words == [False])
+    assert rig.lane.join(PATIENCE)
+    assert not rig.lane.given_up
+
+
+def test_a_lane_that_fails_again_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedge.lane.lane._BACKOFF_SECONDS", 7.0)
+    rig, waits = Rig(), []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return self.is_set()
+
+    monkeypatch.setattr(rig.lane, "_stop", Stop())
+    rig.broken = True
+    with rig:
+        rig.until(lambda: rig.lane.given_up)
+    assert waits == [7.0, 14.0]
+
+
+def test_a_lane_that_begins_anew_measures_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Any] = []
+    rig = Rig()
+    monkeypatch.setattr(rig.lane, "_warm_up", measured.append)
+    with rig:
+        rig.until(lambda: rig.words == [True])
+        rig.lost, rig.heals = RuntimeError("illegal address"), True
+        rig.lane.wake()
+        rig.until(lambda: rig.words == [True, False, True])
+    assert len(measured) == 1
+
+
+def test_a_lane_tests_itself_only_once_nothing_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig, waits = Rig(held=["a0", "b0"]), []
+
+    class Condition(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            if threading.current_thread() is rig.lane._thread:
+                rig._note(lambda: waits.append("for the line"))
+            return super().wait(timeout)
+
+    monkeypatch.setattr(line, "threading", SimpleNamespace(**{**vars(threading), "Condition": Condition}))
+    with rig:
+        rig.bad.add("a0")
+        rig.push(batch("a"), batch("b"))
+        rig.until(lambda: len(waits) == 1)  # until one of two has ended
+        rig.let("a0")
+        rig.until(lambda: len(waits) == 2 or rig.log.count("start probe") == 2)
+        assert rig.log.count("start probe") == 1
+        rig.let("b0")
+        rig.ends("a", "b")
+
+
+def test_who_ends_a_lane_waits_no_longer_than_it_wants_to() -> None:
+    with Rig(held=["a0"]) as rig:
+        rig.push(batch("a"))
+        rig.until(lambda: "start a0" in rig.log)
+        assert not rig.lane.join(0.0)
+
+
+def test_a_lane_that_was_ended_has_no_thread_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the thread has said that it is over, and still is on its way."""
+    rig, gone = Rig(), threading.Event()
+
+    class Over(threading.Event):
+        def set(self) -> None:
+            super().set()
+            gone.wait(PATIENCE)
+
+    real = rig.lane._thread.join
+    monkeypatch.setattr(rig.lane, "_over", Over())
+    monkeypatch.setattr(rig.lane._thread, "join", lambda: (gone.set(), real()))
+    with rig:
+        pass
+    assert not rig.lane._thread.is_alive()
+
+
+def test_an_abandoned_lane_does_not_begin_anew() -> None:
+    rig = Rig(held=["a0"])
+    rig.lane.start()
+    rig.push(batch("a"))
+    rig.until(lambda: "start a0" in rig.log)
+    rig.lane.abandon(ERROR)
+    rig.broken = True
+    rig.let("a0")
+    rig.lane._thread.join(LONG)
+    assert rig.log.count("open") == rig.log.count("close") == 1
+
+
+def test_a_lane_that_computes_row_by_row_is_late_when_a_row_is() -> None:
+    class Slow(Rig):
+        """Each row that runs alone takes ten seconds."""
+
+        def _act(self, what: str) -> None:
+            super()._act(what)
+            if what.startswith("start a"):
+                self.now += 10.0
+                watch.check(self.now)
+
+    rig = Slow(depth=1)
+    rig.bad.add("a0")
+    late: list[float] = []
+    watch = Watch(lambda: [rig.lane], lambda _, inside: late.append(inside), hang_seconds=25)
+    with rig:
+        rig.push(batch("a", rows=4))
+        rig.ends("a")
+    assert rig.now == 50.0
+    assert late == []
