@@ -74,6 +74,12 @@ def test_a_board_whose_modes_have_no_maxn_has_none_to_choose(tmp_path: Path) -> 
     assert (found.text, found.state) == ("mode 15W", "ok")
 
 
+def test_of_two_modes_without_limits_the_larger_is_named(tmp_path: Path) -> None:
+    modes = "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=15W >\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >"
+    there = machine(tmp_path, release(36, "4.3") | {"etc/nvpmodel.conf": modes}, {"nvpmodel": "NV Power Mode: 15W\n1"})
+    assert "-m 2 is MAXN_SUPER" in told(doctor.examine(there), "power")[0].help
+
+
 def test_a_throttling_board_is_told_of_but_a_running_fan_is_not(tmp_path: Path) -> None:
     thermal = "sys/class/thermal/"
     files = release(36, "4.3") | meminfo(61) | {f"{thermal}thermal_zone0/temp": "99000"}
