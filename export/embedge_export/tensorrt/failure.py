@@ -23,7 +23,8 @@ class PlanError(Exception):
 
     def message(self, graph: str) -> Failed:
         """Return what the supervisor is told."""
-        return Failed(graph=graph, kind=self.kind, text=str(self), faults=self.faults)
+        text = str(self).removeprefix(f"graph {graph!r}: ")  # who hears it says that first
+        return Failed(graph=graph, kind=self.kind, text=text, faults=self.faults)
 
 
 def cancelled(graph: str) -> PlanError:
@@ -36,7 +37,7 @@ def not_parsed(graph: str, version: str, parser: Any) -> PlanError:
     faults = [_fault(parser.get_error(index)) for index in range(parser.num_errors)]
     told = [f"{each.node} ({each.op}): {each.description}" for each in faults[:_SHOWN]] or ["it does not say why"]
     more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-    text = f"graph {graph!r}: TensorRT {version} cannot read it: {'; '.join(told)}{more}; use another backend for it"
+    text = f"graph {graph!r}: TensorRT {version} cannot read it: {'; '.join(told)}{more}"
     return PlanError("parse", text, faults)
 
 
@@ -51,8 +52,6 @@ def not_built(graph: str, version: str, said: Iterable[str]) -> PlanError:
     told = "; ".join(lines[-_SHOWN:]) or "it does not say why"
     if library.out_of_memory(lines):
         return PlanError(
-            "memory",
-            f"graph {graph!r}: TensorRT {version} ran out of memory while it built a plan: {told}; free memory of the "
-            "GPU, or set small_memory, a lower scratch_bytes, or a lower max_batch or token_budget",
+            "memory", f"graph {graph!r}: TensorRT {version} ran out of memory while it built a plan: {told}"
         )
     return PlanError("other", f"graph {graph!r}: TensorRT {version} cannot build a plan: {told}; use another backend")

@@ -133,7 +133,7 @@ def _record(request: Request, message: Message, model: str) -> Record | None:
     elif isinstance(message, Refused):
         seconds, figures, refused = message.seconds, message.figures, message.reason or "the gate refused it"
     elif isinstance(message, Failed) and message.kind in _LASTING:
-        seconds, figures, refused = 0.0, {}, failure(message)
+        seconds, figures, refused = 0.0, {}, failure(message).removeprefix(f"graph {message.graph!r}: ")
     else:
         return None
     if message.graph not in request.jobs:

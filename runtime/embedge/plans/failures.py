@@ -12,7 +12,7 @@ __all__ = ["death", "failure"]
 _SHELL = 128  # a shell or container adds this to the number of the signal that ended its child
 _SHOWN = 10  # faults of the parser
 _MEMORY = (
-    "give the build less memory to use (small_memory), add swap, lower the level, or stop what else uses memory; "
+    "set small_memory, or a lower scratch_bytes, max_batch or token_budget, add swap, or stop what else uses memory; "
     "on a Jetson, GPU and CPU share it"
 )
 _ADVICE = {
@@ -28,9 +28,10 @@ def failure(failed: Failed) -> str:
     faults = [
         f"{fault.node or '(no name)'} ({fault.op or 'unknown op'}): {fault.description}"
         for fault in failed.faults[:_SHOWN]
+        if fault.description not in failed.text
     ]
-    if more := len(failed.faults) - _SHOWN:
-        faults += [f"and {more} more"] if more > 0 else []
+    if faults and (more := len(failed.faults) - _SHOWN) > 0:
+        faults.append(f"and {more} more")
     advice = _ADVICE.get(failed.kind, "")
     return "; ".join([f"graph {failed.graph!r}: {failed.text}", *faults, *([advice] if advice else [])])
 
@@ -43,7 +44,7 @@ def death(graph: str, code: int, words: Sequence[str]) -> str:
         how, advice = "was killed, as the system does when memory runs out", _MEMORY
     elif number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE):
         how = f"crashed with {names[number]}"
-        advice = "that is a fault of TensorRT or the driver, or too little memory: update, or lower the level"
+        advice = "that is a fault of TensorRT or the driver, or too little memory: update, or set small_memory"
     elif number in names:
         how, advice = f"was ended by {names[number]}", "start it again"
     elif code:
