@@ -15,6 +15,8 @@ from tests.structure.code import ROOT
 
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 SETTINGS = PAGE.split("```toml\n")[1].split("```")[0]
+# Settings that mean something on a GPU alone: the last of the runtime's.
+GPU = RuntimeConfig.__struct_fields__[RuntimeConfig.__struct_fields__.index("gpu") :]
 # A key without a default stands behind a `#`; a file cannot say "none".
 WITHOUT_DEFAULT = re.compile(r"^# (?=\w+ = )", re.MULTILINE)
 
@@ -46,6 +48,12 @@ def test_examples_of_what_has_no_default_are_possible(tmp_path: Path) -> None:
     config = load(WITHOUT_DEFAULT.sub("", SETTINGS), tmp_path)
     assert None not in msgspec.structs.astuple(config)
     assert None not in msgspec.structs.astuple(config.runtime)
+
+
+@pytest.mark.parametrize("name", [*GPU, "hang_seconds", "token_budget"])
+def test_what_lanes_on_a_gpu_take_is_explained_once(name: str) -> None:
+    page = (ROOT / "docs" / "tuning.md").read_text(encoding="utf-8")
+    assert len(re.findall(rf"^\| `{name}`[ ,]", page, re.MULTILINE)) == 1
 
 
 @pytest.mark.parametrize("call", grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name)
