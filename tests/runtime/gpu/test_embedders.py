@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from embedge import Client, Embedder, Reply
+from embedge import Client, Embedder, Reply, RuntimeConfig
 from tests.runtime.gpu.asked import MODELS
 from tests.runtime.gpu.opened import BACKENDS, BOARDS, all_at_once, config, gpu, on_the_processor, right, served
 from tests.runtime.serving.test_wire import same
@@ -67,3 +67,18 @@ async def test_the_wire_gives_what_the_model_gives_in_process(
                     for wire, local, true in zip(chain(*over), chain(*here), wanted * 3, strict=True):
                         same(wire, local)
                         same(wire, true)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_lanes_that_are_measured_at_start_give_the_same(
+    simulate: Simulate, made: dict[str, tuple[Path, list[Reply]]], backend: str
+) -> None:
+    """With all settings as they are when nobody set any, but for the time that is spent on measuring."""
+    path, wanted = made["towers"]
+    with (
+        gpu(simulate, backend, order="random", seed=2),
+        Embedder.open(path, config=RuntimeConfig(backend=backend, warm_up_seconds=0.1)) as embedder,
+    ):
+        assert 1 <= embedder.slots.lanes <= 4
+        assert all(cost.measured for cost in embedder.costs.values())
+        right(embedder, MODELS["towers"].requests(), wanted)

@@ -9,6 +9,7 @@ import pytest
 
 from embedge_bench import spans
 from tests.runtime.gpu.overlap import IMAGES, TEXTS, Work, overlap, write
+from tests.structure.code import ROOT
 
 WORKS = [TEXTS, IMAGES]
 
@@ -40,3 +41,13 @@ def test_the_schedule_can_be_drawn(tmp_path: Path) -> None:
     tracks = {track.name: track for track in spans.read(tmp_path / "trace.json")}
     assert set(tracks) == {f"lane {lane}{part}" for lane in (0, 1) for part in ("", " results", " stream")}
     assert sum(len(track.boxes) for track in tracks.values()) == len(run.spans) == 6 * 7
+
+
+@pytest.mark.slow
+def test_the_page_tells_what_the_model_gives() -> None:
+    page = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    for work, name in ((TEXTS, "8 short texts"), (IMAGES, "8 images of 224 x 224")):
+        alone = overlap(work, lanes=1, depth=1).seconds
+        for depth, told in ((1, "1"), (2, "2 or 3"), (3, "2 or 3")):
+            gains = [alone / overlap(work, lanes=lanes, depth=depth).seconds for lanes in (1, 2, 3, 4)]
+            assert f"| {name} | {told} | {' | '.join(f'{gain:.2f}' for gain in gains)} |" in page
