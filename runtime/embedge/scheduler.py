@@ -128,8 +128,12 @@ class Scheduler:
         """
         while True:
             batch, _ = self.poll(wait=True, called=called)
-            if batch is not None or self._stopped or called():
+            if batch is not None or self._stopped:
                 return batch
+            if called():
+                with self._lock:
+                    self._work.notify()  # it may have been woken for work, which is another lane's now
+                return None
 
     def interrupt(self) -> None:
         """Let every lane that waits in `take` ask whether it is called away."""
@@ -143,7 +147,6 @@ class Scheduler:
         """
         with self._lock:
             if called():
-                self._work.notify()  # it may have been woken for work, which is another lane's now
                 return None, FOREVER
             now = self._clock()
             expired = self._expire(now)
