@@ -21,6 +21,7 @@ from embedge.plans.key import PlanKey
 from embedge.plans.progress import LogProgress
 from embedge.plans.record import Plan
 from embedge.plans.store import PlanStore
+from embedge.shapes import Shape
 from embedge.slots import Slots
 
 __all__ = ["Runner"]
@@ -46,6 +47,8 @@ class Runner:
         self._model: Model | None = None
         self._plans: dict[str, Plan] = {}
         self._engines: dict[str, Engine] = {}
+        self._scratch = 0  # bytes; the most that a context of any engine needs
+        self._largest: dict[str, list[dict[str, Shape]]] = {}  # by graph: inputs of the largest batches
         # Guards the engines: lanes open kernels in threads of their own. Held while a plan is deserialised.
         self._lock = threading.Lock()
         self._lost = threading.Event()  # set by whoever hears that the context broke: engines went with it
@@ -93,6 +96,12 @@ class Runner:
         finally:
             driver.leave()
         self._check_scratch()
+        # Kept beside the engines, which go with their context: a lane may open while another makes them anew.
+        self._scratch = max(engine.scratch for engine in self._engines.values())
+        self._largest = {
+            name: [{each: bounds.most for each, bounds in profile.items()} for profile in engine.profiles]
+            for name, engine in self._engines.items()
+        }
 
     def candidates(self) -> list[Slots]:
         """Return one lane, two, three."""
@@ -101,7 +110,7 @@ class Runner:
     def slot(self, *, threads: int, wake: Callable[[], None]) -> Slot:
         """Return a lane's slot, with scratch memory that all its contexts use in turn. Raises CudaError."""
         driver = self._gpu()
-        scratch = Scratch(driver, max(engine.scratch for engine in self._engines.values()))
+        scratch = Scratch(driver, self._scratch)
 
         def lost() -> None:
             self._lost.set()
@@ -110,10 +119,6 @@ class Runner:
         def open_kernel(name: str, path: Path, stream: Stream) -> Kernel:
             return Kernel(self._engine(name), scratch)
 
-        largest = {
-            name: [{each: bounds.most for each, bounds in profile.items()} for profile in engine.profiles]
-            for name, engine in self._engines.items()
-        }
         return StreamSlot(
             driver,
             Context.of(driver),
@@ -121,7 +126,7 @@ class Runner:
             open_kernel,
             sets=self.depth,
             captures=self._config.captures,
-            largest=largest,
+            largest=self._largest,
         )
 
     def close(self) -> None:

@@ -1,0 +1,170 @@
+"""Lanes on a GPU that meet at the worst moment. Each test falls without one lock or one word; see tests.mutations."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from embedge import RuntimeConfig, cuda
+from embedge.backends.tensorrt import runner as runner_module
+from embedge.backends.tensorrt.runner import Runner
+from embedge.cuda import Context, CudaError
+from embedge.cuda import context as context_module
+from tests.runtime.cuda.rig import provider
+from tests.runtime.races import locks, race
+from tests.simulated.fixtures import Simulate, simulate
+from tests.simulated.tensorrt.built import Here, model_of
+from tests.tiny_heads import tiny_heads
+
+__all__ = ["simulate"]
+
+FATAL = CudaError("CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered")
+
+
+class Users:
+    """A context with a lane that uses it, and lanes that ask for a driver."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+        nothing: Any = SimpleNamespace(name="cuda", enter=lambda: None, leave=lambda: None)
+        self.context = Context(nothing)
+        self.context.join(self.wake)
+        self.found: list[Any] = []
+        cuda._drivers.clear()
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def fail(self) -> None:
+        self.context.fail(FATAL)
+
+    def choose(self) -> None:
+        self.found.append(cuda._driver("cuda-python", 0))
+
+
+def test_a_lane_is_woken_once_when_two_others_see_the_context_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(users: Users) -> None:
+        assert users.woken == 1
+
+    locks(monkeypatch, context_module)
+    race(Users, Users.fail, Users.fail, check, context_module)
+
+
+def test_lanes_that_ask_at_once_have_one_driver(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(users: Users) -> None:
+        assert users.found[0] is users.found[1]
+
+    simulate("cuda-python")
+    locks(monkeypatch, cuda)
+    monkeypatch.setattr(cuda, "_making", cuda.threading.Lock())
+    race(Users, Users.choose, Users.choose, check, cuda)
+
+
+def test_threads_that_enter_at_once_retain_the_context_once(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = simulate("cuda-python")
+    module = sys.modules[type(provider("cuda-python")).__module__]
+    locks(monkeypatch, module)
+    before: list[int] = []
+
+    def make() -> Any:
+        made = provider("cuda-python")
+        assert not made.missing()
+        before.append(machine.contexts.primary.retained if machine.contexts.primary else 0)
+        return made
+
+    def enter(driver: Any) -> None:
+        driver.enter()
+        driver.leave()
+
+    def check(driver: Any) -> None:
+        assert machine.contexts.primary.retained == before[-1] + 1
+
+    race(make, enter, enter, check, module)
+
+
+def test_memory_that_is_dropped_while_a_thread_enters_is_freed(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector runs where it likes: also in a thread that is about to enter, and holds the lock for that."""
+    machine = simulate("cuda-python")
+    driver: Any = provider("cuda-python")
+    assert not driver.missing()
+    driver.enter()
+    pinned = driver.pinned(64)
+    views: list[np.ndarray] = [pinned.array[1:]]
+    pinned.close()
+    driver.leave()
+    driver._context = None  # as if this thread were the first
+    retain = driver._api.cuDevicePrimaryCtxRetain
+    with monkeypatch.context() as patch:
+        patch.setattr(driver._api, "cuDevicePrimaryCtxRetain", lambda device: (retain(device), views.clear())[0])
+        driver.enter()
+    driver.leave()
+    assert not views
+    assert machine.memory.alive() == []
+
+
+@pytest.fixture
+def runner(simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """TensorRT's backend with a model of several graphs."""
+    monkeypatch.setenv("EMBEDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(runner_module, "Builder", Here)
+    simulate("cuda-python", tensorrt="11.4.0")
+    config = RuntimeConfig(backend="tensorrt", max_batch=8, token_budget=256, warm_up_seconds=0)
+    made = Runner(config)
+    made.load(model_of(tiny_heads(tmp_path / "heads"), config))
+    return made
+
+
+class Engines:
+    """A backend whose engines went with their context, and lanes that want one."""
+
+    def __init__(self) -> None:
+        self.made: list[object] = []
+        self.had: list[object] = []
+        self.runner: Any = Runner(RuntimeConfig())
+        self.runner._model = SimpleNamespace(bundle=SimpleNamespace(manifest=SimpleNamespace(graphs={"encoder": None})))
+        self.runner._plans = {"encoder": SimpleNamespace(read=lambda: b"")}
+        self.runner._lost.set()
+
+    def open(self) -> None:
+        self.had.append(self.runner._engine("encoder"))
+
+    def close(self) -> None:
+        self.runner.close()
+
+
+def test_lanes_that_open_at_once_share_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(engines: Engines) -> None:
+        assert engines.had[0] is engines.had[1]
+
+    locks(monkeypatch, runner_module)
+    monkeypatch.setattr(runner_module, "Engine", lambda *_: object())
+    race(Engines, Engines.open, Engines.open, check, runner_module)
+
+
+def test_a_backend_that_closes_while_a_lane_opens_gives_it_its_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    locks(monkeypatch, runner_module)
+    monkeypatch.setattr(runner_module, "Engine", lambda *_: object())
+    race(Engines, Engines.open, Engines.close, lambda engines: None, runner_module)
+
+
+def test_a_lane_that_opens_while_another_makes_the_engines_anew_has_all_its_memory(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The context broke, and took the engines with it: for a while there is only one of them, or none."""
+    opened: list[tuple[object, ...]] = []
+    monkeypatch.setattr(runner_module, "Scratch", lambda driver, nbytes: opened.append((nbytes,)))
+    monkeypatch.setattr(runner_module, "StreamSlot", lambda *_, largest, **__: opened.append(tuple(largest.items())))
+    for _ in range(2):
+        runner.slot(threads=1, wake=lambda: None)
+        runner._engines.clear()  # as the other lane does
+    assert opened[:2] == opened[2:]
+    assert [name for name, _ in opened[1]] == list(runner._plans)
