@@ -32,7 +32,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     prepare_threads: threads that turn raw parts into arrays.
     warm_up_seconds: time for measuring the cost table at start; 0: measure nothing, learn as batches run.
     hang_seconds: a lane that is this much longer in one batch than ten times what was predicted counts as hung: who
-        waits for it is told, and another lane takes its place.
+        waits for it is told, and another lane takes its place. A step of opening its sessions has ten times as long.
     gpu: number of the GPU, as the driver counts.
     cuda: what calls the CUDA driver: `auto`, `cuda-python` or `pycuda`.
     staging: batches that a GPU lane has memory for between preparing and results. None: as many as it has use for.

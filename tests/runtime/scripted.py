@@ -99,7 +99,7 @@ class Rig:
 
     # What the lane is given.
 
-    def _open(self, wake: Callable[[], None]) -> Post:
+    def _open(self, wake: Callable[[], None], moved: Callable[[], None]) -> Post:
         self._act("open")
         self.broken = self.broken and not self.heals
         self.lost = self.lost if not self.heals else None

@@ -215,7 +215,7 @@ def test_a_head_that_fails_fails_its_rows_alone(bundle: Bundle, sessions: dict[s
     program = Program(bundle.manifest, sessions)  # type: ignore[arg-type]
     lane = Lane(
         "test",
-        open_post=lambda _: Post(Slot(1), program, lambda each: feeds(bundle, each)),
+        open_post=lambda *_: Post(Slot(1), program, lambda each: feeds(bundle, each)),
         close_post=lambda post: post.program.close(),
         probes=[batch(bundle, ["picky"], [series(1)])],
         warm_up=lambda _: None,

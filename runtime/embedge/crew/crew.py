@@ -64,10 +64,12 @@ class Crew:
             if record is not None and record.suits(self.slots, self._tables[name]):
                 self._tables[name].restore(record.seconds)
         share = self._backend.shares and self.slots.threads == 1
-        self._rack = Rack(self._model, self._backend, threads=self.slots.threads, share=share)
+        self._new_rack = partial(Rack, self._model, self._backend, threads=self.slots.threads, share=share)
+        self._rack = self._new_rack()
         self._watch = Watch(lambda: self.lanes, self._replace, hang_seconds=config.hang_seconds)
         self.lanes: list[Lane] = []
         self._left: list[Lane] = []  # abandoned, and their threads may be there for ever
+        self._replacing = False  # while all lanes are there, from the start to the end
 
     @property
     def backend(self) -> str:
@@ -106,8 +108,6 @@ class Crew:
 
         self._made = partial(
             Lane,
-            open_post=self._rack.enter,
-            close_post=self._rack.exit,
             probes=[self._probes.batch(tower, 2, self._probes.width(tower)) for tower in self._towers],
             take=scheduler.take,
             interrupt=scheduler.interrupt,
@@ -116,7 +116,8 @@ class Crew:
             depth=self._backend.depth,
         )
         name = self._model.bundle.manifest.name
-        self.lanes += [self._made(f"{name}-{number}", warm_up=self._warm_up) for number in range(self.slots.lanes)]
+        self.lanes += [self._lane(f"{name}-{number}", self._warm_up) for number in range(self.slots.lanes)]
+        self._watch.start()
         for lane in self.lanes:
             lane.start()
         with self._changed:
@@ -124,11 +125,12 @@ class Crew:
         broken = next((lane.error for lane in self.lanes if lane.error is not None), None)
         if broken is not None:
             raise broken if isinstance(broken, EmbedgeError) else BackendError(f"the lane cannot run: {broken}")
-        self._watch.start()
+        self._replacing = True
         self._store()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for all lanes to end, once `take` answers None, and keep what was learned; False if one hangs."""
+        self._replacing = False
         end = None if timeout is None else time.monotonic() + timeout
         ended = [lane.join(None if end is None else max(0.0, end - time.monotonic())) for lane in self.lanes]
         self._watch.close()  # until here, or a lane that hangs would be waited for without end
@@ -141,13 +143,23 @@ class Crew:
 
     def _replace(self, lane: Lane, inside: float) -> None:
         """Let another lane take the place of one that hangs, in the watch's thread; the old one is left behind."""
-        log.error("lane %s hangs: it has been in one batch for %.1f s; it is abandoned", lane.name, inside)
-        failures = lane.failures + 1
-        another = self._made(lane.name, warm_up=lambda _: None, failures=failures)
+        where = "in one batch" if lane.alive else "opening or closing its sessions"
+        log.error("lane %s hangs: it has been %s for %.1f s; it is abandoned", lane.name, where, inside)
+        error = BackendError(f"the lane hung: it was {where} for {inside:.1f} s")
+        if not self._replacing:
+            lane.abandon(error)
+            return
+        if not lane.alive:  # it may hold the rack's lock for ever
+            self._rack = self._new_rack()
+        another = self._lane(lane.name, lambda _: None, failures=lane.failures + 1)
         self._left.append(lane)
         self.lanes[self.lanes.index(lane)] = another
-        lane.abandon(BackendError(f"the lane hung for {inside:.1f} s"))
+        lane.abandon(error)
         another.start()
+
+    def _lane(self, name: str, warm_up: Callable[[Callable[[Batch], object]], None], failures: int = 0) -> Lane:
+        rack = self._rack
+        return self._made(name, open_post=rack.enter, close_post=rack.exit, warm_up=warm_up, failures=failures)
 
     def _warm_up(self, compute: Callable[[Batch], object]) -> None:
         """Measure the cost tables in a lane's thread, while its siblings do the same: so they will run later, too."""

@@ -32,11 +32,11 @@ class Rack:
         self._shared: Program | None = None
         self._users: dict[Program, int] = {}
 
-    def enter(self, wake: Callable[[], None]) -> Post:
-        """Open a post for the calling thread. `wake`: called where it must look at its slot."""
+    def enter(self, wake: Callable[[], None], moved: Callable[[], None] = lambda: None) -> Post:
+        """Open a post for the calling thread. wake: called where it must look at its slot. moved: after every step."""
         slot = self._backend.slot(threads=self._threads, wake=wake)
         try:
-            return Post(slot, self._join(slot), self._feeds)
+            return Post(slot, self._join(slot, moved), self._feeds)
         except BaseException:
             slot.close()
             raise
@@ -48,11 +48,12 @@ class Rack:
         finally:
             post.slot.close()
 
-    def _join(self, slot: Slot) -> Program:
+    def _join(self, slot: Slot, moved: Callable[[], None]) -> Program:
         """Return a program for a slot: a fresh one, or the one that all share."""
         with self._opening:
+            moved()  # it has waited for others, not hung
             if self._shared is None or not self._share:
-                self._shared = self._open(slot)
+                self._shared = self._open(slot, moved)
             self._users[self._shared] = self._users.get(self._shared, 0) + 1
             return self._shared
 
@@ -66,11 +67,12 @@ class Rack:
                 del self._users[program]
                 program.close()
 
-    def _open(self, slot: Slot) -> Program:
+    def _open(self, slot: Slot, moved: Callable[[], None]) -> Program:
         opened = {}
         try:
             for name in self._model.graphs:
                 opened[name] = slot.open(name, self._graph(name))
+                moved()
         except BaseException:
             for session in opened.values():
                 session.close()

@@ -1,4 +1,4 @@
-"""The watch: sees lanes that hang inside a batch, and has them replaced."""
+"""The watch: sees lanes that hang, inside a batch or as they open, and has them replaced."""
 
 from __future__ import annotations
 

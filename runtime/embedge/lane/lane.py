@@ -41,7 +41,7 @@ class Lane:
         self,
         name: str,
         *,
-        open_post: Callable[[Callable[[], None]], Post],
+        open_post: Callable[[Callable[[], None], Callable[[], None]], Post],
         close_post: Callable[[Post], None],
         probes: Sequence[Batch],
         warm_up: Callable[[Callable[[Batch], Computed]], None],
@@ -55,9 +55,10 @@ class Lane:
     ) -> None:
         """All but `interrupt` is called in the lane's thread, `deliver` also where results are waited for.
 
-        open_post: is given what wakes the lane. probes: a small batch per tower for the self-test. warm_up: is given a
-        way to run batches, once, before the lane is alive. take: waits for a batch; None at the end, or once what it is
-        given says so and `interrupt` was called. changed: hears of every change of `alive`. depth: batches in flight.
+        open_post: is given what wakes the lane, and what to call when it came on. probes: a small batch per tower for
+        the self-test. warm_up: is given a way to run batches, once, before the lane is alive. take: waits for a batch; None
+        at the end, or once what it is given says so and `interrupt` was called. changed: hears of every change of
+        `alive`. depth: batches in flight.
         """
         self.name = name
         self.alive = self.given_up = False
@@ -97,7 +98,7 @@ class Lane:
         return not self._thread.is_alive()
 
     def hangs(self, now: float, seconds: float) -> float | None:
-        """Return for how long the lane has been inside a batch, where that is too long; see `Taken.hangs`."""
+        """Return for how long the lane has been in a batch or opening, where that is too long; see `Taken.hangs`."""
         return self._taken.hangs(now, seconds)
 
     def abandon(self, error: Exception) -> None:
@@ -128,9 +129,11 @@ class Lane:
         """Open the post and run batches; True at the end of all work, False if the lane broke."""
         post = None
         try:
-            post = self._open_post(self.wake)
+            self._taken.go()
+            post = self._open_post(self.wake, self._taken.move)
             self._self_test(post)
             self._warm(post)
+            self._taken.come()
             self._set(alive=True, error=None)
             self._serve(post)
             return True
@@ -141,7 +144,9 @@ class Lane:
             return False
         finally:
             if post is not None:
+                self._taken.go()
                 self._leave(post)
+            self._taken.come()
 
     def _leave(self, post: Post) -> None:
         try:
@@ -215,11 +220,16 @@ class Lane:
     def _self_test(self, post: Post) -> None:
         for probe in self._probes:
             post.test(probe)
+            self._taken.move()
 
     def _warm(self, post: Post) -> None:
         if self._warm_up is not None:
-            self._warm_up(post.compute)
+            self._warm_up(lambda batch: self._moved(post.compute(batch)))
             self._warm_up = None  # a rebuilt lane costs what it cost before
+
+    def _moved(self, computed: Computed) -> Computed:
+        self._taken.move()
+        return computed
 
     def _set(self, *, alive: bool, error: Exception | None) -> None:
         self.alive, self.error = alive and not self._taken.abandoned, error

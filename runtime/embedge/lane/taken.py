@@ -1,4 +1,7 @@
-"""The batches that a lane took and has not answered. Each is answered once: by the lane, or by whoever gives it up."""
+"""The batches that a lane took and has not answered. Each is answered once: by the lane, or by whoever gives it up.
+
+Also whether the lane hangs, in one of them or while it opens or closes its post.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ log = logging.getLogger("embedge.lane")
 
 # A batch may take this many times as long as predicted, and some fixed seconds more, before its lane counts as hung.
 _PATIENCE = 10.0
+# Each step of opening, testing, warming up or closing may take so many times those seconds, by default five minutes:
+# CUDA compiles kernels, where a library brings none for this GPU, when they are first used, which takes minutes.
+_OPENING = 10.0
 
 
 class Taken:
@@ -26,6 +32,7 @@ class Taken:
         self._lock = threading.Lock()  # guards the fields below; never held while anything is delivered
         self._batches: dict[Batch, float] = {}  # with the time at which each was taken
         self._moved = clock()
+        self._away = False  # from the batches: the lane opens or closes its post
         self._lost: Exception | None = None
 
     @property
@@ -53,15 +60,29 @@ class Taken:
             log.warning("a lane that was given up came back with a batch of %d; it is dropped", len(batch.rows))
 
     def move(self) -> None:
-        """Note that the lane came on with a batch that is not answered yet."""
+        """Note that the lane came on, with a batch that is not answered yet or with its post."""
         self._moved = self._clock()
 
-    def hangs(self, now: float, seconds: float) -> float | None:
-        """Return for how long the lane has been in its oldest batch, where that is too long; else None.
+    def go(self) -> None:
+        """Note that the lane begins to open or close its post."""
+        with self._lock:
+            self._moved, self._away = self._clock(), True
 
-        Too long is `seconds`, and some times what the batch was predicted to take.
+    def come(self) -> None:
+        """Note that the lane's post is open, or that there is none any more."""
+        with self._lock:
+            self._away = False
+
+    def hangs(self, now: float, seconds: float) -> float | None:
+        """Return for how long the lane has been in its oldest batch, or away, where that is too long; else None.
+
+        Too long is `seconds`, and some times what the batch was predicted to take; where it is away, some times
+        `seconds`.
         """
         with self._lock:
+            if self._away:
+                inside = now - self._moved
+                return inside if inside > seconds * _OPENING else None
             for batch, since in self._batches.items():
                 inside = now - max(since, self._moved)
                 return inside if inside > seconds + _PATIENCE * batch.predicted else None
