@@ -21,6 +21,7 @@ from tests.simulated.onnxruntime_gpu import cuda_provider
 from tests.tiny import tiny_bundle
 
 REQUESTS = MODELS["tiny"].requests()
+LONE = Request(items=REQUESTS[0].items[:1])  # one batch, so that what becomes of it is what the caller hears
 Truth = tuple[Path, list[Reply]]
 
 
@@ -98,7 +99,7 @@ def test_an_idle_model_on_the_same_gpu_hears_of_it_and_comes_back(
         words = [Heard(each) for each in (busy, idle)]
         machine.faults.fail()
         with pytest.raises(BackendError, match="the lane failed"):
-            busy.run(REQUESTS[0])
+            busy.run(LONE)
         for each in words:
             health(each, True, False, True)
         for each in (busy, idle):
@@ -116,11 +117,11 @@ def test_a_gpu_that_breaks_at_every_start_is_given_up(
         after(driver, "reset", machine.faults.fail)
         machine.faults.fail()
         with pytest.raises(BackendError, match="the lane failed"):
-            embedder.run(REQUESTS[0])
+            embedder.run(LONE)
         all_lanes(embedder, "given_up")
         assert not embedder.serving
         with pytest.raises(Unavailable, match="all are given up; restart"):
-            embedder.run(REQUESTS[0])
+            embedder.run(LONE)
     assert "lane tiny-0 is given up after 3 failures in a row" in caplog.text
     assert "it serves no more until this process starts anew" in caplog.text
 
@@ -213,10 +214,10 @@ def test_a_lane_that_finds_no_memory_when_it_comes_back_is_given_up(
         after(cuda.choose(), "reset", take)
         machine.faults.fail()
         with pytest.raises(BackendError):
-            embedder.run(REQUESTS[0])
+            embedder.run(LONE)
         all_lanes(embedder, "given_up")
         with pytest.raises(Unavailable, match="all are given up; restart"):
-            embedder.run(REQUESTS[0])
+            embedder.run(LONE)
     assert "bytes are free" in caplog.text
 
 
