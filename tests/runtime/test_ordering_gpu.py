@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from embedge.backends.tensorrt import runner as runner_module
 from embedge.backends.tensorrt.runner import Runner
 from embedge.cuda import Context, CudaError
 from embedge.cuda import context as context_module
-from tests.runtime.cuda.rig import provider
+from tests.runtime.cuda.rig import add_one, opened, provider
 from tests.runtime.races import locks, race
 from tests.simulated.fixtures import Simulate, simulate
 from tests.simulated.tensorrt.built import Here, model_of
@@ -89,6 +90,51 @@ def test_threads_that_enter_at_once_retain_the_context_once(
     race(make, enter, enter, check, module)
 
 
+def test_a_thread_that_enters_during_a_reset_leaves_a_context_that_works(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = simulate("cuda-python")
+    module = sys.modules[type(provider("cuda-python")).__module__]
+    locks(monkeypatch, module)
+
+    def make() -> Any:
+        made = provider("cuda-python")
+        assert not made.missing()
+        enter(made)
+        return made
+
+    def enter(driver: Any) -> None:
+        with suppress(CudaError):  # it may have entered what goes
+            driver.enter()
+            driver.leave()
+
+    def check(driver: Any) -> None:
+        driver.enter()
+        driver.memory(64).close()
+        driver.leave()
+        driver.reset()
+        machine.forgive()
+
+    race(make, lambda driver: driver.reset(), enter, check, module)
+
+
+def test_an_event_that_will_never_come_says_so(simulate: Simulate) -> None:
+    machine = simulate("cuda-python")
+    driver = provider("cuda-python")
+    assert not driver.missing()
+    driver.enter()
+    with ExitStack() as stack:
+        stream, event, memory = driver.stream(), driver.event(), driver.memory(64)
+        opened(stack, stream, event, memory)
+        machine.faults.fail()
+        add_one(machine, stream, memory.pointer, 64)
+        event.record(stream)
+        with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
+            while not event.done():
+                pass
+    driver.leave()
+
+
 def test_memory_that_is_dropped_while_a_thread_enters_is_freed(
     simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,11 +206,11 @@ def test_a_lane_that_opens_while_another_makes_the_engines_anew_has_all_its_memo
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The context broke, and took the engines with it: for a while there is only one of them, or none."""
-    opened: list[tuple[object, ...]] = []
-    monkeypatch.setattr(runner_module, "Scratch", lambda driver, nbytes: opened.append((nbytes,)))
-    monkeypatch.setattr(runner_module, "StreamSlot", lambda *_, largest, **__: opened.append(tuple(largest.items())))
+    slots: list[tuple[object, ...]] = []
+    monkeypatch.setattr(runner_module, "Scratch", lambda driver, nbytes: slots.append((nbytes,)))
+    monkeypatch.setattr(runner_module, "StreamSlot", lambda *_, largest, **__: slots.append(tuple(largest.items())))
     for _ in range(2):
         runner.slot(threads=1, wake=lambda: None)
         runner._engines.clear()  # as the other lane does
-    assert opened[:2] == opened[2:]
-    assert [name for name, _ in opened[1]] == list(runner._plans)
+    assert slots[:2] == slots[2:]
+    assert [name for name, _ in slots[1]] == list(runner._plans)

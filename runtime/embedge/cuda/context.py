@@ -24,7 +24,6 @@ class Context:
     """One a driver: get it with `Context.of`."""
 
     _all: ClassVar[dict[Driver, Context]] = {}
-    _making = threading.Lock()  # guards `_all`; held by `of` for a look-up
 
     def __init__(self, driver: Driver, *, patience: float = _PATIENCE) -> None:
         self.broken: CudaError | None = None
@@ -37,8 +36,7 @@ class Context:
     @classmethod
     def of(cls, driver: Driver) -> Context:
         """Return the context of a driver, the same for all who ask."""
-        with cls._making:
-            return cls._all.setdefault(driver, cls(driver))
+        return cls._all.setdefault(driver, cls(driver))  # one step, so that it needs no lock
 
     def join(self, wake: Callable[[], None]) -> None:
         """Become a user. Called in a lane's thread, which has entered; it enters again, if the context is another one.
@@ -87,4 +85,3 @@ class Context:
             self._driver.reset()
             self.broken = None
             log.warning("%s: the GPU's context was made anew", self._driver.name)
-            self._changed.notify_all()

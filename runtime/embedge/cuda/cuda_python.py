@@ -210,22 +210,22 @@ class Provider:
 
     def reset(self) -> None:
         """Throw the primary context away and begin a new one."""
-        device = self._device()
-        with self._retaining:
+        with self._retaining:  # to the end: who enters meanwhile would retain what is about to go
             self._life.over, self._life = True, Life()
             retained, self._context = self._context, None
+            device = self._device()
             if retained is not None:  # the new one is retained anew
                 release(self._life, "the context", lambda: self._ask(self._api.cuDevicePrimaryCtxRelease(device)))
-        try:
-            self._ask(self._api.cuDevicePrimaryCtxReset(device))
-            self.enter()
             try:
-                self.memory(1).close()
-            finally:
-                self.leave()
-        except CudaError as error:
-            text = f"the GPU stays broken after a reset ({error.message}); restart the process"
-            raise CudaError(error.code, text) from error
+                self._ask(self._api.cuDevicePrimaryCtxReset(device))
+                self.enter()
+                try:
+                    self.memory(1).close()
+                finally:
+                    self.leave()
+            except CudaError as error:
+                text = f"the GPU stays broken after a reset ({error.message}); restart the process"
+                raise CudaError(error.code, text) from error
 
     def _ask(self, answer: tuple[Any, ...], full: Callable[[], str] | None = None) -> Any:
         """Return what a function answered. Raises CudaError; `full`: what to say where memory is out."""
