@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def read(file: Path) -> list[Track]:
         events = msgspec.json.decode(file.read_bytes(), type=_File).traceEvents
     except FileNotFoundError as error:
         raise NotFound(f"{file}: no such file; 'embedge serve --trace' writes one") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{file}: this is no trace in Chrome's JSON object format: {error}") from error
     spans = sorted((each for each in events if each.ph == "X"), key=lambda each: (each.ts, -each.dur))
     if not spans:
@@ -68,8 +69,10 @@ def read(file: Path) -> list[Track]:
     found: dict[tuple[int | str, int | str], list[_Event]] = {}
     for each in spans:
         found.setdefault((each.pid, each.tid), []).append(each)
-    order = sorted(found, key=lambda key: (places.get(key, {}).get("sort_index", 0), str(key)))
+    order = sorted(found, key=lambda key: (_place(places.get(key, {})), str(key)))
     first = spans[0].ts
+    if not math.isfinite(max(each.ts + each.dur for each in spans) - first):
+        raise InvalidInput(f"{file}: the times of its spans are too far apart to be drawn")
     return [Track(str(names.get(key, {}).get("name", key[1])), _boxes(found[key], first)) for key in order]
 
 
@@ -92,6 +95,12 @@ def window(tracks: Sequence[Track], start: float, end: float) -> list[Track]:
 def busy(track: Track) -> float:
     """Return the seconds in which a track did anything at all."""
     return sum(box.end - box.start for box in track.boxes if not box.depth)
+
+
+def _place(facts: dict[str, Any]) -> float:
+    """Return where a track is wanted; other tools may say it in other types, which say nothing here."""
+    place = facts.get("sort_index")
+    return place if isinstance(place, (int, float)) else 0
 
 
 def _boxes(events: Sequence[_Event], first: float) -> list[Box]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import operator
+import os
+from typing import Annotated, Any
 
 import msgspec
 
-__all__ = ["RuntimeConfig"]
+from embedge.errors import InvalidInput
+
+__all__ = ["RuntimeConfig", "checked"]
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -33,10 +37,11 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     warm_up_seconds: time for measuring the cost table at start; 0: measure nothing, learn as batches run.
     hang_seconds: a lane that is this much longer in one batch than ten times what was predicted counts as hung: who
         waits for it is told, and another lane takes its place. A step of opening its sessions has ten times as long.
+        None: the backend's (30 on a GPU, 600 on a CPU).
     gpu: number of the GPU, as the driver counts.
     cuda: what calls the CUDA driver: `auto`, `cuda-python` or `pycuda`.
-    staging: batches that a GPU lane has memory for between preparing and results. None: as many as it has use for.
-    scratch_bytes: GPU memory that graphs of one lane may use while they compute. None: what the plans ask for.
+    staging: batches that a GPU lane has memory for between preparing and results. None: 2.
+    scratch_bytes: GPU memory that graphs of one lane may use while they compute. None: a share of what the GPU has.
     small_memory: whether to take less GPU memory at the price of speed. None: where the GPU has little.
     captures: most batch shapes whose launches a GPU lane records and replays; 0: none.
     build_plans: whether to build TensorRT plans that are missing, which takes minutes; else the next backend runs.
@@ -59,7 +64,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_wait_us: Annotated[int, msgspec.Meta(ge=0)] = 0
     prepare_threads: _Positive = 2
     warm_up_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
-    hang_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    hang_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
     gpu: Annotated[int, msgspec.Meta(ge=0)] = 0
     cuda: str = "auto"
     staging: Annotated[int, msgspec.Meta(ge=2, le=3)] | None = None
@@ -68,3 +73,19 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     captures: Annotated[int, msgspec.Meta(ge=0)] = 32
     build_plans: bool = True
     trust_plans: tuple[str, ...] = ()
+
+
+def checked(config: RuntimeConfig) -> RuntimeConfig:
+    """Return settings that were made in Python, where nobody looked at them, with types and limits as from a file.
+
+    Paths become texts. Raises InvalidInput.
+    """
+    try:
+        return msgspec.convert(msgspec.to_builtins(config, enc_hook=_plain), RuntimeConfig)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise InvalidInput(f"RuntimeConfig: {error}") from error
+
+
+def _plain(value: Any) -> int | str | bytes:
+    """Return NumPy's whole numbers and paths as what they mean. Raises TypeError for anything else."""
+    return operator.index(value) if hasattr(value, "__index__") else os.fspath(value)

@@ -17,7 +17,7 @@ from embedge.batch import Limits
 from embedge.bundle import Bundle
 from embedge.classifier import Classifier
 from embedge.completer import Completer
-from embedge.config import RuntimeConfig
+from embedge.config import RuntimeConfig, checked
 from embedge.cost import CostTable
 from embedge.crew import Crew
 from embedge.errors import DeadlineExceeded, NotFound, Unavailable
@@ -53,10 +53,11 @@ class Embedder:
     def __init__(self, bundle: Bundle, config: RuntimeConfig | None = None, *, stop: Stop | None = None) -> None:
         """Open the lanes and warm them up. stop: said by another thread, it ends a build of plans, which takes minutes.
 
-        Raises BundleError, BackendError, Unavailable (no backend, or not what a modality needs), NotFound (no tower).
+        Raises BundleError, BackendError, Unavailable (no backend, or not what a modality needs), NotFound (no tower),
+        InvalidInput (a setting).
         """
         self.bundle = bundle
-        self.config = config or RuntimeConfig()
+        self.config = RuntimeConfig() if config is None else checked(config)
         self.towers = towers(self.manifest, self.config.towers)
         self._inputs = {name: ItemInput(bundle, name, self.config) for name in self.towers}
         probes = Probes(self.manifest, {name: each.probe() for name, each in self._inputs.items()})

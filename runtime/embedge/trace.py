@@ -99,7 +99,9 @@ class Recorder:
 
     def __init__(self, file: Path, *, most: int = _MOST, every: float = _EVERY) -> None:
         self.dropped = 0
-        self._file = file
+        if file.exists() and not file.is_file():  # it would be replaced: as root, /dev/null, too
+            raise InvalidInput(f"the trace cannot be written: {file}: this is no regular file")
+        self._file = Path(os.path.realpath(file))  # a link stays one
         self._every = every
         self._origin = time.perf_counter()
         self._began = datetime.now(timezone.utc)

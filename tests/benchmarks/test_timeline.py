@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from typer.testing import CliRunner
@@ -59,14 +61,33 @@ def test_thousands_of_narrow_spans_become_shares_of_columns() -> None:
     assert "50 %" in drawn
 
 
-@pytest.mark.parametrize(("text", "told"), [("{", "no trace"), ('{"traceEvents": []}', "no spans")])
-def test_what_is_no_trace_is_refused(tmp_path: Path, text: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"{", "no trace"),
+        (b'{"traceEvents": []}', "no spans"),
+        (b'{"traceEvents": [{"ph": "X", "name": "\xff"}]}', "no trace"),
+        (b'{"traceEvents": [{"ph": "X", "ts": 1e308, "dur": 1e308}]}', "too far apart"),
+        (b'{"traceEvents": [{"ph": "X", "ts": -1e308}, {"ph": "X", "ts": 1e308}]}', "too far apart"),
+    ],
+)
+def test_what_is_no_trace_is_refused(tmp_path: Path, data: bytes, told: str) -> None:
     path = tmp_path / "a.json"
-    path.write_text(text)
+    path.write_bytes(data)
     with pytest.raises(InvalidInput, match=told):
         spans.read(path)
     with pytest.raises(NotFound):
         spans.read(tmp_path / "nowhere.json")
+
+
+def test_a_trace_of_another_tool_is_drawn_as_far_as_it_says_the_same(tmp_path: Path) -> None:
+    spanned = [{"ph": "X", "name": "a\x01<b>", "ts": at, "dur": 1, "pid": 1, "tid": at} for at in (1, 2)]
+    placed = {"ph": "M", "name": "thread_sort_index", "pid": 1, "tid": 1, "args": {"sort_index": "first"}}
+    path, out = tmp_path / "a.json", tmp_path / "a.svg"
+    path.write_text(json.dumps({"traceEvents": [*spanned, placed]}), encoding="utf-8")
+    timeline.write(spans.read(path), out, "a")
+    names = [element.text for element in ElementTree.fromstring(out.read_text(encoding="utf-8")).iter()]
+    assert "a\N{REPLACEMENT CHARACTER}<b>" in names
 
 
 def test_an_unknown_suffix_is_refused(file: Path) -> None:

@@ -50,6 +50,32 @@ def gated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Emb
         yield embedder, play
 
 
+# Settings.
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lanes": -1},
+        {"hang_seconds": float("nan")},
+        {"staging": 9},
+        {"towers": "text"},
+        {"gpu": "0"},
+        {"captures": None},
+    ],
+)
+def test_settings_that_were_never_checked_are(tmp_path: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=f"RuntimeConfig: .*{next(iter(settings))}"):
+        Embedder.open(tiny_bundle(tmp_path / "tiny"), config=RuntimeConfig(**settings))
+
+
+def test_settings_may_be_paths_and_numbers_of_numpy(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"trust_plans": [tmp_path / "key.pub"], "lanes": np.int64(1), "warm_up_seconds": 0}
+    with Embedder.open(tiny_bundle(tmp_path / "tiny"), config=RuntimeConfig(**settings)) as embedder:
+        assert embedder.config.trust_plans == (str(tmp_path / "key.pub"),)
+        assert embedder.slots.lanes == 1
+
+
 # Good input.
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,26 @@ def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> No
     with pytest.raises(InvalidInput, match=r"nowhere.*No such file"), trace.record(tmp_path / "nowhere" / "trace.json"):
         pass
     assert not trace.recording()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_regular_file_is_refused_and_stays(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(path := tmp_path / "trace.json")
+    before = path.lstat()
+    with pytest.raises(InvalidInput, match="no regular file"), trace.record(path):
+        pass
+    assert path.lstat() == before
+    with pytest.raises(InvalidInput, match="no regular file"), trace.record(Path("/")):
+        pass
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    link = tmp_path / "link.json"
+    link.symlink_to("real.json")
+    with trace.record(link):
+        pass
+    assert link.is_symlink()
+    assert load(tmp_path / "real.json")
 
 
 def test_a_place_that_goes_away_later_is_told_and_costs_nothing_else(

@@ -6,6 +6,7 @@ Colours are not here: elements carry classes, and the page's style sheet gives e
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +15,8 @@ from xml.etree import ElementTree
 __all__ = ["Plot", "Point", "Scale", "linear", "log", "spread", "tail"]
 
 Point = tuple[float, float]
+
+_FOREIGN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # https://www.w3.org/TR/xml/#charsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +136,8 @@ class Plot:
         self.text(x, scale.end - 14, title, "title")
 
     def markup(self) -> str:
-        """Return the drawing."""
-        return ElementTree.tostring(self._root, encoding="unicode")
+        """Return the drawing; characters that XML has no place for are replaced."""
+        return _FOREIGN.sub("\N{REPLACEMENT CHARACTER}", ElementTree.tostring(self._root, encoding="unicode"))
 
     def document(self, style: str) -> str:
         """Return the drawing as a file of its own, with a style sheet in it."""

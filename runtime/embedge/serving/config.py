@@ -65,6 +65,8 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise InvalidInput("TLS needs both --tls-cert and --tls-key")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise InvalidInput("--tls-client-ca needs TLS: give --tls-cert and --tls-key too")
+        if self.ready_file is not None and self.ready_file.exists() and not self.ready_file.is_file():
+            raise InvalidInput(f"--ready-file {self.ready_file}: this is no regular file, and it would be removed")
         if self.token == "":
             raise InvalidInput("the token is empty; give a longer one, or none to admit every caller")
 

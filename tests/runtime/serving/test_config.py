@@ -18,6 +18,11 @@ def test_options_win_over_the_file_and_leave_the_rest(tmp_path: Path) -> None:
     assert (config.runtime.lanes, config.runtime.threads, config.runtime.token_budget) == (1, None, 512)
 
 
+def test_a_ready_file_that_is_a_device_is_refused_and_not_removed() -> None:
+    with pytest.raises(InvalidInput, match=r"--ready-file /dev/null: .*no regular file"):
+        ServeConfig.load(None, {"ready_file": Path("/dev/null")}, {})
+
+
 def test_without_a_file_the_defaults_hold() -> None:
     assert ServeConfig.load(None, {"port": None}, {}) == ServeConfig()
 
