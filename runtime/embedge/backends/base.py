@@ -93,6 +93,7 @@ class Backend(Protocol):
     depth: batches that a lane may have in flight; with 1, a run is over when `start` returns.
     rung: lengths of batches are rounded up to a multiple of this, as far as they may be padded.
     token_budget: most padded tokens in a batch where the settings name no number.
+    patience: seconds beyond what was predicted after which a lane in a batch counts as hung, where they name none.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Backend(Protocol):
     depth: int
     rung: int
     token_budget: int
+    patience: float
 
     def missing(self) -> str:
         """Return why this backend cannot run here and how to get it; empty when it can."""

@@ -26,6 +26,7 @@ class Runner:
     shares = True
     depth = 1
     rung = 1
+    patience = 600.0  # nothing waits for a device here, and a large batch on a slow, busy board takes minutes
     token_budget = 2048  # a CPU is as fast at a few hundred as at any number, and memory grows with it
 
     def __init__(self, config: RuntimeConfig) -> None:

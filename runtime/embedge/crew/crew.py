@@ -66,7 +66,8 @@ class Crew:
         share = self._backend.shares and self.slots.threads == 1
         self._new_rack = partial(Rack, self._model, self._backend, threads=self.slots.threads, share=share)
         self._rack = self._new_rack()
-        self._watch = Watch(lambda: self.lanes, self._replace, hang_seconds=config.hang_seconds)
+        hang_seconds = config.hang_seconds or self._backend.patience
+        self._watch = Watch(lambda: self.lanes, self._replace, hang_seconds=hang_seconds)
         self.lanes: list[Lane] = []
         self._left: list[Lane] = []  # abandoned, and their threads may be there for ever
         self._replacing = False  # while all lanes are there, from the start to the end
