@@ -45,6 +45,7 @@ class Runner:
     name = "onnxruntime-cuda"
     shares = False
     rung = 8  # of half-precision numbers, which tensor cores want in eights
+    patience = 30.0
     token_budget = 16384
 
     def __init__(self, config: RuntimeConfig) -> None:

@@ -38,6 +38,7 @@ class Runner:
     name = "tensorrt"
     shares = False
     rung = RUNG
+    patience = 30.0
     token_budget = TOKENS
 
     def __init__(self, config: RuntimeConfig) -> None:
