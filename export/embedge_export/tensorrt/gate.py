@@ -2,33 +2,41 @@
 
 At the corners of every profile its outputs are held against ONNX Runtime's on the processor, and each row of a full
 batch against the same row alone. TensorRT has been wrong in both, on some devices and versions and not on others.
+Where lanes replay captured graphs, those are held against plain runs; if they differ, the plan is used without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
-from typing import Any
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedge import outputs
 from embedge.backends import Arrays, Session
-from embedge.backends.streamed import StreamSlot
+from embedge.backends.streamed import StreamSession, StreamSlot
 from embedge.backends.tensorrt.engine import Engine
 from embedge.backends.tensorrt.kernel import Kernel, Scratch
 from embedge.bundle import Bundle
-from embedge.cuda import Context, Driver
+from embedge.cuda import Context, Driver, Stream
 from embedge.kinds import Output, ScoresOutput
 from embedge.manifest import Graph
+from embedge.plans.record import CAPTURED
 from embedge.verify import compare
 from embedge_export.limits import Gate
 from embedge_export.tensorrt.reference import Case, Reference
 
 __all__ = ["Miss", "prove"]
 
+log = logging.getLogger("embedge.tensorrt")
+
 _TINY = 1e-12
+_SETS = 2  # of staging, as lanes have by default
+_TURNS = 6 * _SETS  # a shape runs plainly twice, is captured, and replayed three times
 
 
 class Miss(Exception):
@@ -39,24 +47,67 @@ class Miss(Exception):
         self.figures = figures
 
 
-def prove(bundle: Bundle, graph: str, engine: Engine, driver: Driver, reference: Reference) -> dict[str, float]:
-    """Return the figures of a plan that passes. The calling thread has entered. Raises Miss, PlanError, CudaError."""
-    scratch = Scratch(driver, engine.scratch)
-    slot = StreamSlot(
-        driver, Context.of(driver), lambda: None, lambda name, path, stream: Kernel(engine, scratch), captures=0
-    )
+def prove(
+    bundle: Bundle, graph: str, engine: Engine, driver: Driver, reference: Reference, *, captures: int = 1
+) -> dict[str, float]:
+    """Return the figures of a plan that passes. The calling thread has entered. Raises Miss, PlanError, CudaError.
+
+    captures: 0 where lanes capture nothing. Without figures of captured graphs, they are not to be used.
+    """
     spec = bundle.manifest.graphs[graph]
     judged = reference.computes(graph)
     judge = _Judge(graph, spec, judged)
-    with closing(slot), closing(slot.open(graph, bundle.graph(graph))) as session:
-        for case in reference.cases(graph, None if judged else session):
+    with _session(bundle, graph, engine, driver, captures=0) as session:
+        cases = list(reference.cases(graph, None if judged else session))
+        for case in cases:
             _corner(spec, case, session, judge)
         if not judged:
             for tower, label, tensors, pairs in reference.golden(graph, session):
                 for name, output in bundle.manifest.towers[tower].outputs.items():
                     ours = _result(output, tensors)
                     judge.golden(compare.compare(output, ours, pairs.outputs[name][0]), f"{label} of tower {tower!r}")
+        if captures and driver.captures:
+            with _session(bundle, graph, engine, driver, captures=len(cases) * _SETS) as other:
+                judge.figures |= replayed(spec, cases, session, other, _Judge(graph, spec, judged))
     return judge.figures
+
+
+@contextmanager
+def _session(bundle: Bundle, graph: str, engine: Engine, driver: Driver, *, captures: int) -> Iterator[StreamSession]:
+    """Give a session of a lane, in the calling thread."""
+    scratch = Scratch(driver, engine.scratch)
+
+    def kernel(name: str, path: Path, stream: Stream) -> Kernel:
+        return Kernel(engine, scratch)
+
+    slot = StreamSlot(driver, Context.of(driver), lambda: None, kernel, sets=_SETS, captures=captures)
+    with closing(slot), closing(cast(StreamSession, slot.open(graph, bundle.graph(graph)))) as session:
+        yield session
+
+
+def replayed(
+    spec: Graph, cases: Sequence[Case], plain: Session, capturing: StreamSession, judge: _Judge
+) -> dict[str, float]:
+    """Return the figures of captured graphs, held against plain runs of two contents in turn; none if they differ."""
+    try:
+        for case in cases:
+            _replay(spec, case, plain, capturing, judge)
+    except Miss as miss:
+        log.warning("%s; captured graphs are off for this plan", miss)
+        return {}
+    return judge.figures if capturing.captured else {}
+
+
+def _replay(spec: Graph, case: Case, plain: Session, capturing: StreamSession, judge: _Judge) -> None:
+    rows = _rows(spec, case.inputs)
+    places = [place % rows for place in range(max(rows, case.rows))]
+    contents = [_take(spec, case.inputs, each) for each in (places, places[::-1])]
+    wanted = [plain.start(content)() for content in contents]
+    for turn in range(_TURNS):
+        which = turn // _SETS % 2  # so that each staging set, which may have a graph of its own, sees both in turn
+        found = capturing.start(contents[which])()
+        for name, array in wanted[which].items():
+            judge.replay(found[name], array, f"{case.label}, run {turn + 1}")
 
 
 def _corner(spec: Graph, case: Case, session: Session, judge: _Judge) -> None:
@@ -115,6 +166,10 @@ class _Judge:
         """Hold a row of a batch against the same row alone."""
         self._near("batch_cosine", "batch_max_abs", ours, alone, f"depends on the other rows, for {label}")
 
+    def replay(self, ours: NDArray[Any], plain: NDArray[Any], label: str) -> None:
+        """Hold what a captured graph gives against a plain run."""
+        self._near("captured_cosine", CAPTURED, ours, plain, f"is another one when it is replayed, for {label}")
+
     def golden(self, measures: dict[str, float], label: str) -> None:
         """Hold an item's result against the original model's."""
         for name, value in measures.items():
@@ -132,9 +187,13 @@ class _Judge:
         if a.size:
             lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
             near = float(a @ b) / lengths if lengths > _TINY else float(np.abs(a - b).max() < _TINY)
-            self._keep(cosine, near, getattr(self._limits, cosine), told)
+            self._keep(cosine, near, self._limit(cosine), told)
             apart = float(np.abs(a - b).max() / max(np.linalg.norm(b), _TINY))
-            self._keep(distance, apart, getattr(self._limits, distance), told)
+            self._keep(distance, apart, self._limit(distance), told)
+
+    def _limit(self, name: str) -> float:
+        """Return a figure's limit; what is replayed may be as far off as a row in a batch."""
+        return float(getattr(self._limits, name.replace("captured_", "batch_")))
 
     def _keep(self, name: str, value: float, limit: float, told: str) -> None:
         lower = name.endswith("max_abs")

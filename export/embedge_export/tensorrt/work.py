@@ -85,7 +85,8 @@ class Work:
             check_tensors(graph, bundle.manifest.graphs[graph], engine.raw)
             share = precision_share(graph, bundle.manifest.graphs[graph], engine.raw)
             self._told(graph, "proving", 0)
-            figures = prove(bundle, graph, engine, driver, reference)
+            captures = self._request.config.captures
+            figures = prove(bundle, graph, engine, driver, reference, captures=captures)
             self._told(graph, "proving", 1)
             figures |= {} if share is None else {"precision_share": share}
             file = _write(graph, job, plan)

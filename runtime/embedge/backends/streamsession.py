@@ -34,6 +34,11 @@ class StreamSession:
         self._graphs = CapturedGraphs(lane.driver, lane.stream, kernel, captures, name=name)
         self._layouts = lru_cache(_LAYOUTS)(self._lay_out)
 
+    @property
+    def captured(self) -> int:
+        """How many shapes are replayed from captured graphs now."""
+        return len(self._graphs)
+
     def reserve(self, batches: Iterable[Mapping[str, Shape]]) -> None:
         """Make room for batches with inputs of these shapes. Raises BackendError where the GPU has none."""
         layouts = [self._layouts(tuple(shapes[name] for name in self._kernel.inputs)) for shapes in batches]

@@ -56,8 +56,8 @@ class Lane:
         """All but `interrupt` is called in the lane's thread, `deliver` also where results are waited for.
 
         open_post: is given what wakes the lane, and what to call when it came on. probes: a small batch per tower for
-        the self-test. warm_up: is given a way to run batches, once, before the lane is alive. take: waits for a batch; None
-        at the end, or once what it is given says so and `interrupt` was called. changed: hears of every change of
+        the self-test. warm_up: is given a way to run batches, once, before the lane is alive. take: waits for a batch;
+        None at the end, or once what it is given says so and `interrupt` was called. changed: hears of every change of
         `alive`. depth: batches in flight.
         """
         self.name = name

@@ -14,11 +14,15 @@ import msgspec
 from embedge.errors import BackendError
 from embedge.plans.key import PlanKey
 
-__all__ = ["Damaged", "Plan", "Record", "digest_of", "write"]
+__all__ = ["CAPTURED", "Damaged", "Plan", "Record", "digest_of", "write"]
 
 PLAN = "plan"
 RECORD = "record.json"
 _MOST = 1 << 20  # bytes of a record
+
+
+CAPTURED = "captured_max_abs"
+"""The figure of a plan whose captured graphs were proven."""
 
 
 class Damaged(Exception):
@@ -42,6 +46,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     sha256: str = ""
     nbytes: int = 0
     refused: str = ""
+
+    @property
+    def captured(self) -> bool:
+        """Whether the gate has seen that captured graphs give what plain runs give."""
+        return CAPTURED in self.figures
 
 
 class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -124,7 +124,7 @@ def test_towers_that_embed_pieces_are_proven_too(simulate: Simulate, tmp_path: P
     simulate("cuda-python", tensorrt="11.4.0")
     config = RuntimeConfig(towers=("pages",), max_batch=5, token_budget=256)
     model = model_of(tiny_composed(tmp_path / "composed"), config)
-    assert {graph: len(figures(model, graph)) for graph in model.graphs} == {"text": 4, "weigh": 4}
+    assert {graph: len(figures(model, graph)) for graph in model.graphs} == {"text": 6, "weigh": 6}
 
 
 def proven(tmp_path: Path) -> Path:

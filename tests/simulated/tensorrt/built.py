@@ -14,7 +14,7 @@ from embedge.bundle import Bundle
 from embedge.cuda import Gpu
 from embedge.inputs.items import ItemInput
 from embedge.plans.key import PlanKey
-from embedge.plans.record import Plan, Record, write
+from embedge.plans.record import CAPTURED, Plan, Record, write
 from embedge.plans.store import PlanStore
 from embedge.probes import Probes
 from embedge.sets import towers
@@ -78,6 +78,7 @@ class Here:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plan").write_bytes(plan)
         digest = hashlib.sha256(plan).hexdigest()
-        record = Record(key=key, model="m", graph=graph, created="", seconds=0, sha256=digest, nbytes=len(plan))
+        facts = {"key": key, "model": "m", "graph": graph, "sha256": digest, "nbytes": len(plan)}
+        record = Record(created="", seconds=0, figures={CAPTURED: 0.0}, **facts)  # type: ignore[arg-type]
         write(folder, record)
         return Plan(folder, record)

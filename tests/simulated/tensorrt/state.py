@@ -17,10 +17,11 @@ __all__ = ["State", "Troubles"]
 class Troubles:
     """What goes wrong, to be planned by a test.
 
-    parse: errors of the parser, each (node, name, operator, description). memory: builds run out of it. endless: builds
-    go on until they are cancelled. silent: builds fail and say nothing. crash: builds end the process. wrong: up to
-    this much is added to every row of float outputs. company: and to all rows but the first. nan: outputs are NaN.
-    single: engines compute in float32, whatever the graph says. dtype: outputs of engines have this DataType.
+    parse: errors of the parser, each (node, name, operator, description). memory: builds run out of it. endless:
+    builds go on until they are cancelled. silent: builds fail and say nothing. crash: builds end the process.
+    wrong: up to this much is added to every row of float outputs. company: and to all rows but the first. replayed:
+    and where it was captured. stale: what is captured computes with its first inputs for ever. nan: outputs are
+    NaN. single: engines compute in float32, whatever the graph says. dtype: outputs of engines have this DataType.
     full: engines find no memory. seconds: a run takes, in virtual time.
     """
 
@@ -32,6 +33,8 @@ class Troubles:
     wrong: float = 0.0
     company: float = 0.0
     nan: bool = False
+    replayed: float = 0.0
+    stale: bool = False
     single: bool = False
     dtype: str = ""
     full: bool = False

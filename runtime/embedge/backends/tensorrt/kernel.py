@@ -50,9 +50,9 @@ class Scratch:
 class Kernel:
     """Enqueues the graph's work. Owned by a lane's thread, and used with its one stream only."""
 
-    capturable = True
-
-    def __init__(self, engine: Engine, scratch: Scratch) -> None:
+    def __init__(self, engine: Engine, scratch: Scratch, *, capturable: bool = True) -> None:
+        """`capturable`: whether its runs may be replayed from captured graphs."""
+        self.capturable = capturable
         self.inputs: Mapping[str, np.dtype[Any]] = engine.inputs
         self.outputs: Mapping[str, np.dtype[Any]] = engine.outputs
         self._engine = engine
@@ -82,7 +82,7 @@ class Kernel:
 
     def fork(self) -> Kernel:
         """Return a kernel with contexts of its own: what is captured from it holds as long as nobody else uses it."""
-        return Kernel(self._engine, self._scratch)
+        return Kernel(self._engine, self._scratch, capturable=self.capturable)
 
     def close(self) -> None:
         """Free the contexts, once nothing runs in them any more."""

@@ -97,6 +97,7 @@ class Runner:
         finally:
             driver.leave()
         self._check_scratch()
+        self._tell_of_captures()
         # Kept beside the engines, which go with their context: a lane may open while another makes them anew.
         self._scratch = max(engine.scratch for engine in self._engines.values())
         self._largest = {
@@ -118,7 +119,7 @@ class Runner:
             wake()
 
         def open_kernel(name: str, path: Path, stream: Stream) -> Kernel:
-            return Kernel(self._engine(name), scratch)
+            return Kernel(self._engine(name), scratch, capturable=self._plans[name].record.captured)
 
         return StreamSlot(
             driver,
@@ -168,6 +169,15 @@ class Runner:
                 raise BackendError(
                     f"graph {graph!r}: its plan needs {engine.scratch:,} bytes, and scratch_bytes allows {allowed:,}; "
                     "raise it, or lower max_batch or token_budget"
+                )
+
+    def _tell_of_captures(self) -> None:
+        """Say which plans run without captured graphs, where there could be some."""
+        for graph, plan in self._plans.items():
+            if self._config.captures and self._gpu().captures and not plan.record.captured:
+                off = "captured graphs are off: the gate has none proven"
+                log.warning(
+                    "graph %r: %s; to try again: embedge build %s --force", graph, off, self._bundle().bundle.path
                 )
 
     def _ready(self, store: PlanStore, graph: str, key: PlanKey) -> None:
