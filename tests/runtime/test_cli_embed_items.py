@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 import trustme
 
-from tests.runtime.test_cli_embed import jsonl, run, write_lines
+from tests.runtime.embedding import jsonl, run, write_lines
 from tests.servers import served
 from tests.tiny_towers import CHANNELS, SIDE, tiny_towers, vector
 
