@@ -192,3 +192,43 @@ def test_a_lane_that_computes_row_by_row_is_late_when_a_row_is() -> None:
         rig.ends("a")
     assert rig.now == 50.0
     assert late == []
+
+
+@pytest.mark.parametrize("what", ["test", "measure"])
+def test_a_lane_that_opens_is_late_when_a_batch_is(what: str) -> None:
+    """Each batch takes 200 seconds, of the 300 that a lane has; all of them take longer."""
+
+    class Slow(Rig):
+        def _act(self, what: str) -> None:
+            super()._act(what)
+            if what.startswith("start"):
+                self.now += 200.0
+                watch.check(self.now)
+
+    rig = Slow(depth=1)
+    late: list[float] = []
+    watch = Watch(lambda: [rig.lane], lambda _, inside: late.append(inside), hang_seconds=30)
+    if what == "test":
+        rig.lane._probes = [batch("p", rows=1)] * 4
+    else:
+        rig.lane._warm_up = lambda compute: [compute(batch("w", rows=1)) for _ in range(4)]  # type: ignore[func-returns-value]
+    with rig:
+        rig.until(lambda: rig.words == [True])
+    assert rig.now >= 800.0
+    assert late == []
+
+
+def test_a_lane_that_had_nothing_to_do_for_long_has_time_to_close() -> None:
+    class Slow(Rig):
+        def _close(self, post: Any) -> None:
+            watch.check(self.now + 299.0)
+            super()._close(post)
+
+    rig = Slow(depth=1)
+    late: list[float] = []
+    watch = Watch(lambda: [rig.lane], lambda _, inside: late.append(inside), hang_seconds=30)
+    with rig:
+        rig.until(lambda: rig.idle)
+        rig.now = 1e4
+    assert rig.log[-1] == "close"
+    assert late == []

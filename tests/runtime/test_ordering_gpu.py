@@ -130,8 +130,7 @@ def test_an_event_that_will_never_come_says_so(simulate: Simulate) -> None:
         add_one(machine, stream, memory.pointer, 64)
         event.record(stream)
         with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
-            while not event.done():
-                pass
+            any(event.done() for _ in range(3))  # the machine runs one operation each time
     driver.leave()
 
 

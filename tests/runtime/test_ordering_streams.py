@@ -42,6 +42,17 @@ def test_a_lane_that_breaks_the_context_in_closing_tells_the_others(simulate: Si
     opened.slot.close()
 
 
+def test_a_lane_that_breaks_the_context_in_opening_tells_the_others(simulate: Simulate) -> None:
+    def refuse(*_: object) -> Any:
+        raise CudaError("CUDA_ERROR_ILLEGAL_ADDRESS")
+
+    with lane(simulate("cuda-python")) as opened:
+        opened.slot._open_kernel = refuse
+        with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
+            opened.slot.open("other", Path("other.onnx"))
+        assert opened.woken == 1
+
+
 @pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("what", ["pinned", "event"])
 @pytest.mark.parametrize("made", [0, 1, 2, 3])

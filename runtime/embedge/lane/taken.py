@@ -65,13 +65,12 @@ class Taken:
 
     def go(self) -> None:
         """Note that the lane begins to open or close its post."""
-        with self._lock:
-            self._moved, self._away = self._clock(), True
+        self.move()
+        self._away = True  # last: whoever sees it has the time that belongs to it
 
     def come(self) -> None:
         """Note that the lane's post is open, or that there is none any more."""
-        with self._lock:
-            self._away = False
+        self._away = False
 
     def hangs(self, now: float, seconds: float) -> float | None:
         """Return for how long the lane has been in its oldest batch, or away, where that is too long; else None.
