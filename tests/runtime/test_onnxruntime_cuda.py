@@ -199,6 +199,7 @@ def test_as_many_lanes_as_there_is_memory_for(
         runner = loaded(bundle, **settings)
         machine.memory.taken = taken
         assert [slots.lanes for slots in runner.candidates()] == list(range(1, most + 1))
+        assert machine.contexts.stack == [], "this thread has let go of the GPU again"
 
 
 def test_a_run_that_breaks_the_context_is_told(simulate: Simulate, bundle: Bundle) -> None:

@@ -113,6 +113,7 @@ def test_a_thread_that_enters_during_a_reset_leaves_a_context_that_works(
         driver.memory(64).close()
         driver.leave()
         driver.reset()
+        assert machine.contexts.stack == []
         machine.forgive()
 
     race(make, lambda driver: driver.reset(), enter, check, module)
