@@ -76,6 +76,9 @@ class PlayedModel:
     tell: Callable[[bool], None] | None = None
     backend: str = "played 1"
     backend_reason: str = "a test"
+    device: str = "a stage"
+    depth: int = 1
+    captures: int = 0
     config: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     @property

@@ -121,6 +121,16 @@ class Embedder:
         return self._crew.device
 
     @property
+    def depth(self) -> int:
+        """How many batches a lane has in flight."""
+        return self._crew.depth
+
+    @property
+    def captures(self) -> int:
+        """How many shapes of batches a lane replays from captured graphs at most; 0: none."""
+        return self._crew.captures
+
+    @property
     def serving(self) -> bool:
         """Whether a lane is alive and calls are admitted."""
         return not (self._closed or self._draining) and self._crew.alive

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 import embedge
-from embedge import Embedder, RuntimeConfig, cli
+from embedge import Embedder, RuntimeConfig, cli, slots
 from embedge.commands import inspect
 from embedge.errors import BundleError
 from tests.tiny import tiny_bundle
@@ -175,6 +175,7 @@ def test_inspect_takes_a_model_directory(bundle: Path, capsys: pytest.CaptureFix
     report = json.loads(capsys.readouterr().out)
     assert report["manifest"] == json.loads((bundle / "manifest.json").read_bytes())
     assert report["backend"].startswith("onnxruntime")
+    assert report["device"] == slots.device()
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify", "embed"])

@@ -93,6 +93,7 @@ class Backend(Protocol):
     depth: batches that a lane may have in flight; with 1, a run is over when `start` returns.
     rung: lengths of batches are rounded up to a multiple of this, as far as they may be padded.
     token_budget: most padded tokens in a batch where the settings name no number.
+    captures: shapes of batches that a lane replays from captured graphs, once a model is loaded; 0: none.
     patience: seconds beyond what was predicted after which a lane in a batch counts as hung, where they name none.
     """
 
@@ -101,6 +102,7 @@ class Backend(Protocol):
     depth: int
     rung: int
     token_budget: int
+    captures: int
     patience: float
 
     def missing(self) -> str:

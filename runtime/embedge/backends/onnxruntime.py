@@ -28,6 +28,7 @@ class Runner:
     rung = 1
     patience = 600.0  # nothing waits for a device here, and a large batch on a slow, busy board takes minutes
     token_budget = 2048  # a CPU is as fast at a few hundred as at any number, and memory grows with it
+    captures = 0
 
     def __init__(self, config: RuntimeConfig) -> None:
         """Nothing in the settings is this backend's own."""

@@ -47,6 +47,7 @@ class Runner:
     rung = 8  # of half-precision numbers, which tensor cores want in eights
     patience = 30.0
     token_budget = 16384
+    captures = 0
 
     def __init__(self, config: RuntimeConfig) -> None:
         self.depth = config.staging or 2

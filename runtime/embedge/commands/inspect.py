@@ -28,12 +28,12 @@ def inspect(
     from embedge.bundle import Bundle
 
     loaded = Bundle.load(bundle)
-    name, reason, lanes = _backend(loaded)
+    name, device, reason, lanes = _backend(loaded)
     if as_json:
-        _print_json(loaded, name, reason, lanes)
+        _print_json(loaded, name, device, reason, lanes)
         return
     manifest = loaded.manifest
-    console.print(_overview(loaded, name, reason, lanes))
+    console.print(_overview(loaded, name, device, reason, lanes))
     for tower_name, tower in manifest.towers.items():
         console.print(tower_tree(tower_name, tower))
     console.print(_spaces(manifest))
@@ -46,8 +46,8 @@ def inspect(
         console.print(certificate_table(manifest.certificate))
 
 
-def _backend(bundle: Bundle) -> tuple[str | None, str, Slots | None]:
-    """Return the backend that would be chosen here and why, and how an earlier start cut the cores into lanes.
+def _backend(bundle: Bundle) -> tuple[str | None, str, str, Slots | None]:
+    """Return the backend that would be chosen here, its device, why, and how an earlier start cut the cores into lanes.
 
     None and why not where there is no backend; no lanes where none were measured yet.
     """
@@ -59,25 +59,26 @@ def _backend(bundle: Bundle) -> tuple[str | None, str, Slots | None]:
     try:
         backend, reason = backends.choose()
     except Unavailable as error:
-        return None, error.message, None
+        return None, "", error.message, None
     measured = Measured.recall(Measured.key(bundle, backend, RuntimeConfig(), next(iter(bundle.manifest.towers))))
-    return f"{backend.name} {backend.version()}", reason, measured.slots if measured else None
+    return f"{backend.name} {backend.version()}", backend.device(), reason, measured.slots if measured else None
 
 
-def _print_json(bundle: Bundle, backend: str | None, reason: str, lanes: Slots | None) -> None:
+def _print_json(bundle: Bundle, backend: str | None, device: str, reason: str, lanes: Slots | None) -> None:
     import msgspec
 
     report: dict[str, Any] = {
         "path": str(bundle.path),
         "backend": backend,
         "backend_reason": reason,
+        "device": device,
         "lanes": lanes,
         "manifest": bundle.manifest,
     }
     typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
 
 
-def _overview(bundle: Bundle, backend: str | None, reason: str, lanes: Slots | None) -> Table:
+def _overview(bundle: Bundle, backend: str | None, device: str, reason: str, lanes: Slots | None) -> Table:
     manifest = bundle.manifest
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")
@@ -90,6 +91,7 @@ def _overview(bundle: Bundle, backend: str | None, reason: str, lanes: Slots | N
         "created": source.created,
         "tools": ", ".join(f"{tool} {version}" for tool, version in source.tools.items()),
         "backend": f"{backend or 'none'} ({reason})",
+        "device": device,
         "lanes": f"{lanes.lanes} of {lanes.threads} threads: {lanes.reason}"
         if lanes
         else "measured at the first start",

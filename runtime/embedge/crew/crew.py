@@ -83,6 +83,16 @@ class Crew:
         return self._backend.device()
 
     @property
+    def depth(self) -> int:
+        """Batches that a lane may have in flight."""
+        return self._backend.depth
+
+    @property
+    def captures(self) -> int:
+        """Shapes of batches that a lane replays from captured graphs; 0: none."""
+        return self._backend.captures
+
+    @property
     def alive(self) -> bool:
         """Whether at least one lane can run batches now."""
         return any(lane.alive for lane in self.lanes)

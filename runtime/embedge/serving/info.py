@@ -37,6 +37,9 @@ def model_info(embedder: Embedder) -> pb.ModelInfo:
         backend_reason=embedder.backend_reason,
         certificate=_figures(manifest),
         label_sets=[_label_set(*entry) for entry in manifest.label_sets.items()],
+        device=embedder.device,
+        batches_in_flight=embedder.depth,
+        captures=embedder.captures,
     )
 
 

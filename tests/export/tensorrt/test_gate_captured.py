@@ -11,6 +11,7 @@ import pytest
 from embedge import Embedder, RuntimeConfig
 from embedge.backends.tensorrt import library
 from embedge.plans.record import CAPTURED
+from embedge.serving.info import model_info
 from tests.export.tensorrt.test_gate import CONFIG, figures
 from tests.simulated.device import Device
 from tests.simulated.fixtures import Simulate, simulate
@@ -76,6 +77,9 @@ def test_lanes_replay_what_was_proven_and_nothing_else(
     with Embedder.open(path, config=config) as embedder:
         library.load()._troubles.replayed = replayed
         vectors = [embedder.embed([words(8, seed=seed)]) for seed in range(12)]
+        told = model_info(embedder)
+    assert (told.device, told.batches_in_flight, told.captures) == (Device().name, 2, 0 if replayed else 32)
+    assert told.backend.startswith("tensorrt TensorRT 11.4.0")
     with Embedder.open(path, config=RuntimeConfig(backend="onnxruntime", lanes=1, warm_up_seconds=0)) as processor:
         for seed, ours in enumerate(vectors):
             np.testing.assert_array_equal(ours, processor.embed([words(8, seed=seed)]))

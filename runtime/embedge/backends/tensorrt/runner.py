@@ -43,6 +43,7 @@ class Runner:
 
     def __init__(self, config: RuntimeConfig) -> None:
         self.depth = config.staging or _SETS
+        self.captures = 0
         self._config = config
         self._driver: Driver | None = None
         self._model: Model | None = None
@@ -97,6 +98,8 @@ class Runner:
         finally:
             driver.leave()
         self._check_scratch()
+        proven = any(plan.record.captured for plan in self._plans.values())
+        self.captures = self._config.captures if driver.captures and proven else 0
         self._tell_of_captures()
         # Kept beside the engines, which go with their context: a lane may open while another makes them anew.
         self._scratch = max(engine.scratch for engine in self._engines.values())
