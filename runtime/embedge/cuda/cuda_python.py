@@ -115,10 +115,10 @@ class Provider:
         with self._retaining:
             if self._context is None:
                 self._context = self._ask(self._api.cuDevicePrimaryCtxRetain(self._device()))
-            context = self._context
+            context, life = self._context, self._life
         before = self._ask(self._api.cuCtxGetCurrent())
         self._ask(self._api.cuCtxSetCurrent(context))
-        self._before().append((self._life, before))
+        self._before().append((life, before))
 
     def leave(self) -> None:
         """Make current what was so before `enter`; nothing where that was not called."""
