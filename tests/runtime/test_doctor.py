@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from embedge import cli, doctor
-from embedge.doctor import Machine
+from embedge.doctor import Machine, libraries
 from embedge.doctor import machine as machines
 from tests.runtime.boards import CPU, GPU, machine, meminfo, release, states, told
 
@@ -137,6 +137,14 @@ def test_the_exit_code_says_whether_anything_can_run(
     assert {"topic", "text", "state", "help"} == set(shown["findings"][0])
 
 
+def test_modules_of_the_working_directory_are_nobodys_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise SystemExit('a module of the working directory')")
+    monkeypatch.chdir(tmp_path)
+    assert "CPUExecutionProvider" in doctor.here().run(machines.python(libraries._PROVIDERS))
+
+
 def test_this_machine_is_asked_with_time_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines, "_SECONDS", 0.05)
     there = doctor.here()
@@ -145,6 +153,8 @@ def test_this_machine_is_asked_with_time_limits(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(machines, "_SECONDS", 30)
     with pytest.raises(RuntimeError, match="no luck"):
         there.run([sys.executable, "-c", "raise SystemExit('no luck')"])
+    with pytest.raises(RuntimeError, match="crashed with SIGKILL"):
+        there.run([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
     with pytest.raises(FileNotFoundError):
         there.run(["no-such-command"])
     assert there.version("numpy")

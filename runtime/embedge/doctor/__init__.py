@@ -6,14 +6,13 @@ loads a library or touches a GPU runs in a process of its own, because it may cr
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 
 import msgspec
 
 from embedge.doctor import gpus, libraries, plans, system
 from embedge.doctor.findings import Finding, Report
-from embedge.doctor.machine import Machine, here
+from embedge.doctor.machine import Machine, here, python
 
 __all__ = ["Finding", "Machine", "Report", "examine", "here"]
 
@@ -55,7 +54,7 @@ def _asked(probe: Probe, machine: Machine) -> list[Finding]:
 
 def _choice(machine: Machine) -> tuple[str, str]:
     try:
-        backend, reason = msgspec.json.decode(machine.run([sys.executable, "-c", _CHOICE]), type=tuple[str, str])
+        backend, reason = msgspec.json.decode(machine.run(python(_CHOICE)), type=tuple[str, str])
     except Exception as error:  # a library that crashes while it is looked at is what the doctor is for
         return "", f"choosing failed: {' '.join(str(error).split())}"
     return backend, reason

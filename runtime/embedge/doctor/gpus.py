@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import msgspec
 
 from embedge.cuda.driver import Gpu
 from embedge.doctor.findings import Finding
-from embedge.doctor.machine import Machine
+from embedge.doctor.machine import Machine, python
 
 __all__ = ["gpus", "sharers", "throttling"]
 
@@ -86,7 +85,7 @@ def sharers(machine: Machine) -> Iterator[Finding]:
 
 def _integrated(machine: Machine) -> Finding:
     """Return what a Jetson's GPU is, or why it cannot be reached."""
-    told: Gpu | str = msgspec.json.decode(machine.run([sys.executable, "-c", _ASKED]), type=Gpu | str)
+    told: Gpu | str = msgspec.json.decode(machine.run(python(_ASKED)), type=Gpu | str)
     if isinstance(told, str):
         return Finding("gpu", told, "missing")
     capability = ".".join(map(str, told.capability))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from embedge.doctor.findings import Finding
-from embedge.doctor.machine import Machine
+from embedge.doctor.machine import Machine, python
 
 __all__ = ["cuda", "cudnn", "onnxruntime", "tensorrt"]
 
@@ -37,7 +36,7 @@ def onnxruntime(machine: Machine) -> Iterator[Finding]:
     if not machine.finds("onnxruntime"):
         yield Finding("onnxruntime", "not installed", "missing", "pip install 'embedge[cpu]', or 'embedge[gpu]'")
         return
-    providers = machine.run([sys.executable, "-c", _PROVIDERS])
+    providers = machine.run(python(_PROVIDERS))
     yield Finding("onnxruntime", f"{gpu or cpu or 'of unknown version'}: {providers}")
 
 
@@ -45,7 +44,7 @@ def cudnn(machine: Machine) -> Iterator[Finding]:
     """Tell which cuDNN ONNX Runtime would find on a GPU, and where it comes from."""
     if not machine.version("onnxruntime-gpu"):
         return
-    told = machine.run([sys.executable, "-c", _CUDNN])
+    told = machine.run(python(_CUDNN))
     if not told.isdigit():
         how = "pip install 'onnxruntime-gpu[cuda,cudnn]', or install cuDNN 9 for the CUDA that its release is made for"
         yield Finding("cudnn", f"onnxruntime-gpu needs cuDNN 9: {told}", "missing", how)
@@ -63,9 +62,7 @@ def tensorrt(machine: Machine) -> Iterator[Finding]:
         how = how if machine.jetson else "pip install 'embedge[tensorrt,cuda]'"
         yield Finding("tensorrt", "not installed", "missing", how)
         return
-    version = machine.version("tensorrt") or machine.run(
-        [sys.executable, "-c", "import tensorrt; print(tensorrt.__version__)"]
-    )
+    version = machine.version("tensorrt") or machine.run(python("import tensorrt; print(tensorrt.__version__)"))
     major = ".".join(version.split(".")[:2])
     if version.split(".")[0] not in _KNOWN:
         known = " and ".join(_KNOWN)

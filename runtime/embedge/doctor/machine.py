@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from embedge import cache
 
-__all__ = ["Machine", "here"]
+__all__ = ["Machine", "here", "python"]
 
 _SECONDS = 30.0  # a command that takes longer hangs
 
@@ -57,6 +58,11 @@ def here() -> Machine:
     return Machine(root=Path("/"), run=_run, version=_version, finds=lambda name: util.find_spec(name) is not None)
 
 
+def python(code: str) -> list[str]:
+    """Return the command that runs code in a Python of its own, which finds no modules in the working directory."""
+    return [sys.executable, "-c", f"import sys; sys.path[:] = filter(None, sys.path)\n{code}"]
+
+
 def _run(command: Sequence[str]) -> str:
     environment = os.environ | {"LC_ALL": "C"}
     try:
@@ -64,9 +70,14 @@ def _run(command: Sequence[str]) -> str:
     except subprocess.TimeoutExpired as error:
         raise TimeoutError(f"{command[0]} gave no answer within {_SECONDS:g} s") from error
     if done.returncode:
-        words = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        words = (done.stderr or done.stdout).strip().splitlines() or [_ended(done.returncode)]
         raise RuntimeError(f"{Path(command[0]).name}: {words[-1]}")
     return done.stdout.strip()
+
+
+def _ended(code: int) -> str:
+    names = {-each.value: each.name for each in signal.Signals}
+    return f"crashed with {names[code]}" if code in names else f"exit code {code}"
 
 
 def _version(package: str) -> str:

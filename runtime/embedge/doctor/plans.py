@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import msgspec
 
 from embedge.cuda.driver import Gpu
 from embedge.doctor.findings import Finding
-from embedge.doctor.machine import Machine
+from embedge.doctor.machine import Machine, python
 from embedge.errors import BackendError
 from embedge.plans.key import Device
 from embedge.plans.prune import outdated
@@ -54,7 +53,7 @@ def plans(machine: Machine) -> Iterator[Finding]:
 
 def _useless(machine: Machine, kept: list[tuple[Path, Record | None]]) -> list[Path]:
     """Return the folders of what would be pruned; nothing where it cannot be known."""
-    here = msgspec.json.decode(machine.run([sys.executable, "-c", _HERE]), type=tuple[str, Gpu] | None)
+    here = msgspec.json.decode(machine.run(python(_HERE)), type=tuple[str, Gpu] | None)
     if here is None:
         return []
     version, device = here[0], Device.here(here[1], machine.root)

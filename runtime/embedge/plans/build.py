@@ -24,7 +24,14 @@ from embedge.plans.store import PlanStore
 __all__ = ["Builder", "find"]
 
 # By name: the runtime imports nothing of it, and a device that only loads plans needs none of it.
-COMMAND = (sys.executable, "-m", "embedge_export.tensorrt", "build")
+# Not by -m, which looks for modules in the working directory first, whoever's files are there.
+_MAIN = """
+import sys
+sys.path[:] = filter(None, sys.path)
+from embedge_export.tensorrt.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+COMMAND = (sys.executable, "-c", _MAIN, "build")
 _LASTING = ("parse", "precision")  # kinds of failures that come again as long as the key is the same
 
 

@@ -67,7 +67,7 @@ class PlanStore:
     def plans(self) -> Iterator[tuple[Path, Record | None]]:
         """Yield every folder of a plan in the cache, and its record; None where it cannot be understood."""
         self._check()
-        for folder in sorted(self.root.glob("?" * 64)):
+        for folder in sorted(path for path in self.root.glob("?" * 64) if path.is_dir() and not path.is_symlink()):
             try:
                 yield folder, Plan.load(folder).record
             except (Damaged, OSError):

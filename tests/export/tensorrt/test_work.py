@@ -60,6 +60,13 @@ def run(tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> 
     return made(tmp_path, simulate, monkeypatch, tiny_bundle(tmp_path / "tiny"))
 
 
+def test_the_builder_takes_no_modules_of_the_working_directory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnx", "tensorrt", "json", "embedge_export"):
+        (run.store.root.parent / f"{name}.py").write_text("raise SystemExit('a module of the working directory')")
+    monkeypatch.chdir(run.store.root.parent)
+    assert run()["encoder"].record.sha256
+
+
 def made(tmp_path: Path, simulate: Simulate, monkeypatch: pytest.MonkeyPatch, bundle: Path) -> Run:
     simulate("cuda-python", tensorrt=VERSION)
     settings = {"providers": ["cuda-python"], "tensorrt": VERSION, "order": "random", "seed": 7}

@@ -235,6 +235,8 @@ def test_the_listing_names_what_cannot_be_understood(store: PlanStore) -> None:
     kept(store, key())
     shutil.copytree(store.root / key().digest(), store.root / ("0" * 64))
     (store.root / ("0" * 64) / "record.json").write_text("{}")
+    (store.root / ("1" * 64)).write_text("a file is no plan, and is left alone")
+    (store.root / ("2" * 64)).symlink_to(store.root / key().digest())
 
     assert [found and found.graph for _, found in store.plans()] == [None, "text"]
 
