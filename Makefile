@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 BUNDLE := engines/minilm/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-multimodal models test test-slow check bench format protos clean peers promises gpu
+.PHONY: help install demo demo-multimodal models test test-slow mutations check bench format protos clean peers promises gpu
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ test: $(STAMP)  ## the tests, all but the slow ones; minutes
 
 test-slow: $(STAMP)  ## the slow tests: every family of models, a million simulated requests, the demos
 	$(PYTEST) -m slow
+
+mutations: $(STAMP)  ## take each wait, event and lock out of the lanes, see a test fail; half an hour; docs/mutations.md
+	$(BIN)/python -m tests.mutations --write
 
 check: $(STAMP)  ## lint, format, types, generated code
 	$(BIN)/ruff check .

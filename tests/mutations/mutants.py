@@ -1,0 +1,196 @@
+"""Mutants: the code without one wait, one event, one lock, one free or one flag that others rely on."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["ROOT", "SOURCES", "Mutant", "find", "mutants"]
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "runtime/embedge"
+
+# Files of the package, with the functions that are looked at where not all of them are about lanes.
+SOURCES: dict[str, tuple[str, ...]] = {
+    "lane/lane.py": (),
+    "lane/line.py": (),
+    "lane/taken.py": (),
+    "crew/crew.py": (),
+    "crew/rack.py": (),
+    "crew/watch.py": (),
+    "scheduler.py": ("take", "interrupt", "poll", "push", "done", "stop", "make_room", "drain", "_leave", "_rest"),
+    "backends/streamed.py": (),
+    "backends/streamsession.py": (),
+    "backends/staging.py": (),
+    "backends/captured.py": (),
+    "backends/lanestream.py": (),
+    "backends/timing.py": (),
+    "backends/onnxruntime_cuda.py": (),
+    "backends/tensorrt/kernel.py": (),
+    "backends/tensorrt/runner.py": (),
+    "cuda/__init__.py": (),
+    "cuda/context.py": (),
+    "cuda/owned.py": (),
+    "cuda/cuda_python.py": (),
+    "cuda/pycuda.py": (),
+}
+
+# Methods that wait; methods that say something to another thread, to the GPU or to whoever uses the context; frees.
+_WAITS = {"acquire", "drain", "join", "result", "settled", "sleep", "wait", "wait_for"}
+_TELLS = {
+    "abandon",
+    "attach",
+    "check",
+    "detach",
+    "enter",
+    "fail",
+    "give_up",
+    "interrupt",
+    "leave",
+    "lend",
+    "mark",
+    "move",
+    "notify",
+    "notify_all",
+    "record",
+    "release",
+    "reset",
+    "set",
+    "set_exception",
+    "set_result",
+    "wake",
+}
+# What CUDA and TensorRT are asked for, and what lanes and contexts were given to call.
+_CALLS = {"_ask", "_changed", "_close_post", "_interrupt", "_leave", "_need", "_release", "_wake", "changed"}
+_FREES = {"clear", "close", "exit", "leave_behind"}
+_STATEMENTS = _WAITS | _TELLS | _FREES | _CALLS
+_NOTHING = "__import__('contextlib').nullcontext()"  # in the place of a lock
+# Fields that say what may be done now. (What makes them, `__init__`, is not looked at.)
+_FLAGS = {
+    "alive",
+    "broken",
+    "cold",
+    "given_up",
+    "marked",
+    "over",
+    "_away",
+    "_closing",
+    "_free",
+    "_hung",
+    "_lost",
+    "_marks",
+    "_moved",
+    "_open",
+    "_place",
+    "_shared",
+    "_stopped",
+    "_warm_up",
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One piece of a file, and what is put in its place.
+
+    file: below the package. where: the class and function. what: what is removed, in words; a number follows where a
+    function has the same twice. line: counted from 1. begin, end: bytes of the file.
+    """
+
+    file: str
+    where: str
+    what: str
+    line: int
+    begin: int
+    end: int
+    text: str
+
+    @property
+    def name(self) -> str:
+        """What it is known by, wherever it stands in its file."""
+        return f"{self.file} {self.where}: {self.what}"
+
+    def apply(self, source: bytes) -> bytes:
+        """Return the file with the mutant in it."""
+        return source[: self.begin] + self.text.encode() + source[self.end :]
+
+
+def mutants() -> list[Mutant]:
+    """Return all mutants of the checkout, file by file."""
+    return [
+        each for file, only in SOURCES.items() for each in find(file, (ROOT / PACKAGE / file).read_bytes(), only=only)
+    ]
+
+
+def find(file: str, source: bytes, only: tuple[str, ...] = ()) -> list[Mutant]:
+    """Return the mutants of a file. only: the functions to look at, if not all."""
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+    seen: Counter[str] = Counter()
+    found = []
+    for node, where, what, text in _walk(ast.parse(source), ""):
+        if only and where.rpartition(".")[2] not in only:
+            continue
+        seen[f"{where}: {what}"] += 1
+        count = seen[f"{where}: {what}"]
+        begin = starts[node.lineno - 1] + node.col_offset
+        end = starts[node.end_lineno - 1] + node.end_col_offset
+        found.append(Mutant(file, where, f"{what} ({count})" if count > 1 else what, node.lineno, begin, end, text))
+    return found
+
+
+Piece = tuple[ast.AST, str, str, str]  # what is replaced, where it is, what that removes, what stands there then
+
+
+def _walk(node: ast.AST, where: str) -> Iterator[Piece]:
+    """Look at all statements, in order; those of `__init__` that set a flag make it."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        where = f"{where}.{node.name}".lstrip(".")
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _called(node.value) in _STATEMENTS:
+        yield node, where, _words(node), "pass"
+        return
+    if isinstance(node, ast.Assign) and not where.endswith("__init__") and _FLAGS & set(_fields(node.targets)):
+        yield node, where, _words(node), "pass"
+    if isinstance(node, ast.With):
+        for item in node.items:
+            if _guards(item.context_expr):
+                yield item.context_expr, where, f"with {_words(item.context_expr)}", _NOTHING
+    if isinstance(node, ast.Call) and _called(node) in {"wait", "wait_for", "join", "settled"} and _of_object(node):
+        yield node, where, _words(node), "True"
+    if isinstance(node, ast.Attribute) and node.attr == "RLock":
+        yield node, where, "that the lock may be taken twice", "threading.Lock"
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child, where)
+
+
+def _called(call: ast.Call) -> str:
+    return str(getattr(call.func, "attr", getattr(call.func, "id", "")))
+
+
+def _of_object(call: ast.Call) -> bool:
+    """Whether it is a method of something that has a name: `", ".join` waits for nothing."""
+    return isinstance(call.func, ast.Attribute) and not isinstance(call.func.value, ast.Constant)
+
+
+def _fields(targets: list[ast.expr]) -> Iterator[str]:
+    for target in targets:
+        if isinstance(target, ast.Tuple):
+            yield from _fields(target.elts)
+        elif isinstance(target, ast.Attribute):
+            yield target.attr
+
+
+def _guards(expression: ast.expr) -> bool:
+    """Whether it is a lock, or what tells others of a failure."""
+    if isinstance(expression, ast.Call):
+        return _called(expression) == "told"
+    return isinstance(expression, ast.Attribute | ast.Name)
+
+
+def _words(node: ast.AST) -> str:
+    """Return the code on one line, short."""
+    text = " ".join(ast.unparse(node).split())
+    return text if len(text) <= 90 else f"{text[:87]}..."
