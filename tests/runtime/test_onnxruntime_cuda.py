@@ -25,6 +25,7 @@ from embedge.cuda import CudaError
 from embedge.errors import BackendError, BundleError, Unavailable
 from embedge.inputs.items import ItemInput
 from embedge.probes import Probes
+from embedge.slots import Slots
 from tests.simulated.device import Device
 from tests.simulated.fixtures import ORDERS, Simulate, simulate
 from tests.simulated.onnxruntime_gpu import IOBinding, Session, cuda_provider
@@ -180,26 +181,13 @@ def test_the_version_and_the_device_name_all_that_counts(simulate: Simulate, bun
         runner.close()
 
 
-@pytest.mark.parametrize(
-    ("device", "taken", "settings", "most"),
-    [
-        (Device(memory=80 << 30), 0, {}, 4),
-        (Device(memory=80 << 30), 0, {"small_memory": True}, 2),
-        (Device(memory=8 << 30), 0, {}, 2),
-        (Device(memory=8 << 30), 0, {"small_memory": False}, 4),
-        (Device(memory=80 << 30), (80 << 30) - (3 << 29), {}, 2),  # a bit less than three lanes' working memory
-        (Device(memory=80 << 30), 80 << 30, {}, 1),
-    ],
-)
-def test_as_many_lanes_as_there_is_memory_for(
-    simulate: Simulate, bundle: Bundle, device: Device, taken: int, settings: dict[str, Any], most: int
-) -> None:
-    machine = simulate("cuda-python", device=device)
+def test_lanes_are_tried_that_have_room_for_weights_of_their_own(simulate: Simulate, bundle: Bundle) -> None:
+    machine = simulate("cuda-python", device=Device(memory=80 << 30))
     with cuda_provider(machine):
-        runner = loaded(bundle, **settings)
-        machine.memory.taken = taken
-        assert [slots.lanes for slots in runner.candidates()] == list(range(1, most + 1))
-        assert machine.contexts.stack == [], "this thread has let go of the GPU again"
+        assert Runner(RuntimeConfig()).candidates() == [Slots(1, 1)], "nothing is known before a model is loaded"
+        runner = loaded(bundle, scratch_bytes=1 << 30)
+        machine.memory.taken = (80 << 30) - (4 << 30)  # three times a lane's, and weights
+        assert runner.candidates() == [Slots(1, 1), Slots(2, 1)]
 
 
 def test_a_run_that_breaks_the_context_is_told(simulate: Simulate, bundle: Bundle) -> None:

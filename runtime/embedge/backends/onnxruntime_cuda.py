@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from embedge import cuda
+from embedge.backends import board
 from embedge.backends.base import Arrays, Model, Result, Session
 from embedge.backends.kernel import Bound, Kernel
 from embedge.backends.lanestream import LaneStream
@@ -34,9 +35,7 @@ log = logging.getLogger("embedge.backends")
 _PROVIDER = "CUDAExecutionProvider"
 _INSTALL = "pip install 'embedge[gpu]' in place of onnxruntime, whose module has the same name"
 _LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]', or install the CUDA and cuDNN 9 that its release is made for"
-_MOST_LANES = 4  # on one GPU more streams only take memory
 _WORKING = 512 << 20  # bytes of GPU memory that a lane needs beside its weights, where the settings say nothing
-_SMALL = 10 << 30  # bytes: boards of 8 GB have no room for weights many times
 
 
 class Runner:
@@ -104,22 +103,11 @@ class Runner:
         }
 
     def candidates(self) -> list[Slots]:
-        """Return 1 to 4 lanes, as many as have room for their weights in what is free now."""
+        """Return one lane and more, as many as have room for weights of their own."""
         if self._model is None:
             return [Slots(1, 1)]
         weights = sum(self._model.bundle.graph(name).stat().st_size for name in self._model.graphs)
-        driver = self._driver()
-        driver.enter()
-        try:
-            free, total = driver.free_memory()
-        finally:
-            driver.leave()
-        small = self._config.small_memory
-        if small is None:
-            small = total < _SMALL
-        room = free // (2 if small else 1) // (weights + (self._config.scratch_bytes or _WORKING))
-        most = max(1, min(_MOST_LANES, room, 2 if small else _MOST_LANES))
-        return [Slots(lanes, 1) for lanes in range(1, most + 1)]
+        return board.lanes(self._driver(), self._config, weights + (self._config.scratch_bytes or _WORKING))
 
     def slot(self, *, threads: int, wake: Callable[[], None]) -> StreamSlot:
         """Return a slot with a stream. Called in the lane's thread; threads do nothing on a GPU. Raises CudaError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from embedge.backends.base import Model
+from embedge.backends.board import small
 from embedge.backends.tensorrt import library
 from embedge.config import RuntimeConfig
 from embedge.cuda import Gpu
@@ -10,21 +11,15 @@ from embedge.errors import BackendError
 from embedge.plans.key import Device, Flags, PlanKey
 from embedge.shapes import profiles, resolve, symbols, unbounded
 
-__all__ = ["RUNG", "TOKENS", "keys", "small"]
+__all__ = ["RUNG", "TOKENS", "keys"]
 
 RUNG, TOKENS = 8, 16384
 """Lengths of batches are rounded up to a multiple of the first; padded tokens that a batch has at most by default."""
 
 _GIB = 1 << 30
-_SMALL = 8  # GiB of GPU memory, and all below
 # Shares of the GPU's memory that leave room for weights, batches and another process. Not measured yet.
 _SHARE, _SMALL_SHARE, _MOST = 4, 8, 8 * _GIB
 _LEVEL, _SMALL_LEVEL = 3, 2  # TensorRT's own default, and one that tries fewer kernels at a time
-
-
-def small(config: RuntimeConfig, device: Device) -> bool:
-    """Return whether to take less memory of the GPU at the price of speed."""
-    return device.memory <= _SMALL if config.small_memory is None else config.small_memory
 
 
 def keys(model: Model, gpu: Gpu) -> dict[str, PlanKey]:
@@ -53,7 +48,7 @@ def keys(model: Model, gpu: Gpu) -> dict[str, PlanKey]:
 
 
 def _flags(config: RuntimeConfig, device: Device) -> Flags:
-    little = small(config, device)
+    little = small(config, device.memory * _GIB)
     share = min(device.memory * _GIB // (_SMALL_SHARE if little else _SHARE), _MOST)
     return Flags(level=_SMALL_LEVEL if little else _LEVEL, workspace=config.scratch_bytes or share)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from embedge.backends import board
 from embedge.backends.base import Model, Slot
 from embedge.backends.streamed import StreamSlot
 from embedge.backends.tensorrt import library
@@ -29,7 +30,7 @@ __all__ = ["Runner"]
 log = logging.getLogger("embedge.tensorrt")
 
 _SETS = 2
-_LANES = (1, 2, 3)  # more only share the GPU in smaller pieces
+_STAGING = 64 << 20  # bytes: about what a lane has on the GPU for batches on their way in and out
 
 
 class Runner:
@@ -109,8 +110,8 @@ class Runner:
         }
 
     def candidates(self) -> list[Slots]:
-        """Return one lane, two, three."""
-        return [Slots(lanes, 1) for lanes in _LANES]
+        """Return one lane and more, as many as have room to compute in."""
+        return board.lanes(self._gpu(), self._config, self._scratch + _STAGING)
 
     def slot(self, *, threads: int, wake: Callable[[], None]) -> Slot:
         """Return a lane's slot, with scratch memory that all its contexts use in turn. Raises CudaError."""
@@ -157,7 +158,8 @@ class Runner:
         what = f"the plans of {', '.join(lacking)}"
         if not model.config.build_plans:
             raise Unavailable(
-                f"{what} are not there for this GPU, and none are built now; run: embedge build {model.bundle.path}"
+                f"{what} are not there for this GPU, and none are built now; run, with the --config of what serves: "
+                f"embedge build {model.bundle.path}"
             )
         log.info("building %s for %s; this takes minutes, once", what, self.device())
         builder = Builder(store, LogProgress())
