@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,14 @@ def test_settings_may_be_paths_and_numbers_of_numpy(tmp_path: Path) -> None:
 
 
 # Opening and closing.
+
+
+def test_a_fork_that_closes_leaves_all_to_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Embedder.open(tiny_bundle(tmp_path / "tiny"), config=RuntimeConfig(lanes=1, warm_up_seconds=0)) as embedder:
+        with monkeypatch.context() as fork:
+            fork.setattr(os, "getpid", lambda: -1)
+            embedder.close()
+        assert embedder.embed(["a cat"]).shape == (1, 16)
 
 
 def test_who_drains_or_closes_does_not_serve_and_says_so(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from embedge.errors import BackendError
 from embedge.plans.key import PlanKey
 
-__all__ = ["CAPTURED", "Damaged", "Plan", "Record", "digest_of", "write"]
+__all__ = ["CAPTURED", "Damaged", "Plan", "Record", "digest_of", "head", "write"]
 
 PLAN = "plan"
 RECORD = "record.json"
@@ -79,7 +79,7 @@ class Plan:
         key: it must be for this and nothing else. None: whatever it is for; the plan itself is then not looked at.
         vouch: is given the bytes of the record's file, and raises what it likes if it does not trust them.
         """
-        data = _head(folder / RECORD)
+        data = head(folder / RECORD, _MOST)
         if vouch is not None:
             vouch(data)
         plan = cls(folder, _decode(data))
@@ -128,11 +128,14 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _head(path: Path) -> bytes:
+def head(path: Path, most: int) -> bytes:
+    """Return what is in a small file, not more than `most` bytes. Raises Damaged, OSError."""
+    if path.exists() and not path.is_file():  # opening a pipe waits for whoever writes
+        raise Damaged(f"its {path.name} is no file")
     with path.open("rb") as file:
-        data = file.read(_MOST + 1)
-    if len(data) > _MOST:
-        raise Damaged("its record is too large")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise Damaged(f"its {path.name} is too large")
     return data
 
 

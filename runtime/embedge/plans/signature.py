@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedge.errors import InvalidInput, Unavailable
-from embedge.plans.record import RECORD
+from embedge.plans.record import RECORD, head
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -18,6 +19,7 @@ __all__ = ["SIGNATURE", "Trust", "Untrusted", "sign", "signer"]
 SIGNATURE = "record.sig"
 # What is signed begins with this, so that a signature made for something else is none for a plan.
 _PURPOSE = b"embedge plan 1\n"
+_MOST = 1 << 10  # bytes of a signature
 
 
 class Untrusted(Exception):
@@ -37,7 +39,7 @@ class Trust:
         from cryptography.exceptions import InvalidSignature
 
         try:
-            signature = (folder / SIGNATURE).read_bytes()
+            signature = head(folder / SIGNATURE, _MOST)
         except OSError as error:
             raise Untrusted("it is not signed") from error
         for key in self._keys.values():
@@ -74,8 +76,11 @@ def _public(file: Path) -> Ed25519PublicKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+    data = _bytes(file)
+    if file.stat().st_mode & stat.S_IWOTH:
+        raise InvalidInput(f"{file}: anybody could put a key of their own there; chmod o-w {file}")
     try:
-        key = load_pem_public_key(_bytes(file))
+        key = load_pem_public_key(data)
     except ValueError as error:
         raise _no_key(file, "public", "openssl pkey -pubout", error) from error
     if not isinstance(key, Ed25519PublicKey):

@@ -114,4 +114,7 @@ async def then(future: Future[T], pack: Callable[[T], bytes]) -> bytes:
 
 async def _refuse(context: Context, error: Exception) -> None:
     seen = known(error)
-    await context.abort(code_of(seen), text_of(seen), trailing_metadata(seen))
+    try:
+        await context.abort(code_of(seen), text_of(seen), trailing_metadata(seen))
+    except grpc.aio.InternalError as gone:  # the caller left or its deadline passed: there is nobody to tell
+        raise asyncio.CancelledError from gone

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +92,22 @@ def test_what_is_not_all_there_is_not_used(
 
     assert shipped.find(folder.parent, key(), Trust([public])) is None
     assert "not used" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["record.sig", "record.json"])
+@pytest.mark.parametrize("what", [lambda path: path.symlink_to("/dev/zero"), os.mkfifo, Path.mkdir])
+def test_what_has_no_end_or_no_writer_is_not_waited_for(
+    folder: Path, public: Path, name: str, what: Callable[[Path], None]
+) -> None:
+    (folder / name).unlink()
+    what(folder / name)
+    assert shipped.find(folder.parent, key(), Trust([public])) is None
+
+
+def test_a_key_that_anybody_may_change_is_refused(public: Path) -> None:
+    public.chmod(0o646)
+    with pytest.raises(InvalidInput, match="chmod o-w"):
+        Trust([public])
 
 
 def test_nobody_is_trusted_by_default(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

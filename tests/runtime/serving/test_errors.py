@@ -16,6 +16,7 @@ from grpc_status import rpc_status
 
 from embedge import AsyncClient, Overloaded, Reply, Request, Unauthenticated, Unavailable, errors
 from embedge.serving.config import ServeConfig
+from embedge.serving.handlers import unary
 from embedge.serving.server import Server
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
@@ -101,6 +102,18 @@ async def test_an_unknown_error_leaks_nothing_and_is_logged(engines: Path, caplo
     assert str(raised.value) == str(error) == INTERNAL_TEXT
     assert "the secret is 42" in caplog.text
     assert "Traceback" in caplog.text
+
+
+async def test_an_error_for_a_caller_who_left_is_nobodys(engines: Path) -> None:
+    class Gone:
+        async def abort(self, *_: object) -> None:
+            raise grpc.aio.InternalError
+
+    async def fail(_message: pb.EmbedRequest, _context: object) -> bytes:
+        raise errors.DeadlineExceeded("too late")
+
+    with pytest.raises(asyncio.CancelledError):
+        await unary(fail, pb.EmbedRequest).unary_unary(b"", Gone())
 
 
 async def test_an_error_that_comes_later_is_raised_like_one_that_comes_at_once(engines: Path) -> None:
