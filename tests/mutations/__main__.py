@@ -56,12 +56,13 @@ def main() -> int:
 
 def tried(chosen: list[Mutant], jobs: int, *, tell: bool) -> dict[Mutant, Verdict]:
     """Try mutants, so many at once, and say what becomes of each."""
-    free: SimpleQueue[Copy] = SimpleQueue()
     with tempfile.TemporaryDirectory(prefix="embedge-mutants-") as folder:
-        for number in range(jobs):
-            free.put(copied(Path(folder) / str(number)))
+        copies = [copied(Path(folder) / str(number)) for number in range(jobs)]
+        free: SimpleQueue[Copy] = SimpleQueue()
+        for copy in copies:
+            free.put(copy)
 
-        def attempt(mutant: Mutant | None) -> Verdict:
+        def attempt(mutant: Mutant) -> Verdict:
             copy = free.get()
             try:
                 return copy.run(mutant)
@@ -69,7 +70,7 @@ def tried(chosen: list[Mutant], jobs: int, *, tell: bool) -> dict[Mutant, Verdic
                 free.put(copy)
 
         with ThreadPoolExecutor(jobs) as pool:
-            for verdict in pool.map(attempt, [None] * jobs):  # compiles what is imported, too
+            for verdict in pool.map(lambda copy: copy.check(each.file for each in chosen), copies):
                 if verdict.killed:
                     console.print(verdict.told, markup=False, highlight=False)
                     sys.exit(f"{verdict.test} fails without any mutant")

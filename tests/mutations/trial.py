@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,10 +76,12 @@ class Copy:
 
     path: Path
 
-    def run(self, mutant: Mutant | None) -> Verdict:
-        """Run the tests with a mutant, or with none."""
-        if mutant is None:
-            return self._test(_LANES + _GPU + _REST, keep=True)
+    def check(self, files: Iterable[str]) -> Verdict:
+        """Run the tests about these files as they are, which compiles what is imported, too."""
+        return self._test(tuple(dict.fromkeys(test for file in files for test in _tests(file))), keep=True)
+
+    def run(self, mutant: Mutant) -> Verdict:
+        """Run the tests with a mutant."""
         file = self.path / PACKAGE / mutant.file
         source, facts = file.read_bytes(), file.stat()
         file.write_bytes(mutant.apply(source))
