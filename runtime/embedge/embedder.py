@@ -242,9 +242,8 @@ class Embedder:
 
         Whoever hangs is left behind after `timeout` seconds, a lane with a word in the log.
         """
-        if (
-            self._closed or os.getpid() != self._process
-        ):  # the threads of a fork's parent are not the fork's to wait for
+        # The threads of a fork's parent are not the fork's to wait for.
+        if self._closed or os.getpid() != self._process:
             return
         self._closed = True
         self._tell()
