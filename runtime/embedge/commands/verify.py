@@ -24,6 +24,8 @@ def verify(
         certificate = run(bundle, config=RuntimeConfig(backend=backend, warm_up_seconds=0))
     console.print(certificate_table(certificate))
     if not certificate.passed:
-        console.print("[red]not proven on this device[/]: do not use these vectors; export the bundle again")
+        console.print(
+            "[red]not proven on this device[/]: use none of its vectors; try another --backend, or export again"
+        )
         raise typer.Exit(1)
     console.print("[green]proven on this device[/]")

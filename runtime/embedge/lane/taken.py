@@ -18,8 +18,8 @@ log = logging.getLogger("embedge.lane")
 
 # A batch may take this many times as long as predicted, and some fixed seconds more, before its lane counts as hung.
 _PATIENCE = 10.0
-# Each step of opening, testing, warming up or closing may take so many times those seconds, by default five minutes:
-# CUDA compiles kernels, where a library brings none for this GPU, when they are first used, which takes minutes.
+# Each step of opening, testing, warming up or closing may take so many times those seconds, five minutes on a GPU by
+# default: CUDA compiles kernels, where a library brings none for it, when they are first used, which takes minutes.
 _OPENING = 10.0
 
 
