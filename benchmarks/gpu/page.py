@@ -27,6 +27,9 @@ of TensorRT, onnxruntime-gpu and PyTorch are there; a line says what is not. A f
 machine without a network. Without a GPU the run says what is missing, and its exit code is 2; it is 1 where a check or
 parity misses.
 
+`make gpu` installs neither TensorRT nor onnxruntime-gpu. Put them into `.venv` before, the second in place of
+onnxruntime: [on a server](gpu.md#drivers-and-packages), [on a Jetson](jetson.md#what-comes-from-where).
+
 Models: MiniLM (its real weights), ViT-B/16 at 224 pixels and BERT-base (random weights). Throughput and latency are
 from arrays on the host to vectors there, through our lanes, without tokenizer and scheduler. Ways take turns in rounds,
 in an order drawn by lot; ratios are taken within a round. TF32 is off everywhere. PyTorch runs eagerly. Parity is
