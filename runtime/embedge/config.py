@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -66,7 +66,7 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     warm_up_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
     hang_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
     gpu: Annotated[int, msgspec.Meta(ge=0)] = 0
-    cuda: str = "auto"
+    cuda: Literal["auto", "cuda-python", "pycuda"] = "auto"
     staging: Annotated[int, msgspec.Meta(ge=2, le=3)] | None = None
     scratch_bytes: _Positive | None = None
     small_memory: bool | None = None

@@ -87,7 +87,7 @@ class Reference:
             for bucket in buckets(self._probes, tower, **limits, lengths=self._config.lengths):
                 for length in sorted({bucket.shortest, bucket.longest}):
                     heard = _Heard(session or self._session(graph))
-                    self._run(tower, self._batch(tower, length), graph, heard)
+                    self._run(tower, self._batch(tower, length, bucket.rows), graph, heard)
                     for inputs, outputs in heard.runs:
                         label = f"tower {tower!r} at length {length}"
                         yield Case(label, inputs, outputs, min(bucket.rows, max(1, tokens // length)))
@@ -125,9 +125,9 @@ class Reference:
             self._sessions[graph] = self._slot.open(graph, self._bundle.graph(graph))
         return self._sessions[graph]
 
-    def _batch(self, tower: str, length: int) -> dict[str, NDArray[np.generic]]:
-        """Return rows that differ, the longest of this length, padded as lanes do it."""
-        count = max(1, min(len(_SHARES), _TOKENS // length))
+    def _batch(self, tower: str, length: int, most: int) -> dict[str, NDArray[np.generic]]:
+        """Return rows that differ, `most` at most, the longest of this length, padded as lanes do it."""
+        count = max(1, min(len(_SHARES), _TOKENS // length, most))
         form, rows = self._probes.layouts[tower], self._rows(tower)
         chosen = []
         for place, share in enumerate(_SHARES[:count]):

@@ -70,6 +70,15 @@ def test_all_graphs_of_a_bundle_pass(simulate: Simulate, tmp_path: Path, builder
         assert found["batch_max_abs"] < 1e-6, graph
 
 
+@pytest.mark.parametrize(("max_batch", "token_budget"), [(1, 1), (2, 16), (64, 31)])
+def test_the_gate_runs_no_batch_that_lanes_cannot(
+    simulate: Simulate, tmp_path: Path, max_batch: int, token_budget: int
+) -> None:
+    simulate("cuda-python", tensorrt="11.4.0")
+    model = model_of(tiny_bundle(tmp_path / "bundle"), RuntimeConfig(max_batch=max_batch, token_budget=token_budget))
+    assert figures(model, "encoder")["cosine_min"] > 0.999999
+
+
 @pytest.mark.parametrize("provider", ["cuda-python", "pycuda"])
 @pytest.mark.parametrize(
     ("trouble", "value", "told"),
