@@ -39,7 +39,9 @@ def test_nothing_there_is_nothing_said(home: Path, caplog: pytest.LogCaptureFixt
     assert not caplog.records
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"figures": "x"}', b'{"\xff": 1}', b"{}", b"null"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b'{"figures": "x"}', b'{"\xff": 1}', b"{}", b"null"]
+)
 def test_a_damaged_record_is_told_and_done_without(
     home: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

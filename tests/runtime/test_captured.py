@@ -180,3 +180,32 @@ def test_an_error_that_breaks_the_context_is_no_misfit(simulate: Simulate) -> No
         with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
             opened.session.start(feeds(1, SHAPES[0]))
         assert opened.woken == 1
+
+
+def test_memory_that_is_not_there_now_is_asked_for_again(simulate: Simulate) -> None:
+    class Late(Stateful):
+        free = False
+
+        def fork(self) -> Stateful:
+            if not self.free:
+                raise CudaError("CUDA_ERROR_OUT_OF_MEMORY")
+            return super().fork()
+
+    with lane(simulate("cuda-python"), Late, captures=1) as opened:
+        check(opened, *((number, SHAPES[0]) for number in range(6)))
+        assert len(opened.session._graphs) == 0
+        opened.kernel.free = True
+        check(opened, *((number, SHAPES[0]) for number in range(6)))
+        assert len(opened.session._graphs) == 1
+
+
+def test_a_fork_is_closed_where_there_is_no_event_for_it(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise CudaError("CUDA_ERROR_OUT_OF_MEMORY")
+
+    with lane(simulate("cuda-python"), Stateful) as opened:
+        check(opened, (0, SHAPES[0]))
+        monkeypatch.setattr(opened.session._lane.driver, "event", full)
+        check(opened, (1, SHAPES[0]))
+        monkeypatch.undo()
+        assert [fork.closed for fork in opened.kernel.forks] == [True]

@@ -44,6 +44,18 @@ def test_a_true_bundle_is_proven_and_the_certificate_names_the_gpu(
     assert certificate.passed
 
 
+def test_it_is_proven_as_the_servers_settings_run_it(
+    simulate: Simulate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, settings = proven(tiny_bundle(tmp_path / "tiny")), tmp_path / "embedge.toml"
+    settings.write_text('[runtime]\nbackend = "tensorrt"\nmax_batch = 3\n')
+    with gpu(simulate, "tensorrt"):
+        assert cli._run(["verify", str(path), "--config", str(settings)]) == 0
+        assert "TensorRT 11.4.0" in capsys.readouterr().out
+        assert cli._run(["verify", str(path), "--config", str(settings), "--backend", "onnxruntime"]) == 0
+        assert "TensorRT" not in capsys.readouterr().out
+
+
 def test_verify_runs_the_plans_that_an_embedder_runs(simulate: Simulate, tmp_path: Path) -> None:
     """Each graph is made ready once for the embedder and once for each tower's bench, from the same plan."""
     path, settings = MODELS["heads"].make(tmp_path / "heads"), config("tensorrt")

@@ -20,6 +20,7 @@ __all__ = ["CapturedGraphs"]
 log = logging.getLogger("embedge.backends")
 
 _SEEN = 8  # shapes that are remembered to have run once, for each that may be recorded
+_FULL = "CUDA_ERROR_OUT_OF_MEMORY"
 _RESERVE = 16  # nothing is recorded while less than one part in so many of the GPU's memory is free
 
 
@@ -112,7 +113,12 @@ class CapturedGraphs:
     def _fork(self) -> _Run:
         own = isinstance(self._kernel, Forks)
         kernel = self._kernel.fork() if isinstance(self._kernel, Forks) else self._kernel
-        last = self._driver.event()
+        try:
+            last = self._driver.event()
+        except Exception:
+            if own:
+                kernel.close()
+            raise
         last.record(self._stream)
         return _Run(kernel, last, own=own, cold=own)
 
@@ -139,6 +145,9 @@ class CapturedGraphs:
         """Let a shape run plainly from now on, and all of them if so many cannot be recorded. Raises a fatal error."""
         if isinstance(error, CudaError) and error.fatal:
             raise error
+        if isinstance(error, CudaError) and error.code == _FULL:
+            self._seen.pop(key, None)  # others may give memory back: it is tried again when it comes back twice
+            return
         if not self._misfits:
             log.warning("graph %s: a run cannot be recorded and is enqueued piece by piece: %s", self._name, error)
         self._misfits.add(key)

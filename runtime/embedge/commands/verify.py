@@ -14,14 +14,18 @@ __all__ = ["verify"]
 
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a model directory, whose newest version is taken.")],
-    backend: Annotated[str, typer.Option(help="Backend to prove it on.")] = "auto",
+    backend: Annotated[str | None, typer.Option(help="Backend to prove it on. (default: auto)")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of `embedge serve`: prove it as served so.")] = None,
 ) -> None:
     """Prove a bundle again on this device. Exit code 1 if a figure misses its limit."""
-    from embedge.config import RuntimeConfig
+    from msgspec.structs import replace
+
+    from embedge.serving.config import ServeConfig
     from embedge.verify import verify as run
 
+    settings = ServeConfig.load(config, {}, {"backend": backend}).runtime
     with console.status("running the golden pairs"):
-        certificate = run(bundle, config=RuntimeConfig(backend=backend, warm_up_seconds=0))
+        certificate = run(bundle, config=replace(settings, warm_up_seconds=0))
     console.print(certificate_table(certificate))
     if not certificate.passed:
         console.print(
