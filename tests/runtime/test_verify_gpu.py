@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from embedge import Bundle, RuntimeConfig, cli
 from embedge.backends.tensorrt import library
@@ -25,7 +26,7 @@ _ = simulate
 @pytest.fixture(autouse=True)
 def _own_plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr("embedge.commands.verify.console", Console(width=400))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

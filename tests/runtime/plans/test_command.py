@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
+from rich.console import Console
 
 from embedge import Bundle, RuntimeConfig, cli
 from embedge.commands import build as command
@@ -40,7 +41,7 @@ sys.exit(cli._run(["build", sys.argv[1]]))
 def cache(store: PlanStore, monkeypatch: pytest.MonkeyPatch) -> PlanStore:
     """The store that the command uses."""
     monkeypatch.setenv("EMBEDGE_CACHE", str(store.root.parent))
-    monkeypatch.setenv("COLUMNS", "240")
+    monkeypatch.setattr(command, "console", Console(width=240))
     return store
 
 
