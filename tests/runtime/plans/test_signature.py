@@ -184,3 +184,9 @@ def test_without_the_library_the_extra_is_named(
     with pytest.raises(Unavailable, match=r"pip install 'embedge\[sign\]'"):
         Trust([public])
     Trust(())
+
+
+def test_a_key_that_is_not_there_is_told_before_it_is_needed(store: PlanStore, bundle: Bundle, tmp_path: Path) -> None:
+    assert not (bundle.path / "plans").exists()
+    with pytest.raises(InvalidInput, match="nobody"):
+        build.find(store, bundle, keys(), RuntimeConfig(trust_plans=(str(tmp_path / "nobody.pem"),)))
