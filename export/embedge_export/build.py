@@ -52,23 +52,7 @@ def build(
     _check_dims(model, pairs)
     with bundle.staging(out, recipe) as staged:
         stage("trace")
-        if old is not None:
-            old.copy(staged)
-        graphs = Graphs(
-            staged,
-            opset=recipe.opset,
-            precision=recipe.precision,
-            there=old.bundle.manifest.graphs if old else {},
-        )
-        steps = graphs.write(model)
-        for name, content in model.files.items():
-            (staged / name).write_bytes(content)
-        golden = {**(old.golden.towers if old else {}), **gate.thin(pairs, recipe.gate.golden).towers}
-        (staged / bundle.GOLDEN).write_bytes(Golden(golden).to_bytes())
-        manifest = bundle.describe(staged, model, recipe, graphs.records, steps, _provenance(model, recipe, path))
-        if old is not None:
-            manifest = old.merged(manifest)
-        (staged / manifests.FILE_NAME).write_bytes(manifests.encode(manifest))
+        manifest = _write(staged, model, recipe, pairs, old, _provenance(model, recipe, path))
         stage("gate")
         certificate = _prove(staged, pairs, recipe, corpus_name)
         if old is not None:
@@ -77,6 +61,26 @@ def build(
         proven = msgspec.structs.replace(manifest, certificate=certificate)
         bundle.publish(staged, proven, target, force=force)
     return target, proven
+
+
+def _write(
+    staged: Path, model: Model, recipe: Recipe, pairs: Golden, old: Base | None, provenance: Provenance
+) -> Manifest:
+    """Write all that the bundle holds, of the one that it extends as well; return its manifest, not proven yet."""
+    if old is not None:
+        old.copy(staged)
+    there = old.bundle.manifest.graphs if old else {}
+    graphs = Graphs(staged, opset=recipe.opset, precision=recipe.precision, there=there)
+    steps = graphs.write(model)
+    for name, content in model.files.items():
+        (staged / name).write_bytes(content)
+    golden = {**(old.golden.towers if old else {}), **gate.thin(pairs, recipe.gate.golden).towers}
+    (staged / bundle.GOLDEN).write_bytes(Golden(golden).to_bytes())
+    manifest = bundle.describe(staged, model, recipe, graphs.records, steps, provenance)
+    if old is not None:
+        manifest = old.merged(manifest)
+    (staged / manifests.FILE_NAME).write_bytes(manifests.encode(manifest))
+    return manifest
 
 
 def _prove(staged: Path, pairs: Golden, recipe: Recipe, corpus_name: str) -> Certificate:
