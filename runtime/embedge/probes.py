@@ -25,6 +25,11 @@ class Probes:
         self.towers: dict[str, Tower] = {name: manifest.towers[name] for name in items}
         self.layouts: dict[str, Layout] = {name: layout(manifest, tower) for name, tower in self.towers.items()}
 
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The graphs that the towers run, each once."""
+        return tuple(dict.fromkeys(graph for tower in self.towers.values() for graph in tower.graphs))
+
     def width(self, tower: str) -> int:
         """Return the length of the tower's own probe."""
         return self._items[tower].width

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.backends import Arrays, Result, Session
+from embedge.backends.board import RUNG, TOKENS
 from embedge.backends.onnxruntime import Runner
-from embedge.backends.tensorrt.keys import RUNG, TOKENS
 from embedge.batch import Row, pad, stretch
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig

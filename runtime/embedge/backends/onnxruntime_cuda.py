@@ -25,7 +25,7 @@ from embedge.config import RuntimeConfig
 from embedge.cuda import Context, CudaError, Driver, Event, Stream
 from embedge.errors import BackendError, BundleError, Unavailable
 from embedge.manifest import Graph
-from embedge.shapes import Shape, profiles, resolve, symbols
+from embedge.shapes import Shape, resolve, symbols
 from embedge.slots import Slots
 
 __all__ = ["Runner"]
@@ -43,9 +43,9 @@ class Runner:
 
     name = "onnxruntime-cuda"
     shares = False
-    rung = 8  # of half-precision numbers, which tensor cores want in eights
-    patience = 30.0
-    token_budget = 16384
+    rung = board.RUNG
+    patience = board.PATIENCE
+    token_budget = board.TOKENS
     captures = 0
 
     def __init__(self, config: RuntimeConfig) -> None:
@@ -88,18 +88,9 @@ class Runner:
         smallest = min((model.bundle.graph(name) for name in model.graphs), key=lambda path: path.stat().st_size)
         _open(smallest, {"device_id": self._config.gpu})
         self._model = model
-        corners = profiles(
-            model.probes,
-            model.bundle.manifest,
-            model.probes.towers,
-            max_batch=self._config.max_batch,
-            token_budget=self._config.token_budget or self.token_budget,
-            rung=self.rung,
-            lengths=self._config.lengths,
-        )
         self._largest = {
             graph: [{name: each.most for name, each in profile.items()} for profile in found]
-            for graph, found in corners.items()
+            for graph, found in board.sizes(model).items()
         }
 
     def candidates(self) -> list[Slots]:

@@ -101,8 +101,7 @@ def _model(bundle: Bundle, config: RuntimeConfig) -> Model:
 
     inputs = {name: ItemInput(bundle, name, config) for name in towers(bundle.manifest, config.towers)}
     probes = Probes(bundle.manifest, {name: each.probe() for name, each in inputs.items()})
-    graphs = tuple(dict.fromkeys(graph for tower in probes.towers.values() for graph in tower.graphs))
-    return Model(bundle, config, graphs, probes)
+    return Model(bundle, config, probes.graphs, probes)
 
 
 def _ship(plans: Mapping[str, Plan], out: Path, key: Ed25519PrivateKey) -> None:

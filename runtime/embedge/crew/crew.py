@@ -42,8 +42,7 @@ class Crew:
 
         Raises what `backends.ready` raises, and BackendError.
         """
-        graphs = tuple(dict.fromkeys(graph for tower in probes.towers.values() for graph in tower.graphs))
-        self._model = Model(bundle, config, graphs, probes, stop)
+        self._model = Model(bundle, config, probes.graphs, probes, stop)
         self._backend, self.backend_reason = backends.ready(self._model)
         self.token_budget = config.token_budget or self._backend.token_budget
         self._config = config

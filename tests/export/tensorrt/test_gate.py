@@ -13,9 +13,9 @@ import pytest
 from embedge import Embedder, RuntimeConfig
 from embedge import manifest as m
 from embedge.backends.base import Model
+from embedge.backends.board import RUNG
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.engine import Engine
-from embedge.backends.tensorrt.keys import RUNG
 from embedge.bundle import sha256
 from embedge.cuda import Driver, choose
 from embedge.shapes import buckets

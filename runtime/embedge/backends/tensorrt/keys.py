@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from embedge.backends import board
 from embedge.backends.base import Model
-from embedge.backends.board import small
 from embedge.backends.tensorrt import library
 from embedge.config import RuntimeConfig
 from embedge.cuda import Gpu
 from embedge.errors import BackendError
 from embedge.plans.key import Device, Flags, PlanKey
-from embedge.shapes import profiles, resolve, symbols, unbounded
+from embedge.shapes import resolve, symbols, unbounded
 
-__all__ = ["RUNG", "TOKENS", "keys"]
-
-RUNG, TOKENS = 8, 16384
-"""Lengths of batches are rounded up to a multiple of the first; padded tokens that a batch has at most by default."""
+__all__ = ["keys"]
 
 _GIB = 1 << 30
 # Shares of the GPU's memory that leave room for weights, batches and another process. Not measured yet.
@@ -26,15 +23,7 @@ def keys(model: Model, gpu: Gpu) -> dict[str, PlanKey]:
     """Return by graph the key of its plan. Raises BackendError for a graph that TensorRT does not take, and why."""
     manifest = model.bundle.manifest
     towers = list(model.probes.towers)
-    sizes = profiles(
-        model.probes,
-        manifest,
-        towers,
-        max_batch=model.config.max_batch,
-        token_budget=model.config.token_budget or TOKENS,
-        rung=RUNG,
-        lengths=model.config.lengths,
-    )
+    sizes = board.sizes(model)
     reasons = unbounded(manifest, towers)
     for graph in model.graphs:
         if reason := reasons.get(graph) or _unfit(model, graph):
@@ -48,7 +37,7 @@ def keys(model: Model, gpu: Gpu) -> dict[str, PlanKey]:
 
 
 def _flags(config: RuntimeConfig, device: Device) -> Flags:
-    little = small(config, device.memory * _GIB)
+    little = board.small(config, device.memory * _GIB)
     share = min(device.memory * _GIB // (_SMALL_SHARE if little else _SHARE), _MOST)
     return Flags(level=_SMALL_LEVEL if little else _LEVEL, workspace=config.scratch_bytes or share)
 

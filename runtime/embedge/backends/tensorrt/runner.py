@@ -13,7 +13,7 @@ from embedge.backends.streamed import StreamSlot
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.engine import Engine, Unfit
 from embedge.backends.tensorrt.kernel import Kernel, Scratch
-from embedge.backends.tensorrt.keys import RUNG, TOKENS, keys
+from embedge.backends.tensorrt.keys import keys
 from embedge.config import RuntimeConfig
 from embedge.cuda import Context, CudaError, Driver, Stream, choose
 from embedge.errors import BackendError, Unavailable
@@ -38,9 +38,9 @@ class Runner:
 
     name = "tensorrt"
     shares = False
-    rung = RUNG
-    patience = 30.0
-    token_budget = TOKENS
+    rung = board.RUNG
+    patience = board.PATIENCE
+    token_budget = board.TOKENS
 
     def __init__(self, config: RuntimeConfig) -> None:
         self.depth = config.staging or _SETS
