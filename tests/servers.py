@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from embedge import Bundle, NotFound, Reply, Repository, Request, RuntimeConfig, Vectors
-from embedge.manifest import Manifest, Tower
+from embedge.bundle.manifest import Manifest, Tower
 from embedge.serving.config import ServeConfig
 from embedge.serving.server import Server
 

@@ -15,10 +15,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from embedge import manifest as m
+from embedge.bundle import manifest as m
 from embedge.bundle import sha256
-from embedge.kinds import DenseOutput
-from embedge.prepare import TextPrepare
+from embedge.bundle.output_specs import DenseOutput
+from embedge.bundle.part_specs import TextPrepare
 
 __all__ = ["PROMPTS", "VOCABULARY", "WORDS", "tiny_bundle", "tiny_repository", "tiny_tokenizer", "words"]
 

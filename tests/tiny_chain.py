@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from embedge import manifest as m
-from embedge.kinds import DenseOutput, MultiVectorOutput, ScoresOutput
-from embedge.prepare import TensorPrepare, VectorPrepare
+from embedge.bundle import manifest as m
+from embedge.bundle.output_specs import DenseOutput, MultiVectorOutput, ScoresOutput
+from embedge.bundle.part_specs import TensorPrepare, VectorPrepare
 from tests.tiny_fused import CHANNELS, DIM, NUMBERS, Array, buckets, model, numbers, save_manifest
 from tests.tiny_towers import save_graph
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import parser
 
-from embedge import manifest as m
-from embedge.kinds import DenseOutput, MultiVectorOutput, Output, ScoresOutput
-from embedge.prepare import TensorPrepare, VectorPrepare
+from embedge.bundle import manifest as m
+from embedge.bundle.output_specs import DenseOutput, MultiVectorOutput, Output, ScoresOutput
+from embedge.bundle.part_specs import TensorPrepare, VectorPrepare
 from tests.tiny import tiny_tokenizer
 from tests.tiny_towers import DIM, save_graph, tables, tiny_towers, vector
 

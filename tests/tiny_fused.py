@@ -13,10 +13,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from embedge import manifest as m
+from embedge.bundle import manifest as m
 from embedge.bundle import sha256
-from embedge.kinds import DenseOutput
-from embedge.prepare import TensorPrepare, VectorPrepare
+from embedge.bundle.output_specs import DenseOutput
+from embedge.bundle.part_specs import TensorPrepare, VectorPrepare
 from tests.tiny_towers import save_graph
 
 __all__ = [

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedge import manifest as m
-from embedge.prepare import TensorPrepare
+from embedge.bundle import manifest as m
+from embedge.bundle.part_specs import TensorPrepare
 from tests.tiny_fused import CHANNELS, DIM, Array, buckets, dense, model, numbers, save_manifest
 from tests.tiny_towers import save_graph
 

@@ -12,9 +12,9 @@ import numpy as np
 from onnx import numpy_helper, parser
 from tokenizers import Tokenizer
 
-from embedge import manifest as m
+from embedge.bundle import manifest as m
 from embedge.bundle import sha256
-from embedge.kinds import (
+from embedge.bundle.output_specs import (
     CodesOutput,
     DenseOutput,
     GaussianOutput,
@@ -23,7 +23,7 @@ from embedge.kinds import (
     ScoresOutput,
     SparseOutput,
 )
-from embedge.prepare import (
+from embedge.bundle.part_specs import (
     AudioPrepare,
     Column,
     ImagePrepare,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
-from embedge import manifest as m
+from embedge.bundle import manifest as m
 from embedge.bundle import sha256
-from embedge.kinds import DenseOutput
-from embedge.prepare import ImagePrepare, Resize, TensorPrepare, TextPrepare
+from embedge.bundle.output_specs import DenseOutput
+from embedge.bundle.part_specs import ImagePrepare, Resize, TensorPrepare, TextPrepare
 from tests.tiny import PROMPTS, VOCABULARY, tiny_tokenizer
 
 __all__ = ["CHANNELS", "DIM", "SIDE", "save_graph", "tables", "tiny_towers", "vector"]

@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from embedge.slots import cores
+from embedge.backends.cores import cores
 from embedge_bench import energy
 from embedge_bench.results import Environment
 

@@ -19,10 +19,10 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from embedge.bundle.part_specs import CenterCrop, ImagePrepare, Resize
 from embedge.config import RuntimeConfig
 from embedge.errors import EmbedgeError
 from embedge.inputs import PartInput, open_part
-from embedge.prepare import CenterCrop, ImagePrepare, Resize
 from embedge.request import Request
 from embedge_bench.results import Estimate
 from embedge_bench.stats import geometric

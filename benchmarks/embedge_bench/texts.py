@@ -92,7 +92,7 @@ def _texts(name: str, source: str, texts: Sequence[str]) -> Texts:
 
 def _read(path: Path, field: str) -> Iterator[str]:
     """Yield the texts of a file: one a line, or JSON lines by the file's ending. Blank lines are passed over."""
-    from embedge.commands.lines import chunks
+    from embedge.commands.embed.lines import chunks
 
     json_field = field if path.suffix in _JSON else None
     with path.open("rb") as file:

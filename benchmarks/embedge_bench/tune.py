@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from embedge.backends.cores import cores
 from embedge.errors import NotFound
-from embedge.slots import cores
 from embedge_bench.settings import Settings
 
 if TYPE_CHECKING:

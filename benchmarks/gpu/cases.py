@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedge.backends import Arrays, Model
-from embedge.batch import Batch, Row
+from embedge.batches.batch import Batch, Row
+from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
+from embedge.bundle.part_specs import TextPrepare
 from embedge.config import RuntimeConfig
 from embedge.errors import NotFound
 from embedge.inputs.items import ItemInput
-from embedge.prepare import TextPrepare
-from embedge.probes import Probes
 
 __all__ = ["PRECISIONS", "Case", "Items", "find", "model_of", "refer", "tower_of"]
 

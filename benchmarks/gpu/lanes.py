@@ -15,7 +15,7 @@ from benchmarks.gpu.cases import model_of
 from embedge import backends
 from embedge.backends import Arrays, Slot
 from embedge.config import RuntimeConfig
-from embedge.program import Computed, Program
+from embedge.lanes.program import Computed, Program
 
 __all__ = ["Lanes", "Vectors", "Way"]
 

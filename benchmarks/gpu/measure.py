@@ -14,7 +14,7 @@ from benchmarks.gpu.cases import Items
 from benchmarks.gpu.lanes import Vectors, Way
 from benchmarks.gpu.records import figure, rounded
 from embedge.backends import Arrays
-from embedge.batch import Batch
+from embedge.batches.batch import Batch
 from embedge_bench.results import Estimate
 from embedge_bench.stats import estimate, geometric
 

@@ -21,10 +21,10 @@ from rich.console import Console
 
 from benchmarks.gpu.cases import Case, Items, refer
 from benchmarks.gpu.lanes import Lanes
-from embedge import manifest as m
 from embedge.bundle import Bundle, sha256
+from embedge.bundle import manifest as m
 from embedge_export.limits import Gate, Precision
-from embedge_export.precision import lower
+from embedge_export.onnx_graph.precision import lower
 
 __all__ = ["MODELS", "lowered", "prepare", "reference"]
 
@@ -100,8 +100,8 @@ def _program(recipe: Any, path: Path, *, half: bool) -> None:
     import torch
 
     from embedge_export import sources
+    from embedge_export.graph_inputs import inputs_of
     from embedge_export.quiet import quiet
-    from embedge_export.sources.inputs import inputs_of
     from embedge_export.sources.locate import locate
 
     (tower,) = sources.load(locate(recipe.source), recipe).towers.values()

@@ -28,10 +28,10 @@ import transformers
 from embedge.config import RuntimeConfig
 from embedge.inputs.audio import AudioInput
 from embedge.request import Request
-from embedge_export import graph
+from embedge_export.model import Input
+from embedge_export.onnx_graph import files as graph
 from embedge_export.quiet import quiet
-from embedge_export.sources.base import Input
-from embedge_export.sources.fronts.extractors import from_extractor
+from embedge_export.sources.preprocess.extractors import from_extractor
 
 # File format, Hz and channels of the clips.
 FILES = (("WAV", 16_000, 1), ("WAV", 48_000, 1), ("FLAC", 44_100, 2), ("OGG", 44_100, 2), ("MP3", 44_100, 2))

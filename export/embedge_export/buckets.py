@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from embedge.manifest import Buckets, Part
-from embedge.prepare import AudioPrepare, ImagePrepare, Prepare, TensorPrepare, TextPrepare, VideoPrepare
+from embedge.bundle.manifest import Buckets, Part
+from embedge.bundle.part_specs import AudioPrepare, ImagePrepare, Prepare, TensorPrepare, TextPrepare, VideoPrepare
 
 __all__ = ["buckets_of"]
 

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import msgspec
 
-from embedge import manifest as manifests
+from embedge.bundle import manifest as manifests
+from embedge.bundle.manifest import Certificate, Manifest, Provenance
+from embedge.bundle.output_specs import DenseOutput, MultiVectorOutput
 from embedge.errors import BundleError
-from embedge.kinds import DenseOutput, MultiVectorOutput
-from embedge.manifest import Certificate, Manifest, Provenance
 from embedge.verify import Golden
 from embedge_export import bundle, gate, sources
 from embedge_export.errors import ExportError
 from embedge_export.extend import Base
-from embedge_export.graphs import Graphs
+from embedge_export.graph_writer import Graphs
+from embedge_export.model import Model
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model
 from embedge_export.sources.locate import locate, revision_of
 
 __all__ = ["STAGES", "build"]

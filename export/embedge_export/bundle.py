@@ -15,15 +15,15 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from embedge import manifest as manifests
+from embedge.bundle import manifest as manifests
 from embedge.bundle import sha256
-from embedge.kinds import ScoresOutput
-from embedge.manifest import Graph, Manifest, Part, Provenance, Space, Tower
-from embedge.prepare import VectorPrepare
+from embedge.bundle.manifest import Graph, Manifest, Part, Provenance, Space, Tower
+from embedge.bundle.output_specs import ScoresOutput
+from embedge.bundle.part_specs import VectorPrepare
 from embedge_export.buckets import buckets_of
 from embedge_export.errors import ExportError
+from embedge_export.model import Model, SpaceSource, TowerSource
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model, SpaceSource, TowerSource
 
 __all__ = [
     "GOLDEN",

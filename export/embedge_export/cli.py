@@ -20,7 +20,7 @@ from embedge_export.limits import Precision
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from embedge.manifest import Manifest
+    from embedge.bundle.manifest import Manifest
 
 __all__ = ["export"]
 

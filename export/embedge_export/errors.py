@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from embedge.bundle.manifest import Certificate
 from embedge.errors import EmbedgeError
-from embedge.manifest import Certificate
 
 __all__ = ["ExportError", "GateMiss"]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from embedge import manifest as manifests
 from embedge.bundle import Bundle, sha256
-from embedge.kinds import ScoresOutput
-from embedge.manifest import Certificate, Manifest, Provenance, Space
+from embedge.bundle import manifest as manifests
+from embedge.bundle.manifest import Certificate, Manifest, Provenance, Space
+from embedge.bundle.output_specs import ScoresOutput
 from embedge.verify import Golden, prefixes
 from embedge_export.errors import ExportError
-from embedge_export.sources.base import Model, SpaceSource
+from embedge_export.model import Model, SpaceSource
 
 __all__ = ["Base"]
 

@@ -10,16 +10,16 @@ import msgspec
 import numpy as np
 
 from embedge.bundle import Bundle
+from embedge.bundle.manifest import Certificate, Figure, Manifest
+from embedge.bundle.output_specs import DenseOutput, MultiVectorOutput
+from embedge.bundle.part_specs import TextPrepare
 from embedge.content import Text
-from embedge.kinds import DenseOutput, MultiVectorOutput
-from embedge.manifest import Certificate, Figure, Manifest
-from embedge.prepare import TextPrepare
 from embedge.verify import Golden, Pairs, contents, measure, prefixes
 from embedge_export import corpus
 from embedge_export.errors import ExportError, GateMiss
+from embedge_export.model import Model, Samples, TowerSource
 from embedge_export.recipe import Recipe
 from embedge_export.samples.items import items_of
-from embedge_export.sources.base import Model, Samples, TowerSource
 from embedge_export.sources.tokenizer import known_share
 
 __all__ = ["ask_original", "pass_gate", "thin"]

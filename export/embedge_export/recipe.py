@@ -11,8 +11,8 @@ import msgspec
 
 from embedge import toml
 from embedge.bundle import Bundle
-from embedge.kinds import Output
-from embedge.manifest import Buckets, Chain, LabelSet, Part
+from embedge.bundle.manifest import Buckets, Chain, LabelSet, Part
+from embedge.bundle.output_specs import Output
 from embedge_export.errors import ExportError
 from embedge_export.limits import Gate, Precision
 

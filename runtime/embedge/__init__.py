@@ -15,10 +15,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from embedge.version import __version__
+
 if TYPE_CHECKING:
     from embedge.async_client import AsyncClient
     from embedge.async_embedder import AsyncEmbedder
     from embedge.bundle import Bundle
+    from embedge.bundle.manifest import LabelSet
     from embedge.client import Client
     from embedge.config import RuntimeConfig
     from embedge.content import Audio, Image, Text, Vector, Video
@@ -34,12 +37,10 @@ if TYPE_CHECKING:
         Unauthenticated,
         Unavailable,
     )
-    from embedge.manifest import LabelSet
     from embedge.outputs import Codes, Gaussian, MultiVectors, Scores, Sparse, Vectors
     from embedge.repository import Repository
     from embedge.request import Reply, Request, Timings
 
-__version__ = "0.1.0"
 
 # Every public name and where it lives; resolved on first use, so that importing embedge stays cheap.
 _HOMES = {
@@ -57,7 +58,7 @@ _HOMES = {
     "Gaussian": "outputs",
     "Image": "content",
     "InvalidInput": "errors",
-    "LabelSet": "manifest",
+    "LabelSet": "bundle.manifest",
     "MultiVectors": "outputs",
     "NotFound": "errors",
     "Overloaded": "errors",

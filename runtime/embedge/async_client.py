@@ -13,10 +13,10 @@ except ModuleNotFoundError as error:
 from grpc_health.v1 import health_pb2
 
 from embedge.client import IN_FLIGHT, Base
-from embedge.labels import Labels
 from embedge.outputs import Scores
-from embedge.pairs import Ranking, Scored, Side
 from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask, deadline_in
+from embedge.scoring.labels import Labels
+from embedge.scoring.pairs import Ranking, Scored, Side
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.methods import Calls, Steps
 from embedge.wire.pairs import Stages

@@ -9,14 +9,14 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from embedge import pairs
 from embedge.config import RuntimeConfig
 from embedge.embedder import Embedder
 from embedge.errors import DeadlineExceeded
-from embedge.labels import Labels
 from embedge.outputs import Scores
-from embedge.pairs import Scored, Side
 from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
+from embedge.scoring import pairs
+from embedge.scoring.labels import Labels
+from embedge.scoring.pairs import Scored, Side
 from embedge.stop import Stop
 
 if TYPE_CHECKING:

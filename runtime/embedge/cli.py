@@ -20,15 +20,15 @@ from typing import Annotated
 
 import typer
 
-from embedge import __version__
 from embedge.commands.build import build
 from embedge.commands.disk import FAULTS
 from embedge.commands.doctor import doctor
-from embedge.commands.embed import embed
+from embedge.commands.embed.command import embed
 from embedge.commands.inspect import inspect
 from embedge.commands.verify import verify
 from embedge.errors import EmbedgeError
 from embedge.serving.main import serve
+from embedge.version import __version__
 
 __all__ = ["app", "main"]
 

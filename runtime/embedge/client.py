@@ -21,10 +21,10 @@ except ModuleNotFoundError as error:
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from embedge.errors import DeadlineExceeded, EmbedgeError, Unavailable
-from embedge.labels import Labels
 from embedge.outputs import Scores
-from embedge.pairs import Ranking, Scored, Side
 from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask, deadline_in
+from embedge.scoring.labels import Labels
+from embedge.scoring.pairs import Ranking, Scored, Side
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
 from embedge.wire import MAX_MESSAGE_BYTES

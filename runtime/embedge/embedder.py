@@ -12,32 +12,33 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedge import outputs, pairs
-from embedge.batch import Limits
+from embedge import outputs
+from embedge.backends.cores import Slots
+from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
-from embedge.classifier import Classifier
-from embedge.completer import Completer
+from embedge.bundle.manifest import Manifest
+from embedge.calls.completer import Completer
+from embedge.calls.pieces import Pieces
+from embedge.calls.preparer import Preparer
+from embedge.calls.sets import towers
+from embedge.calls.task import Task
 from embedge.config import RuntimeConfig, checked
-from embedge.cost import CostTable
-from embedge.crew import Crew
 from embedge.errors import DeadlineExceeded, NotFound, Unavailable
 from embedge.inputs.items import ItemInput
 from embedge.inputs.match import choose
-from embedge.labels import Labels, LabelStore
-from embedge.manifest import Manifest
+from embedge.lanes import Crew
 from embedge.outputs import Scores
-from embedge.pairs import Scored, Side
-from embedge.pieces import Pieces
-from embedge.preparer import Preparer
-from embedge.probes import Probes
 from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
-from embedge.room import Room
-from embedge.scheduler import Scheduler
-from embedge.sets import towers
-from embedge.slots import Slots
+from embedge.scheduling.capacity import Room
+from embedge.scheduling.cost_table import CostTable
+from embedge.scheduling.forming import Limits
+from embedge.scheduling.scheduler import Scheduler
+from embedge.scoring import pairs
+from embedge.scoring.classifier import Classifier
+from embedge.scoring.labels import Labels, LabelStore
+from embedge.scoring.pairs import Scored, Side
 from embedge.split import join, split
 from embedge.stop import Stop
-from embedge.task import Task
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from embedge import bundle, manifest
+from embedge import bundle
+from embedge.bundle import manifest
 from embedge.config import RuntimeConfig
 from embedge.embedder import Embedder
 from embedge.errors import BundleError, NotFound

@@ -61,7 +61,7 @@ TENSORRT = [
         f"{_PLAN}/facts.py",
         _TRT,
         handles=("trt",),
-        kinds={"engine": "ICudaEngine", "spec": "embedge.manifest.TensorSpec"},
+        kinds={"engine": "ICudaEngine", "spec": "embedge.bundle.manifest.TensorSpec"},
     ),
     View(f"{_PLAN}/failure.py", _TRT, handles=("trt",), kinds={"parser": "OnnxParser", "error": "ParserError"}),
     View(f"{_PLAN}/monitor.py", _TRT, handles=("trt",)),

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.structure.code import ROOT
 
 _HERE = "_here"
-_HEAD = "from __future__ import annotations\nimport embedge.manifest\nimport {module} as _real\n"
+_HEAD = "from __future__ import annotations\nimport embedge.bundle.manifest\nimport {module} as _real\n"
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from embedge import Bundle, Client, Request
+from embedge.bundle.output_specs import DenseOutput
 from embedge.content import Image
-from embedge.kinds import DenseOutput
 from embedge.verify import Golden, Pairs
 from embedge.verify.compare import SHARES, compare, rows
 from embedge_export.build import build

@@ -16,9 +16,10 @@ from embedge import Bundle, Embedder
 from embedge.bundle import sha256
 from embedge.errors import BundleError
 from embedge_export import bundle as bundles
-from embedge_export import graph, sources
+from embedge_export import sources
 from embedge_export.build import STAGES, build
 from embedge_export.errors import ExportError
+from embedge_export.onnx_graph import files as graph
 from embedge_export.recipe import Gate, Recipe
 from tests.export.models import sentence_transformer
 

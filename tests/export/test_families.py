@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from embedge import Embedder, RuntimeConfig
+from embedge.bundle.manifest import Manifest
 from embedge.cli import main
 from embedge.content import Image
-from embedge.manifest import Manifest
 from embedge.verify import verify
 from embedge_export import bundle as bundles
 from embedge_export import sources

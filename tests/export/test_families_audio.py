@@ -14,18 +14,18 @@ import transformers
 from numpy.typing import NDArray
 
 from embedge import Embedder, RuntimeConfig
+from embedge.bundle.part_specs import AudioPrepare
 from embedge.content import Audio
 from embedge.inputs.audio import AudioInput
-from embedge.prepare import AudioPrepare
 from embedge.request import Request
 from embedge_export import sources
 from embedge_export.build import build
 from embedge_export.errors import ExportError
+from embedge_export.graph_inputs import inputs_of
+from embedge_export.model import TowerSource
 from embedge_export.quiet import quiet
 from embedge_export.recipe import Gate, Recipe
 from embedge_export.samples.sounds import sounds
-from embedge_export.sources.base import TowerSource
-from embedge_export.sources.inputs import inputs_of
 from tests.export.models import cosines, tokenizer
 
 CLIPS = [Audio(data) for data in sounds(6)]

@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from tokenizers import processors
 
 from embedge import Embedder, RuntimeConfig
-from embedge.batch import Layout, pad
+from embedge.batches.batch import Layout, pad
 from embedge.content import Image, Text
 from embedge.errors import EmbedgeError
 from embedge.inputs.image import ImageInput

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tokenizers import processors
 
 from embedge import Embedder, RuntimeConfig
+from embedge.bundle.output_specs import ScoresOutput
 from embedge.content import Text
-from embedge.kinds import ScoresOutput
 from embedge_export import sources
 from embedge_export.build import build
 from embedge_export.errors import ExportError

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from embedge import Embedder, RuntimeConfig
+from embedge.bundle.manifest import Manifest
 from embedge.content import Image, Text
 from embedge.errors import InvalidInput
-from embedge.manifest import Manifest
 from embedge.request import Request
 from embedge.verify.compare import rows
 from embedge_export import sources
@@ -191,7 +191,7 @@ def test_rows_of_several_languages_are_one_batch(settings: dict[str, Any], tmp_p
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    from embedge_export.sources.languages import by_row
+    from embedge_export.sources.torch.languages import by_row
 
     source = encoder(tmp_path, "Xmod", words=texts.unigram(), languages=SPOKEN, **settings)
     model, words = AutoModel.from_pretrained(source).eval(), AutoTokenizer.from_pretrained(source)

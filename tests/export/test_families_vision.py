@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from embedge import Embedder, RuntimeConfig
+from embedge.bundle.manifest import Manifest
 from embedge.content import Image, Video
-from embedge.manifest import Manifest
 from embedge.request import Request
 from embedge_export import sources
 from embedge_export.build import build
 from embedge_export.errors import ExportError
+from embedge_export.model import Model
 from embedge_export.recipe import Gate, Recipe
 from embedge_export.samples.images import images
 from embedge_export.samples.videos import videos
-from embedge_export.sources.base import Model
 from embedge_export.sources.originals import frames
 from tests.export import towers
 from tests.export.models import TEXTS, cosines

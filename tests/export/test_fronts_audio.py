@@ -18,17 +18,17 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from embedge.bundle.part_specs import AudioPrepare
 from embedge.config import RuntimeConfig
 from embedge.content import Audio
 from embedge.inputs.audio import AudioInput
-from embedge.prepare import AudioPrepare
 from embedge.request import Request
-from embedge_export import graph
 from embedge_export.errors import ExportError
+from embedge_export.model import Input
+from embedge_export.onnx_graph import files as graph
 from embedge_export.quiet import quiet
 from embedge_export.samples.sounds import sounds
-from embedge_export.sources.base import Input
-from embedge_export.sources.fronts.extractors import from_extractor
+from embedge_export.sources.preprocess.extractors import from_extractor
 
 CLIPS = sounds(10)
 Array = NDArray[Any]

@@ -17,16 +17,16 @@ from transformers.image_utils import load_image
 from transformers.video_utils import VideoMetadata, default_sample_indices_fn
 
 from embedge import RuntimeConfig
+from embedge.bundle.part_specs import CenterCrop, ImagePrepare, Resize, VideoPrepare
 from embedge.content import Video
 from embedge.inputs.image import ImageInput
 from embedge.inputs.video import VideoInput, places
-from embedge.prepare import CenterCrop, ImagePrepare, Resize, VideoPrepare
 from embedge.request import Request
 from embedge_export.errors import ExportError
 from embedge_export.samples.films import films
 from embedge_export.samples.images import images
 from embedge_export.samples.videos import videos
-from embedge_export.sources.fronts.image import Normalizer, from_processor
+from embedge_export.sources.preprocess.image import Normalizer, from_processor
 
 REQUEST = Request(items=[])
 SMALL: dict[str, dict[str, Any]] = {

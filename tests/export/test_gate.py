@@ -14,9 +14,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from embedge import Bundle
+from embedge.bundle.manifest import Certificate, Figure
 from embedge.cli import main
 from embedge.content import Image
-from embedge.manifest import Certificate, Figure
 from embedge.verify import Golden, Pairs
 from embedge_export import corpus, gate, sources
 from embedge_export import recipe as recipes

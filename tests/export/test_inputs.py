@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedge import prepare as p
-from embedge.batch import Layout, pad
+from embedge.batches.batch import Layout, pad
+from embedge.bundle import part_specs as p
+from embedge.bundle.manifest import Part
 from embedge.config import RuntimeConfig
 from embedge.errors import EmbedgeError
 from embedge.inputs import open_part
-from embedge.manifest import Part
 from embedge.request import Request
 from embedge.verify import contents
 from embedge_export.buckets import buckets_of
 from embedge_export.errors import ExportError
+from embedge_export.graph_inputs import inputs_of
 from embedge_export.samples.items import items_of
-from embedge_export.sources.inputs import inputs_of
 from tests.tiny import tiny_tokenizer
 
 IMAGE = p.ImagePrepare(inputs={"pixels": "x"}, height=8, width=6, steps=(p.Resize(height=8, width=6),))

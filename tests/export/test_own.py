@@ -11,12 +11,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from embedge import Embedder, RuntimeConfig
+from embedge.bundle.manifest import Manifest
 from embedge.errors import EmbedgeError
-from embedge.manifest import Manifest
 from embedge_export import recipe as recipes
 from embedge_export.build import build
 from embedge_export.errors import ExportError, GateMiss
-from embedge_export.sources.code import resolve
+from embedge_export.user_code import resolve
 from tests.export.towers import clip
 
 COLD = RuntimeConfig(warm_up_seconds=0)

@@ -18,7 +18,7 @@ from embedge_export import recipe as recipes
 from embedge_export.build import build
 from embedge_export.errors import ExportError
 from embedge_export.limits import Gate
-from embedge_export.precision import lower
+from embedge_export.onnx_graph.precision import lower
 from tests.export.models import TEXTS
 
 

@@ -14,11 +14,12 @@ import pytest
 from onnx import TensorProto
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from embedge_export import graph, sources
+from embedge_export import sources
 from embedge_export.errors import ExportError
+from embedge_export.model import Input
+from embedge_export.onnx_graph import files as graph
 from embedge_export.recipe import Recipe
 from embedge_export.sources import tokenizer as tokenizers
-from embedge_export.sources.base import Input
 from embedge_export.sources.locate import locate
 from tests.export.models import encoder
 from tests.export.onnx_files import token_vectors

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from embedge import Embedder, Gaussian, Request, RuntimeConfig, Scores, Sparse, Vectors
+from embedge.bundle.manifest import Part
+from embedge.bundle.output_specs import CodesOutput, GaussianOutput, Output, ScoresOutput
+from embedge.bundle.part_specs import ImagePrepare
 from embedge.content import Image
-from embedge.kinds import CodesOutput, GaussianOutput, Output, ScoresOutput
-from embedge.manifest import Part
 from embedge.outputs import Codes, Result
-from embedge.prepare import ImagePrepare
 from embedge_export import recipe
 from embedge_export.build import build
 from embedge_export.recipe import Gate, TowerRecipe

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from embedge import Embedder, Request, RuntimeConfig
 from embedge.backends.onnxruntime import Slot
+from embedge.bundle.manifest import Manifest
 from embedge.content import Image, Vector
 from embedge.errors import EmbedgeError
-from embedge.manifest import Manifest
 from embedge.outputs import MultiVectors, Scores, Vectors
 from embedge.verify import verify
 from embedge_export import recipe

@@ -11,7 +11,7 @@ import pytest
 
 import embedge
 from embedge.cli import _run
-from embedge.commands import job as jobs
+from embedge.commands.embed import job as jobs
 from embedge.outputs import Vectors
 from embedge.request import Reply, Request
 from tests.tiny import tiny_bundle, words

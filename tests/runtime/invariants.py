@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from embedge.batch import Batch
-from embedge.fairqueue import Entry
+from embedge.batches.batch import Batch
+from embedge.scheduling.fair_queue import Entry
 
 __all__ = ["ENDED", "RUNNING", "WAITING", "check_batch", "check_books"]
 

@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embedge import (
-    Embedder,
-)
-from embedge import manifest as m
+from embedge import Embedder
+from embedge.bundle import manifest as m
 from embedge.content import Image
 from tests.tiny_towers import DIM, SIDE, tiny_towers, vector
 

@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from embedge import (
-    Embedder,
-    Request,
-    RuntimeConfig,
-)
+from embedge import Embedder, Request, RuntimeConfig
 from tests.runtime.played import WAIT, Play, played
 from tests.tiny import tiny_bundle
 

@@ -113,7 +113,7 @@ def played(tmp_path: Path, monkeypatch: Any, depth: int = 1, **config: Any) -> I
     _PLAY = play = Play()
     monkeypatch.setitem(backends._MODULES, "played", __name__)
     monkeypatch.setattr(Runner, "depth", depth)
-    monkeypatch.setattr("embedge.lane.lane._BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("embedge.lanes.lane._BACKOFF_SECONDS", 0.0)
     path = tiny_bundle(tmp_path / "tiny" / "1")
     settings = RuntimeConfig(**{"backend": "played", "lanes": 1, "warm_up_seconds": 0, **config})
     tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))

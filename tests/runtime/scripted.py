@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from embedge.backends.onnxruntime import Slot as CpuSlot
-from embedge.batch import Batch
-from embedge.lane import Lane, Outcome, Post
+from embedge.batches.batch import Batch
+from embedge.lanes import Lane, Outcome, Post
 
 __all__ = ["Rig", "batch"]
 

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from embedge.batch import Batch, Limits
-from embedge.cost import CostTable
+from embedge.batches.batch import Batch
 from embedge.errors import BackendError, DeadlineExceeded, EmbedgeError, InvalidInput, Overloaded, Unavailable
-from embedge.fairqueue import FOREVER, Call, Entry
-from embedge.room import Room
-from embedge.scheduler import Scheduler
+from embedge.scheduling.capacity import Room
+from embedge.scheduling.cost_table import CostTable
+from embedge.scheduling.fair_queue import FOREVER, Call, Entry
+from embedge.scheduling.forming import Limits
+from embedge.scheduling.scheduler import Scheduler
 from tests.runtime.invariants import ENDED, RUNNING, WAITING, check_batch, check_books
 from tests.runtime.turns import Turns
 

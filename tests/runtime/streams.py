@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from embedge import cuda
 from embedge.backends.base import Arrays
-from embedge.backends.kernel import Bound
-from embedge.backends.streamed import StreamSession, StreamSlot
+from embedge.backends.gpu.executable import Bound
+from embedge.backends.gpu.slot import StreamSession, StreamSlot
+from embedge.batches.shapes import Shape
 from embedge.cuda import Event, Stream
 from embedge.errors import BackendError
-from embedge.shapes import Shape
 from tests.simulated.machine import Machine
 
 FLOAT, INT = np.dtype(np.float32), np.dtype(np.int64)

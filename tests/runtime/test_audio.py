@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from embedge.bundle.part_specs import AudioPrepare
 from embedge.config import RuntimeConfig
 from embedge.content import Audio
 from embedge.errors import InvalidInput
 from embedge.inputs.audio import AudioInput
-from embedge.prepare import AudioPrepare
 from embedge.request import Request
 
 RATE = 16_000

@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedge.batch import Layout, Limits, form_batch, pad, stretch
-from embedge.cost import CostTable
-from embedge.prepare import Fill
+from embedge.batches.batch import Layout, pad, stretch
+from embedge.bundle.part_specs import Fill
+from embedge.scheduling.cost_table import CostTable
+from embedge.scheduling.forming import Limits, form_batch
 
 INF = float("inf")
 ROWS, LENGTHS = (1, 2, 8, 64), (4, 16, 128)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embedge import RuntimeConfig, cuda
-from embedge.backends import board
+from embedge.backends.gpu import policy as board
 from tests.simulated.device import Device
 from tests.simulated.fixtures import Simulate, simulate
 

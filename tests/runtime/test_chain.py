@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedge import BundleError, Embedder, InvalidInput, NotFound, Request, RuntimeConfig
-from embedge import manifest as m
+from embedge.bundle import manifest as m
 from embedge.content import Vector
 from tests.tiny_chain import LABELS, MODULES, chained, tiny_chain
 from tests.tiny_fused import NUMBERS, numbers, series

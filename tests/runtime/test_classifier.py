@@ -10,13 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embedge import (
-    InvalidInput,
-    Reply,
-)
-from embedge import manifest as m
-from embedge.classifier import Classifier
+from embedge import InvalidInput, Reply
+from embedge.bundle import manifest as m
 from embedge.outputs import Vectors
+from embedge.scoring.classifier import Classifier
 
 
 def scored(scores: Any, cosines: Sequence[float], *, scale: float, bias: float = 0.0) -> NDArray[np.float64]:

@@ -15,7 +15,8 @@ import pytest
 import typer
 
 import embedge
-from embedge import Embedder, RuntimeConfig, cli, slots
+from embedge import Embedder, RuntimeConfig, cli
+from embedge.backends import cores as slots
 from embedge.commands import inspect
 from embedge.errors import BundleError
 from tests.tiny import tiny_bundle

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedge.commands import job as jobs
+from embedge.commands.embed import job as jobs
 from embedge.outputs import Vectors
 from embedge.request import Reply, Request
 from tests.runtime.embedding import NUMBERED, Exact, bundle, exact, run, write_lines

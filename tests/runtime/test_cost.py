@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedge.cost import CostTable
+from embedge.scheduling.cost_table import CostTable
 
 ROWS, LENGTHS = (1, 4, 16), (8, 32, 128)
 Law = Callable[[int, int], float]

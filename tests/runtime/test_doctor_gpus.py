@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from embedge import __version__, doctor
+from embedge.backends.tensorrt.plans.key import Device
+from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.doctor import gpus, libraries, plans
-from embedge.plans.key import Device
-from embedge.plans.store import PlanStore
 from tests.runtime.boards import GPU, ORIN, machine, meminfo, release, states, told
 from tests.runtime.plans.made import kept, key
 

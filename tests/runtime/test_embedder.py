@@ -8,13 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedge import (
-    Embedder,
-    InvalidInput,
-    NotFound,
-    Request,
-    RuntimeConfig,
-)
+from embedge import Embedder, InvalidInput, NotFound, Request, RuntimeConfig
 from tests.runtime.models import QUICK, model
 from tests.tiny import PROMPTS, tiny_bundle, words
 

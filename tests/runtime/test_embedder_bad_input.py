@@ -7,14 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedge import (
-    DeadlineExceeded,
-    Embedder,
-    EmbedgeError,
-    InvalidInput,
-    NotFound,
-    Request,
-)
+from embedge import DeadlineExceeded, Embedder, EmbedgeError, InvalidInput, NotFound, Request
 from tests.runtime.models import LONG, model
 from tests.tiny import words
 

@@ -10,17 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedge import (
-    BackendError,
-    BundleError,
-    Embedder,
-    InvalidInput,
-    NotFound,
-    Request,
-    RuntimeConfig,
-    Unavailable,
-)
-from embedge.scheduler import Scheduler
+from embedge import BackendError, BundleError, Embedder, InvalidInput, NotFound, Request, RuntimeConfig, Unavailable
+from embedge.scheduling.scheduler import Scheduler
 from tests.runtime.models import QUICK, model
 from tests.tiny import tiny_bundle
 
@@ -104,7 +95,7 @@ def test_opening_measures_and_the_next_start_uses_it(tmp_path: Path, monkeypatch
     def measured_again(*_: object) -> None:
         raise AssertionError("the choice of lanes was stored")
 
-    monkeypatch.setattr("embedge.crew.crew.measured", measured_again)
+    monkeypatch.setattr("embedge.lanes.pool.measured", measured_again)
     with Embedder.open(path, config=config) as second:
         assert second.slots == slots
 

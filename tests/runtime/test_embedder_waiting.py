@@ -9,15 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedge import (
-    AsyncEmbedder,
-    DeadlineExceeded,
-    Embedder,
-    InvalidInput,
-    NotFound,
-    Overloaded,
-    Request,
-)
+from embedge import AsyncEmbedder, DeadlineExceeded, Embedder, InvalidInput, NotFound, Overloaded, Request
 from tests.runtime.models import LONG, QUICK, gated, model
 from tests.runtime.played import Play
 from tests.tiny import tiny_bundle

@@ -14,7 +14,7 @@ import pytest
 
 from embedge import BackendError, BundleError, Embedder, InvalidInput, Reply, Request, RuntimeConfig, cache
 from embedge.bundle import sha256
-from embedge.manifest import FILE_NAME, decode, encode
+from embedge.bundle.manifest import FILE_NAME, decode, encode
 from tests.runtime.played import NAN, Play, played
 from tests.tiny import tiny_bundle
 

@@ -19,12 +19,12 @@ from PIL import Image as Pillow
 from PIL import ImageOps
 
 from embedge import RuntimeConfig
-from embedge.batch import Layout, pad
+from embedge.batches.batch import Layout, pad
 from embedge.bundle import Bundle
+from embedge.bundle.part_specs import CenterCrop, ImagePrepare, ImageStep, Pad, Resize
 from embedge.content import Image
 from embedge.errors import BundleError, InvalidInput
 from embedge.inputs.image import ImageInput
-from embedge.prepare import CenterCrop, ImagePrepare, ImageStep, Pad, Resize
 from embedge.request import Request
 from embedge.wire.convert import request_to_proto
 from tests.tiny_towers import tiny_towers

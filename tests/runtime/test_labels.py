@@ -9,17 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from embedge import (
-    AsyncEmbedder,
-    Embedder,
-    InvalidInput,
-    NotFound,
-    Request,
-)
-from embedge import manifest as m
+from embedge import AsyncEmbedder, Embedder, InvalidInput, NotFound, Request
+from embedge.bundle import manifest as m
+from embedge.bundle.output_specs import MultiVectorOutput
 from embedge.content import Image
-from embedge.kinds import MultiVectorOutput
-from embedge.labels import LabelStore
+from embedge.scoring.labels import LabelStore
 from tests.runtime.labelled import (
     ANIMALS,
     PLAIN,

@@ -8,19 +8,11 @@ import threading
 import numpy as np
 import pytest
 
-from embedge import (
-    AsyncEmbedder,
-    DeadlineExceeded,
-    Embedder,
-    InvalidInput,
-    Overloaded,
-    Reply,
-    Request,
-    labels,
-)
-from embedge import classifier as classifier_
-from embedge.classifier import Classifier
-from embedge.labels import LabelStore
+from embedge import AsyncEmbedder, DeadlineExceeded, Embedder, InvalidInput, Overloaded, Reply, Request
+from embedge.scoring import classifier as classifier_
+from embedge.scoring import labels
+from embedge.scoring.classifier import Classifier
+from embedge.scoring.labels import LabelStore
 from tests.runtime.labelled import (
     ANIMALS,
     PLAIN,

@@ -14,13 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedge import BundleError, Embedder, InvalidInput, Request, RuntimeConfig
-from embedge import manifest as m
-from embedge.batch import layout, pad
+from embedge.batches.batch import layout, pad
 from embedge.bundle import Bundle
+from embedge.bundle import manifest as m
+from embedge.bundle.manifest import Part
+from embedge.bundle.part_specs import (
+    AudioPrepare,
+    Column,
+    ImagePrepare,
+    Prepare,
+    TablePrepare,
+    TextPrepare,
+    VideoPrepare,
+)
 from embedge.content import Vector
 from embedge.inputs.items import ItemInput
-from embedge.manifest import Part
-from embedge.prepare import AudioPrepare, Column, ImagePrepare, Prepare, TablePrepare, TextPrepare, VideoPrepare
 from tests.tiny_fused import NUMBERS, fused, numbers, series, tiny_fused
 
 PARTS = ("series", "left", "right")

@@ -16,16 +16,16 @@ import onnxruntime
 import pytest
 
 from embedge import Embedder, RuntimeConfig
-from embedge import manifest as m
 from embedge.backends import onnxruntime as on_cpu
 from embedge.backends.base import Model
+from embedge.backends.cores import Slots
 from embedge.backends.onnxruntime_cuda import Runner
+from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
+from embedge.bundle import manifest as m
 from embedge.cuda import CudaError
 from embedge.errors import BackendError, BundleError, Unavailable
 from embedge.inputs.items import ItemInput
-from embedge.probes import Probes
-from embedge.slots import Slots
 from tests.simulated.device import Device
 from tests.simulated.fixtures import ORDERS, Simulate, simulate
 from tests.simulated.onnxruntime_gpu import IOBinding, Session, cuda_provider

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from embedge.crew.watch import Watch
-from embedge.lane import Outcome, line, taken
-from embedge.lane.taken import Taken
+from embedge.lanes import Outcome
+from embedge.lanes import in_flight as line
+from embedge.lanes import pending as taken
+from embedge.lanes.pending import Taken
+from embedge.lanes.watchdog import Watch
 from tests.runtime.races import LONG, locks, race
 from tests.runtime.scripted import Rig, batch
 
@@ -21,7 +23,7 @@ PATIENCE = 5.0  # seconds, where a test that went wrong waits for what does not 
 
 @pytest.fixture(autouse=True)
 def _no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedge.lane.lane._BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("embedge.lanes.lane._BACKOFF_SECONDS", 0.0)
 
 
 class Open:
@@ -79,7 +81,7 @@ def test_the_watch_may_look_while_batches_come_and_go(monkeypatch: pytest.Monkey
 
 
 def test_a_lane_in_its_back_off_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedge.lane.lane._BACKOFF_SECONDS", 1e6)
+    monkeypatch.setattr("embedge.lanes.lane._BACKOFF_SECONDS", 1e6)
     rig = Rig()
     rig.broken = True
     rig.lane.start()
@@ -89,7 +91,7 @@ def test_a_lane_in_its_back_off_ends_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_lane_that_fails_again_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedge.lane.lane._BACKOFF_SECONDS", 7.0)
+    monkeypatch.setattr("embedge.lanes.lane._BACKOFF_SECONDS", 7.0)
     rig, waits = Rig(), []
 
     class Stop(threading.Event):

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from embedge.crew import Crew
-from embedge.crew import rack as rack_module
-from embedge.crew.rack import Rack
-from embedge.crew.watch import Watch
 from embedge.errors import BackendError
+from embedge.lanes import Crew
+from embedge.lanes import executors as rack_module
+from embedge.lanes.executors import Rack
+from embedge.lanes.watchdog import Watch
 from tests.runtime.played import Runner, played
 from tests.runtime.races import LONG, locks, race
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from embedge import RuntimeConfig, cuda
-from embedge.backends.tensorrt import runner as runner_module
-from embedge.backends.tensorrt.runner import Runner
+from embedge.backends.tensorrt import backend as runner_module
+from embedge.backends.tensorrt.backend import Runner
 from embedge.cuda import Context, CudaError
 from embedge.cuda import context as context_module
 from tests.runtime.cuda.rig import add_one, opened, provider

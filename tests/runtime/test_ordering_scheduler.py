@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedge import scheduler as scheduler_module
-from embedge.batch import Limits
 from embedge.errors import EmbedgeError, Unavailable
-from embedge.fairqueue import Call, Entry
-from embedge.room import Room
-from embedge.scheduler import Scheduler
+from embedge.scheduling import scheduler as scheduler_module
+from embedge.scheduling.capacity import Room
+from embedge.scheduling.fair_queue import Call, Entry
+from embedge.scheduling.forming import Limits
+from embedge.scheduling.scheduler import Scheduler
 from tests.runtime.races import locks, race
 from tests.runtime.simulation import Machine
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from embedge.backends import lanestream, staging
+from embedge.backends.gpu import staging
+from embedge.backends.gpu import stream as lanestream
 from embedge.backends.onnxruntime_cuda import _Slot
-from embedge.backends.tensorrt import runner as runner_module
+from embedge.backends.tensorrt import backend as runner_module
 from embedge.backends.tensorrt.engine import Engine
-from embedge.backends.tensorrt.kernel import Kernel, Scratch
+from embedge.backends.tensorrt.executable import Kernel, Scratch
 from embedge.cuda import CudaError, choose
 from embedge.errors import BackendError
 from tests.runtime.streams import Lane, Weigh, feeds, lane, same

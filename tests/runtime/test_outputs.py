@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from embedge.bundle.output_specs import DenseOutput
 from embedge.errors import InvalidInput
-from embedge.kinds import DenseOutput
 from embedge.outputs import DTYPES, check, finish, normalize
 
 DIM = 16

@@ -7,8 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embedge import outputs
-from embedge.errors import BundleError, InvalidInput
-from embedge.kinds import (
+from embedge.bundle.output_specs import (
     CodesOutput,
     DenseOutput,
     GaussianOutput,
@@ -17,6 +16,7 @@ from embedge.kinds import (
     ScoresOutput,
     SparseOutput,
 )
+from embedge.errors import BundleError, InvalidInput
 from tests.runtime.specs import ALL, CODES, DENSE, DIM, GAUSSIAN, MULTI, SCORES, batch
 
 # What the lane guards.

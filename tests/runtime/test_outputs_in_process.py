@@ -20,8 +20,8 @@ from embedge import (
     Sparse,
     Vectors,
 )
+from embedge.calls.task import Task
 from embedge.similarity import max_sim
-from embedge.task import Task
 from tests.tiny import VOCABULARY, tiny_tokenizer, words
 from tests.tiny_kinds import COLOURS, DIM, KINDS, tiny_kinds
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from embedge import outputs
-from embedge.kinds import CodesOutput, Output
+from embedge.bundle.output_specs import CodesOutput, Output
 from embedge.outputs import Codes, Gaussian, MultiVectors, Scores, Sparse, Vectors
 from embedge.outputs.base import Tensors
 from tests.runtime.specs import ALL, DENSE, DIM, GAUSSIAN, MULTI, SCORES, SPARSE, batch

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from embedge import AsyncEmbedder, Embedder, EmbedgeError, InvalidInput, NotFound, Request, RuntimeConfig, Scores, Text
 from embedge.content import Image
-from embedge.pairs import pairs
+from embedge.scoring.pairs import pairs
 from tests.tiny import WORDS
 from tests.tiny_composed import cross, match, tiny_composed
 from tests.tiny_kinds import COLOURS, tiny_kinds

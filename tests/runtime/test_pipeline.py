@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedge.fairqueue import Entry
+from embedge.scheduling.fair_queue import Entry
 from tests.runtime.scripted import Rig, batch
 from tests.runtime.simulation import Machine, SimCall, World
 
 
 @pytest.fixture(autouse=True)
 def no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedge.lane.lane._BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("embedge.lanes.lane._BACKOFF_SECONDS", 0.0)
 
 
 def test_the_next_batch_begins_while_one_computes_and_no_more_than_the_depth_are_in_flight() -> None:

@@ -13,7 +13,7 @@ import pytest
 from embedge import Embedder, InvalidInput, Overloaded, Request, RuntimeConfig
 from embedge.content import Image
 from embedge.inputs.items import ItemInput
-from embedge.room import Room
+from embedge.scheduling.capacity import Room
 from tests.runtime.played import WAIT, Play, played
 from tests.tiny_towers import CHANNELS, SIDE, tiny_towers
 

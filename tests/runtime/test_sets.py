@@ -28,10 +28,10 @@ from embedge import (
     RuntimeConfig,
     Unavailable,
 )
-from embedge import manifest as m
 from embedge.backends.onnxruntime import _Session
+from embedge.bundle import manifest as m
+from embedge.bundle.output_specs import MultiVectorOutput
 from embedge.content import Image
-from embedge.kinds import MultiVectorOutput
 from tests.tiny import WORDS, words
 from tests.tiny_composed import MOST, tiny_composed
 from tests.tiny_towers import SIDE, vector

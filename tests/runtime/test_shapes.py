@@ -14,14 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from embedge import RuntimeConfig, shapes
-from embedge import manifest as m
-from embedge.batch import Batch, Limits, form_batch
+from embedge import RuntimeConfig
+from embedge.batches import shapes
+from embedge.batches.batch import Batch
+from embedge.batches.probes import Probes
+from embedge.batches.shapes import Profile
 from embedge.bundle import Bundle
-from embedge.cost import CostTable
+from embedge.bundle import manifest as m
 from embedge.inputs.items import ItemInput
-from embedge.probes import Probes
-from embedge.shapes import Profile
+from embedge.scheduling.cost_table import CostTable
+from embedge.scheduling.forming import Limits, form_batch
 from tests.tiny import tiny_bundle
 from tests.tiny_chain import tiny_chain
 from tests.tiny_composed import tiny_composed

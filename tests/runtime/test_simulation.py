@@ -10,9 +10,9 @@ from random import Random
 
 import pytest
 
-from embedge.batch import Limits
 from embedge.errors import Overloaded
-from embedge.fairqueue import PASSING
+from embedge.scheduling.fair_queue import PASSING
+from embedge.scheduling.forming import Limits
 from tests.runtime.simulation import Broken, Machine, SimCall, World
 from tests.runtime.traffic import Traffic, capacity, chaos, play
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from embedge.slots import Slots, candidates, choose, cores, device, step_back
+from embedge.backends.cores import Slots, candidates, choose, cores, device, step_back
 
 
 class Machine:

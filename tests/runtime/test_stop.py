@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from embedge import AsyncEmbedder, Embedder, RuntimeConfig, Unavailable
-from embedge.plans import build
-from embedge.plans.process import Process
+from embedge.backends.tensorrt.plans import build
+from embedge.backends.tensorrt.plans.process import Process
 from embedge.stop import Stop
 from tests.servers import SERVE
 from tests.simulated.fixtures import Simulate, simulate

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedge.backends import staging
 from embedge.backends.base import Result
+from embedge.backends.gpu import staging
 from embedge.errors import BackendError
 from tests.runtime.streams import SHAPES, Lane, Weigh, feeds, lane, same, weighed
 from tests.simulated.device import Device

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embedge.backends import lanestream
+from embedge.backends.gpu import stream as lanestream
 from embedge.cuda import CudaError
 from embedge.errors import BackendError
 from tests.runtime.streams import Lane, feeds, lane, same

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from embedge import trace
-from embedge.backends import timing
+from embedge.backends.gpu import timing
 from tests.runtime.streams import feeds, lane, same
 from tests.simulated.device import Device
 from tests.simulated.fixtures import ORDERS, Simulate, simulate

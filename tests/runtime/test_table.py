@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedge.bundle.part_specs import Column, TablePrepare
 from embedge.config import RuntimeConfig
 from embedge.errors import InvalidInput
 from embedge.inputs.table import TableInput
-from embedge.prepare import Column, TablePrepare
 from embedge.request import Request
 
 REQUEST = Request(items=[])

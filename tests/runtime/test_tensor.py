@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
+from embedge.bundle.part_specs import FarthestPoints, Resample, TensorPrepare
 from embedge.config import RuntimeConfig
 from embedge.errors import InvalidInput
 from embedge.inputs.tensor import TensorInput
-from embedge.prepare import FarthestPoints, Resample, TensorPrepare
 from embedge.request import Request
 
 REQUEST = Request(items=[])

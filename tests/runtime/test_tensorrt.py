@@ -18,10 +18,10 @@ from embedge.backends.base import Model, Slot
 from embedge.backends.onnxruntime import Runner as Processor
 from embedge.backends.tensorrt import Runner, library
 from embedge.backends.tensorrt.engine import Engine, Unfit
-from embedge.backends.tensorrt.kernel import Kernel, Scratch
-from embedge.batch import Batch
+from embedge.backends.tensorrt.executable import Kernel, Scratch
+from embedge.batches.batch import Batch
 from embedge.cuda import choose
-from embedge.program import Program
+from embedge.lanes.program import Program
 from tests.simulated.device import Device
 from tests.simulated.fixtures import Simulate, simulate
 from tests.simulated.machine import Machine
@@ -99,7 +99,7 @@ def test_embedding_gives_the_processors_vectors(
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans are built in this process."""
-    monkeypatch.setattr("embedge.backends.tensorrt.runner.Builder", Here)
+    monkeypatch.setattr("embedge.backends.tensorrt.backend.Builder", Here)
 
 
 @pytest.mark.parametrize(("order", "seed"), ORDERS)
@@ -213,7 +213,7 @@ def test_a_plan_that_does_not_fit_is_built_anew(
 ) -> None:
     child(monkeypatch, "11.4.0")
     simulate("cuda-python", tensorrt="11.4.0")
-    caplog.set_level("INFO", "embedge.plans")
+    caplog.set_level("INFO", "embedge.backends.tensorrt.plans")
     model = model_of(tiny_bundle(tmp_path / "tiny"), CONFIG)
     Runner(CONFIG).load(model)
     tried: list[int] = []

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from embedge.batch import Layout, pad
+from embedge.batches.batch import Layout, pad
+from embedge.bundle.part_specs import TextPrepare
 from embedge.config import RuntimeConfig
 from embedge.content import Text
 from embedge.errors import BundleError, EmbedgeError, InvalidInput
 from embedge.inputs.text import TextInput
-from embedge.prepare import TextPrepare
 from embedge.request import Request
 from tests.tiny import WORDS
 

@@ -12,11 +12,11 @@ from transformers import Qwen2VLImageProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from embedge import RuntimeConfig
+from embedge.bundle.part_specs import ImagePrepare, Tiles
 from embedge.commands.towers import _image
 from embedge.errors import InvalidInput
 from embedge.inputs.image import ImageInput
 from embedge.inputs.tiles import target
-from embedge.prepare import ImagePrepare, Tiles
 from embedge.request import Request
 
 TILES = Tiles(patch=4, merge=2, min_pixels=16**2, max_pixels=40**2)

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from embedge import Embedder, InvalidInput, NotFound, Request, RuntimeConfig, Unavailable
 from embedge.backends.onnxruntime import Slot
 from embedge.bundle import Bundle
+from embedge.bundle.manifest import Part
+from embedge.bundle.part_specs import TensorPrepare
 from embedge.content import Image, Text, Vector
 from embedge.inputs import _CLASSES
 from embedge.inputs.items import ItemInput
 from embedge.inputs.match import choose
-from embedge.manifest import Part
-from embedge.prepare import TensorPrepare
 from tests.tiny_towers import CHANNELS, SIDE, tiny_towers, vector
 
 RANDOM = np.random.default_rng(0)

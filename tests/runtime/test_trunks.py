@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from embedge import BackendError, Embedder, Request, RuntimeConfig
 from embedge.backends.onnxruntime import Slot
-from embedge.batch import Batch, layout, pad, trunks
+from embedge.batches.batch import Batch, layout, pad, trunks
 from embedge.bundle import Bundle
 from embedge.inputs.items import ItemInput
-from embedge.lane import Lane, Outcome, Post
-from embedge.program import Program
+from embedge.lanes import Lane, Outcome, Post
+from embedge.lanes.program import Program
 from tests.tiny_fused import CHANNELS, series
 from tests.tiny_heads import STEPS, TOWERS, heads, tiny_heads
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
+from embedge.bundle.part_specs import VectorPrepare
 from embedge.config import RuntimeConfig
 from embedge.content import Vector
 from embedge.errors import InvalidInput
 from embedge.inputs.vector import VectorInput
-from embedge.prepare import VectorPrepare
 from embedge.request import Request
 
 REQUEST = Request(items=[])

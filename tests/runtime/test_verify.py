@@ -11,11 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from embedge import Bundle, Embedder, manifest
-from embedge.bundle import sha256
-from embedge.content import Audio, Image, Text, Vector, Video
-from embedge.errors import BundleError
-from embedge.kinds import (
+from embedge import Bundle, Embedder
+from embedge.bundle import manifest, sha256
+from embedge.bundle.manifest import Certificate, Figure
+from embedge.bundle.output_specs import (
     CodesOutput,
     DenseOutput,
     GaussianOutput,
@@ -24,7 +23,8 @@ from embedge.kinds import (
     ScoresOutput,
     SparseOutput,
 )
-from embedge.manifest import Certificate, Figure
+from embedge.content import Audio, Image, Text, Vector, Video
+from embedge.errors import BundleError
 from embedge.verify import Golden, Pairs, compare, contents, retrieval, verify
 from tests.tiny import tiny_bundle, words
 

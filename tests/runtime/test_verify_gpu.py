@@ -10,8 +10,8 @@ from rich.console import Console
 
 from embedge import Bundle, RuntimeConfig, cli
 from embedge.backends.tensorrt import library
+from embedge.calls.sets import set_part
 from embedge.request import Request
-from embedge.sets import set_part
 from embedge.verify import Pairs, verify
 from embedge.verify.bench import Bench
 from tests.runtime.gpu.asked import MODELS

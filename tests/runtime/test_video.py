@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from embedge import RuntimeConfig
+from embedge.bundle.part_specs import ImagePrepare, Resize, VideoPrepare
 from embedge.content import Video
 from embedge.errors import DeadlineExceeded, InvalidInput
 from embedge.inputs.footage import Footage
 from embedge.inputs.video import VideoInput, places
 from embedge.inputs.wanted import while_wanted
-from embedge.prepare import ImagePrepare, Resize, VideoPrepare
 from embedge.request import Request
 
 REQUEST = Request(items=[])

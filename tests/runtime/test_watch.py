@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from embedge import BackendError, Embedder, Reply, Request, Unavailable
-from embedge.crew.watch import Watch
-from embedge.lane import Lane
+from embedge.lanes import Lane
+from embedge.lanes.watchdog import Watch
 from tests.runtime.heard import Heard
 from tests.runtime.played import WAIT, Play, played
 from tests.runtime.scripted import Rig, batch

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedge import BackendError
-from embedge.lane import Post
+from embedge.lanes import Post
 from tests.runtime import played as plays
 from tests.runtime.heard import Heard
 from tests.runtime.played import POISON, played

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from embedge.batch import Limits
+from embedge.scheduling.forming import Limits
 from tests.runtime.simulation import Machine, SimCall, World
 
 __all__ = ["Traffic", "capacity", "chaos", "draw_machine", "draw_traffic", "play", "text"]

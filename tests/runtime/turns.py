@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from embedge.fairqueue import Call, Entry
+from embedge.scheduling.fair_queue import Call, Entry
 
 __all__ = ["Turns"]
 

@@ -8,7 +8,8 @@ import inspect
 import pytest
 
 import embedge
-from embedge import errors, manifest
+from embedge import errors
+from embedge.bundle import manifest
 
 NAMES = {
     "AsyncClient",

@@ -15,13 +15,13 @@ import msgspec
 
 from embedge import outputs
 from embedge.backends import Arrays, Result
-from embedge.batch import layout, pad
+from embedge.batches.batch import layout, pad
 from embedge.bundle import Bundle
+from embedge.bundle.output_specs import DenseOutput
 from embedge.config import RuntimeConfig
 from embedge.errors import BundleError, EmbedgeError, Unavailable
 from embedge.inputs.items import ItemInput
-from embedge.kinds import DenseOutput
-from embedge.program import Program
+from embedge.lanes.program import Program
 from embedge.request import Request
 from embedge_bench.results import TargetInfo
 from embedge_bench.targets import Spec

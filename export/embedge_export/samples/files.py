@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from embedge.bundle.manifest import Part
+from embedge.bundle.part_specs import AudioPrepare, ImagePrepare, Prepare, TensorPrepare, VectorPrepare, VideoPrepare
 from embedge.content import Audio, Image, Vector, Video
-from embedge.manifest import Part
-from embedge.prepare import AudioPrepare, ImagePrepare, Prepare, TensorPrepare, VectorPrepare, VideoPrepare
 from embedge_export import corpus
 from embedge_export.errors import ExportError
-from embedge_export.sources.base import Samples
-from embedge_export.sources.code import resolve
+from embedge_export.model import Samples
+from embedge_export.user_code import resolve
 
 __all__ = ["samples_of"]
 

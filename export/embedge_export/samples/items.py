@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from embedge.content import Audio, Image, Text, Video
-from embedge.manifest import Part, SetSpec
-from embedge.prepare import (
+from embedge.bundle.manifest import Part, SetSpec
+from embedge.bundle.part_specs import (
     AudioPrepare,
     ImagePrepare,
     Prepare,
@@ -19,6 +18,7 @@ from embedge.prepare import (
     VectorPrepare,
     VideoPrepare,
 )
+from embedge.content import Audio, Image, Text, Video
 from embedge_export.errors import ExportError
 from embedge_export.samples import numbers
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.bundle.part_specs import Column, FarthestPoints, TablePrepare, TensorPrepare, VectorPrepare
 from embedge.content import Vector
-from embedge.prepare import Column, FarthestPoints, TablePrepare, TensorPrepare, VectorPrepare
 
 __all__ = ["arrays", "table_rows", "vectors"]
 

@@ -9,8 +9,8 @@ from typing import cast
 
 from embedge_export.errors import ExportError
 from embedge_export.extend import Base
+from embedge_export.model import Model
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model
 
 __all__ = ["Model", "kind_of", "load"]
 
@@ -23,7 +23,7 @@ _MODULES = {
     "transformers": "embedge_export.sources.transformers",
 }
 
-_OWN = "embedge_export.sources.own"
+_OWN = "embedge_export.sources.custom"
 
 
 def kind_of(path: Path, recipe: Recipe) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.bundle.manifest import Part
+from embedge.bundle.output_specs import DenseOutput
+from embedge.bundle.part_specs import TextPrepare
 from embedge.content import Text
-from embedge.kinds import DenseOutput
-from embedge.manifest import Part
-from embedge.prepare import TextPrepare
 from embedge_export.errors import ExportError
-from embedge_export.sources.base import GraphSource, Model, SpaceSource, TowerSource
+from embedge_export.model import GraphSource, Model, SpaceSource, TowerSource
 
 __all__ = ["OUTPUT", "POOLER", "TOKENIZER", "before", "one_vector", "text_prepare", "whole"]
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from embedge.content import Text
 from embedge_export.errors import ExportError
+from embedge_export.model import Model
 from embedge_export.quiet import quiet
 from embedge_export.recipe import POOLING, Recipe
 from embedge_export.sources import pooling, text, weights
 from embedge_export.sources import tokenizer as tokenizers
-from embedge_export.sources.base import Model
 
 __all__ = ["fits", "load"]
 
@@ -37,7 +37,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
     max_length = recipe.max_length or _limit(model, source_tokenizer, path)
     tokenizers.check(tokenizer, path, max_length=max_length, table=getattr(model.config, "vocab_size", 0))
     normalized = bool(recipe.normalize)
-    from embedge_export.sources.languages import languages
+    from embedge_export.sources.torch.languages import languages
 
     spoken = languages(model)
     inputs, fused = _fuse(model, recipe, tokenizer, languages=bool(spoken))
@@ -59,7 +59,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
         vector = pooling.pool(states, recipe.modes)
         return pooling.normalize(vector[None])[0] if normalized else vector
 
-    from embedge_export.sources.torch_graph import TorchGraph, tools
+    from embedge_export.sources.torch.graph import TorchGraph, tools
 
     return text.one_vector(
         kind="transformers",
@@ -109,9 +109,9 @@ def _reserved(model: Any) -> int:
 
 
 def _fuse(model: Any, recipe: Recipe, tokenizer: str, *, languages: bool) -> tuple[dict[Any, str], Any]:
-    from embedge_export.sources.fused import fuse
-    from embedge_export.sources.heads import Normalize, Pool
-    from embedge_export.sources.languages import by_row
+    from embedge_export.sources.torch.fused import fuse
+    from embedge_export.sources.torch.heads import Normalize, Pool
+    from embedge_export.sources.torch.languages import by_row
 
     heads = [Pool(recipe.modes), *([Normalize()] if recipe.normalize else [])]
     return fuse(by_row(model) if languages else model, heads, tokenizer, languages=languages)

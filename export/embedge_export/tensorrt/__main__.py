@@ -1,4 +1,4 @@
-"""The child that builds plans: `python -m embedge_export.tensorrt build`, as `embedge.plans.messages` has it."""
+"""The process that builds plans: `python -m embedge_export.tensorrt build`. `plans.messages` has its protocol."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 import sys
 import threading
 
+from embedge.backends.tensorrt.plans.child import Parent
 from embedge.errors import InvalidInput
-from embedge.plans.child import Parent
 from embedge_export.tensorrt.work import Work
 
 __all__ = ["main"]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from embedge.backends.tensorrt import library
-from embedge.plans.timing import TimingCache
-from embedge.shapes import Range
+from embedge.backends.tensorrt.plans.timing import TimingCache
+from embedge.batches.shapes import Range
 from embedge_export.tensorrt.failure import PlanError, cancelled, not_built, not_parsed
 from embedge_export.tensorrt.monitor import Tell, monitor
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embedge.backends.tensorrt import library
-from embedge.manifest import Graph
+from embedge.bundle.manifest import Graph
 from embedge_export.tensorrt.failure import PlanError
 
 __all__ = ["check_tensors", "precision_share"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from embedge.backends.tensorrt import library
-from embedge.plans.messages import Failed, Kind, ParseFault
+from embedge.backends.tensorrt.plans.messages import Failed, Kind, ParseFault
 
 __all__ = ["PlanError", "cancelled", "not_built", "not_parsed"]
 

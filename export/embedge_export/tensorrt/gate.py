@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from embedge import outputs
 from embedge.backends import Arrays, Session
-from embedge.backends.streamed import StreamSession, StreamSlot
+from embedge.backends.gpu.slot import StreamSession, StreamSlot
 from embedge.backends.tensorrt.engine import Engine
-from embedge.backends.tensorrt.kernel import Kernel, Scratch
+from embedge.backends.tensorrt.executable import Kernel, Scratch
+from embedge.backends.tensorrt.plans.record import CAPTURED
 from embedge.bundle import Bundle
+from embedge.bundle.manifest import Graph
+from embedge.bundle.output_specs import Output, ScoresOutput
 from embedge.cuda import Context, Driver, Stream
-from embedge.kinds import Output, ScoresOutput
-from embedge.manifest import Graph
-from embedge.plans.record import CAPTURED
 from embedge.verify import compare
 from embedge_export.limits import Gate
 from embedge_export.tensorrt.reference import Case, Reference

@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.backends import Arrays, Result, Session
-from embedge.backends.board import RUNG, TOKENS
+from embedge.backends.gpu.policy import RUNG, TOKENS
 from embedge.backends.onnxruntime import Runner
-from embedge.batch import Row, pad, stretch
+from embedge.batches.batch import Row, pad, stretch
+from embedge.batches.probes import Probes
+from embedge.batches.shapes import buckets
 from embedge.bundle import Bundle
+from embedge.calls.sets import towers
 from embedge.config import RuntimeConfig
 from embedge.errors import BundleError, EmbedgeError
 from embedge.inputs.items import ItemInput
-from embedge.probes import Probes
-from embedge.program import Program
+from embedge.lanes.program import Program
 from embedge.request import Request
-from embedge.sets import towers
-from embedge.shapes import buckets
 from embedge.verify import Golden, Pairs
 from embedge_export.tensorrt.failure import PlanError
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.engine import Engine
+from embedge.backends.tensorrt.plans.child import Parent
+from embedge.backends.tensorrt.plans.messages import Built, Failed, Job, Log, Message, Progress, Refused, Request
+from embedge.backends.tensorrt.plans.timing import TimingCache
 from embedge.bundle import Bundle
 from embedge.cuda import CudaError, Driver, choose
 from embedge.errors import EmbedgeError, Unavailable
-from embedge.plans.child import Parent
-from embedge.plans.messages import Built, Failed, Job, Log, Message, Progress, Refused, Request
-from embedge.plans.timing import TimingCache
 from embedge_export.tensorrt.builder import Order, build
 from embedge_export.tensorrt.facts import check_tensors, precision_share
 from embedge_export.tensorrt.failure import PlanError, cancelled

@@ -15,10 +15,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.backends.cores import Slots
+from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
-from embedge.probes import Probes
-from embedge.slots import Slots
 from embedge.stop import Stop
 
 __all__ = ["Arrays", "Backend", "Model", "Result", "Session", "Slot"]

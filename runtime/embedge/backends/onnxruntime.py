@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from embedge import slots
+from embedge.backends import cores as slots
 from embedge.backends.base import Arrays, Model, Result
+from embedge.backends.cores import Slots
 from embedge.config import RuntimeConfig
 from embedge.errors import BundleError
-from embedge.slots import Slots
 
 __all__ = ["Runner", "Slot"]
 

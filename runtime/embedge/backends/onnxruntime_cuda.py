@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 
 from embedge import cuda
-from embedge.backends import board
 from embedge.backends.base import Arrays, Model, Result, Session
-from embedge.backends.kernel import Bound, Kernel
-from embedge.backends.lanestream import LaneStream
-from embedge.backends.streamed import StreamSlot
+from embedge.backends.cores import Slots
+from embedge.backends.gpu import policy as board
+from embedge.backends.gpu.executable import Bound, Kernel
+from embedge.backends.gpu.slot import StreamSlot
+from embedge.backends.gpu.stream import LaneStream
+from embedge.batches.shapes import Shape, resolve, symbols
+from embedge.bundle.manifest import Graph
 from embedge.config import RuntimeConfig
 from embedge.cuda import Context, CudaError, Driver, Event, Stream
 from embedge.errors import BackendError, BundleError, Unavailable
-from embedge.manifest import Graph
-from embedge.shapes import Shape, resolve, symbols
-from embedge.slots import Slots
 
 __all__ = ["Runner"]
 

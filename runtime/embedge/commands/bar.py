@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from embedge.plans.messages import Message, Progress
+    from embedge.backends.tensorrt.plans.messages import Message, Progress
 
 __all__ = ["bars"]
 
@@ -24,7 +24,7 @@ def bars() -> Iterator[Callable[[Message], None]]:
     """Show bars while the block runs; yield what hears the builder's messages."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        from embedge.plans.progress import LogProgress
+        from embedge.backends.tensorrt.plans.progress import LogProgress
 
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         yield LogProgress()
@@ -45,7 +45,7 @@ class _Hears:
         self._tasks: dict[tuple[str, str], TaskID] = {}
 
     def __call__(self, message: Message) -> None:
-        from embedge.plans.messages import Log, Progress
+        from embedge.backends.tensorrt.plans.messages import Log, Progress
 
         if isinstance(message, Progress):
             self._progress(message)

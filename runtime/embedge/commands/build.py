@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from embedge.backends import Model
+    from embedge.backends.tensorrt.plans.key import PlanKey
+    from embedge.backends.tensorrt.plans.record import Plan, Record
     from embedge.bundle import Bundle
     from embedge.config import RuntimeConfig
-    from embedge.plans.key import PlanKey
-    from embedge.plans.record import Plan, Record
 
 __all__ = ["build"]
 
@@ -64,10 +64,10 @@ def build(
 
 
 def _build(path: Path, config: RuntimeConfig, *, force: bool, sign: Path | None, out: Path | None) -> None:
+    from embedge.backends.tensorrt.plans.build import Builder
+    from embedge.backends.tensorrt.plans.signature import signer
+    from embedge.backends.tensorrt.plans.store import PlanStore
     from embedge.bundle import Bundle
-    from embedge.plans.build import Builder
-    from embedge.plans.signature import signer
-    from embedge.plans.store import PlanStore
 
     key = signer(sign) if sign is not None else None  # said before minutes of building, not after
     bundle = Bundle.load(path)
@@ -85,7 +85,7 @@ def _build(path: Path, config: RuntimeConfig, *, force: bool, sign: Path | None,
 
 def _keys(bundle: Bundle, config: RuntimeConfig) -> dict[str, PlanKey]:
     """Return by graph the plan that is wanted here. Raises Unavailable where none can be built."""
-    from embedge.backends.tensorrt.runner import Runner
+    from embedge.backends.tensorrt.backend import Runner
 
     runner = Runner(config)
     if missing := runner.missing():
@@ -95,9 +95,9 @@ def _keys(bundle: Bundle, config: RuntimeConfig) -> dict[str, PlanKey]:
 
 def _model(bundle: Bundle, config: RuntimeConfig) -> Model:
     from embedge.backends import Model
+    from embedge.batches.probes import Probes
+    from embedge.calls.sets import towers
     from embedge.inputs.items import ItemInput
-    from embedge.probes import Probes
-    from embedge.sets import towers
 
     inputs = {name: ItemInput(bundle, name, config) for name in towers(bundle.manifest, config.towers)}
     probes = Probes(bundle.manifest, {name: each.probe() for name, each in inputs.items()})
@@ -105,7 +105,7 @@ def _model(bundle: Bundle, config: RuntimeConfig) -> Model:
 
 
 def _ship(plans: Mapping[str, Plan], out: Path, key: Ed25519PrivateKey) -> None:
-    from embedge.plans import shipped
+    from embedge.backends.tensorrt.plans import shipped
 
     for graph, plan in plans.items():
         if not plan.record.refused:
@@ -114,10 +114,10 @@ def _ship(plans: Mapping[str, Plan], out: Path, key: Ed25519PrivateKey) -> None:
 
 def _prune(config: RuntimeConfig) -> None:
     from embedge.backends.tensorrt import library
+    from embedge.backends.tensorrt.plans.key import Device
+    from embedge.backends.tensorrt.plans.prune import prune
+    from embedge.backends.tensorrt.plans.store import PlanStore
     from embedge.cuda import choose
-    from embedge.plans.key import Device
-    from embedge.plans.prune import prune
-    from embedge.plans.store import PlanStore
 
     if missing := library.missing():
         raise Unavailable(f"--prune keeps what is for the TensorRT here: {missing}")
@@ -126,7 +126,7 @@ def _prune(config: RuntimeConfig) -> None:
 
 
 def _list() -> None:
-    from embedge.plans.store import PlanStore
+    from embedge.backends.tensorrt.plans.store import PlanStore
 
     store = PlanStore()
     table = Table(title="Plans", title_justify="left", caption=escape(str(store.root)), caption_justify="left")

@@ -13,9 +13,9 @@ from embedge.commands.tables import certificate_table, console
 from embedge.commands.towers import tower_tree
 
 if TYPE_CHECKING:
+    from embedge.backends.cores import Slots
     from embedge.bundle import Bundle
-    from embedge.manifest import Manifest
-    from embedge.slots import Slots
+    from embedge.bundle.manifest import Manifest
 
 __all__ = ["inspect"]
 
@@ -54,7 +54,7 @@ def _backend(bundle: Bundle) -> tuple[str | None, str, str, Slots | None]:
     from embedge import backends
     from embedge.config import RuntimeConfig
     from embedge.errors import Unavailable
-    from embedge.measured import Measured
+    from embedge.lanes.measurements import Measured
 
     try:
         backend, reason = backends.choose()

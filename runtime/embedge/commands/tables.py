@@ -6,7 +6,7 @@ from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
-from embedge.manifest import Certificate
+from embedge.bundle.manifest import Certificate
 
 __all__ = ["certificate_table", "console"]
 

@@ -8,7 +8,8 @@ from typing import Any
 from rich.markup import escape
 from rich.tree import Tree
 
-from embedge.kinds import (
+from embedge.bundle.manifest import SetSpec, Tower
+from embedge.bundle.output_specs import (
     CodesOutput,
     DenseOutput,
     GaussianOutput,
@@ -17,8 +18,7 @@ from embedge.kinds import (
     ScoresOutput,
     SparseOutput,
 )
-from embedge.manifest import SetSpec, Tower
-from embedge.prepare import (
+from embedge.bundle.part_specs import (
     AudioPrepare,
     CenterCrop,
     Column,

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import msgspec
 
+from embedge.backends.tensorrt.plans.key import Device
+from embedge.backends.tensorrt.plans.prune import outdated
+from embedge.backends.tensorrt.plans.record import Record
+from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.cuda.driver import Gpu
 from embedge.doctor.findings import Finding
 from embedge.doctor.machine import Machine, python
 from embedge.errors import BackendError
-from embedge.plans.key import Device
-from embedge.plans.prune import outdated
-from embedge.plans.record import Record
-from embedge.plans.store import PlanStore
 
 __all__ = ["plans"]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from embedge import prepare
+from embedge.bundle import part_specs as prepare
+from embedge.bundle.part_specs import Prepare
 from embedge.config import RuntimeConfig
 from embedge.errors import Unavailable
 from embedge.inputs.base import PartInput
-from embedge.prepare import Prepare
 
 __all__ = ["PartInput", "open_part"]
 

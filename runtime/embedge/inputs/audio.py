@@ -9,13 +9,13 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from embedge.batch import Row
+from embedge.batches.batch import Row
+from embedge.bundle.part_specs import AudioPrepare
 from embedge.config import RuntimeConfig
 from embedge.content import Audio
 from embedge.errors import EmbedgeError, InvalidInput
 from embedge.inputs import clips, media
 from embedge.inputs.wanted import go_on
-from embedge.prepare import AudioPrepare
 from embedge.request import Request
 
 __all__ = ["AudioInput"]

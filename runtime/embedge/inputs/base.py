@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from embedge.batch import Row
+from embedge.batches.batch import Row
 from embedge.errors import EmbedgeError
 from embedge.request import Request
 

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from embedge.batch import Row
+from embedge.batches.batch import Row
+from embedge.bundle.part_specs import CenterCrop, ImagePrepare, ImageStep, Pad, Resize
 from embedge.config import RuntimeConfig
 from embedge.content import Image
 from embedge.errors import EmbedgeError, InvalidInput
 from embedge.inputs.media import bound, read, weigh
 from embedge.inputs.picture import check_size, convert, decode
 from embedge.inputs.tiles import cut, target
-from embedge.prepare import CenterCrop, ImagePrepare, ImageStep, Pad, Resize
 from embedge.request import Request
 
 __all__ = ["ImageInput", "Pixels"]

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.batch import Batch, Row
+from embedge.batches.batch import Batch, Row
 from embedge.bundle import Bundle
+from embedge.bundle.manifest import Chain, Part
+from embedge.bundle.part_specs import TensorPrepare
 from embedge.config import RuntimeConfig
 from embedge.errors import BundleError, EmbedgeError, InvalidInput, NotFound
 from embedge.inputs import open_part
 from embedge.inputs.base import PartInput
 from embedge.inputs.match import assign
-from embedge.manifest import Chain, Part
-from embedge.prepare import TensorPrepare
 from embedge.request import Request
 
 __all__ = ["ItemInput"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from embedge.bundle.manifest import Part, Tower
 from embedge.content import Audio, Image, Text, Vector, Video
 from embedge.errors import EmbedgeError, InvalidInput, NotFound
-from embedge.manifest import Part, Tower
 
 __all__ = ["assign", "choose"]
 

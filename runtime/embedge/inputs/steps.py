@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.prepare import FarthestPoints, TensorStep
+from embedge.bundle.part_specs import FarthestPoints, TensorStep
 
 __all__ = ["apply"]
 

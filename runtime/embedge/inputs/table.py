@@ -11,10 +11,10 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.batch import Row
+from embedge.batches.batch import Row
+from embedge.bundle.part_specs import Column, TablePrepare
 from embedge.config import RuntimeConfig
 from embedge.errors import EmbedgeError, InvalidInput
-from embedge.prepare import Column, TablePrepare
 from embedge.request import Request
 
 __all__ = ["TableInput"]

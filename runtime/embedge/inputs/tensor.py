@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.batch import Row
+from embedge.batches.batch import Row
+from embedge.bundle.part_specs import TensorPrepare
 from embedge.config import RuntimeConfig
 from embedge.errors import EmbedgeError, InvalidInput
 from embedge.inputs import steps
-from embedge.prepare import TensorPrepare
 from embedge.request import Request
 
 __all__ = ["TensorInput"]

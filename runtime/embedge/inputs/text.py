@@ -10,11 +10,11 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 from tokenizers.models import Unigram
 
-from embedge.batch import Row
+from embedge.batches.batch import Row
+from embedge.bundle.part_specs import TextPrepare
 from embedge.config import RuntimeConfig
 from embedge.content import Text
 from embedge.errors import BundleError, EmbedgeError, InvalidInput, NotFound
-from embedge.prepare import TextPrepare
 from embedge.request import Request
 
 __all__ = ["TextInput"]

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.bundle.part_specs import Tiles
 from embedge.errors import InvalidInput
-from embedge.prepare import Tiles
 
 __all__ = ["cut", "target"]
 

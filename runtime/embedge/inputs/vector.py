@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.batch import Row
+from embedge.batches.batch import Row
+from embedge.bundle.part_specs import TensorPrepare, VectorPrepare
 from embedge.config import RuntimeConfig
 from embedge.content import Vector
 from embedge.errors import EmbedgeError, InvalidInput
 from embedge.inputs.tensor import TensorInput
-from embedge.prepare import TensorPrepare, VectorPrepare
 from embedge.request import Request
 
 __all__ = ["VectorInput"]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from embedge.batch import Row
+from embedge.batches.batch import Row
+from embedge.bundle.part_specs import VideoPrepare
 from embedge.config import RuntimeConfig
 from embedge.content import Video
 from embedge.errors import EmbedgeError, InvalidInput
@@ -17,7 +18,6 @@ from embedge.inputs.footage import Footage
 from embedge.inputs.image import ImageInput, Pixels
 from embedge.inputs.media import bound, read, weigh
 from embedge.inputs.picture import check_size
-from embedge.prepare import VideoPrepare
 from embedge.request import Request
 
 __all__ = ["VideoInput", "places"]

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from embedge.errors import BundleError
-from embedge.kinds import (
+from embedge.bundle.output_specs import (
     CodesOutput,
     DenseOutput,
     GaussianOutput,
@@ -25,6 +24,7 @@ from embedge.kinds import (
     ScoresOutput,
     SparseOutput,
 )
+from embedge.errors import BundleError
 from embedge.outputs import codes, dense, gaussian, multi_vector, scores, sparse
 from embedge.outputs.base import Collector, Flags, Kind, Tensors
 from embedge.outputs.dense import finish

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.bundle.output_specs import DenseOutput, MultiVectorOutput
 from embedge.errors import InvalidInput
-from embedge.kinds import DenseOutput, MultiVectorOutput
 from embedge.outputs.quantise import DTYPES, DType
 from embedge.outputs.results import Result
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.kinds import CodesOutput
+from embedge.bundle.output_specs import CodesOutput
 from embedge.outputs.base import Flags, Shapes, Tensors, one_of, uncut, unpooled
 from embedge.outputs.multi_vector import kept
 from embedge.outputs.quantise import DType

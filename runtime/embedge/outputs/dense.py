@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.kinds import DenseOutput
+from embedge.bundle.output_specs import DenseOutput
 from embedge.outputs.base import Flags, Shapes, Tensors, cut_to, magnitudes, unpooled
 from embedge.outputs.quantise import DType, normalize, quantise
 from embedge.outputs.results import Vectors

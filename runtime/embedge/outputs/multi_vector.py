@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.bundle.output_specs import CodesOutput, MultiVectorOutput
 from embedge.errors import InvalidInput
-from embedge.kinds import CodesOutput, MultiVectorOutput
 from embedge.outputs.base import Flags, Shapes, Tensors, cut_to, magnitudes
 from embedge.outputs.quantise import DType, normalize, quantise
 from embedge.outputs.ragged import Rows, offsets_of, places

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embedge.kinds import ScoresOutput
+from embedge.bundle.output_specs import ScoresOutput
 from embedge.outputs.base import Flags, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
 from embedge.outputs.quantise import DType, halve
 from embedge.outputs.results import Scores

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from embedge.cost import CostTable
+from embedge.bundle.manifest import LabelSet, Manifest, Space, Tower
+from embedge.bundle.output_specs import CodesOutput, DenseOutput, MultiVectorOutput, Output, ScoresOutput, SparseOutput
 from embedge.embedder import Embedder
-from embedge.kinds import (
-    CodesOutput,
-    DenseOutput,
-    MultiVectorOutput,
-    Output,
-    ScoresOutput,
-    SparseOutput,
-)
-from embedge.manifest import LabelSet, Manifest, Space, Tower
+from embedge.scheduling.cost_table import CostTable
 from embedge.serving.parts import part_info
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.results import KINDS

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from embedge.bundle.manifest import Part, Tower
+from embedge.bundle.part_specs import TensorPrepare, VectorPrepare
 from embedge.errors import InvalidInput
-from embedge.manifest import Part, Tower
 from embedge.oip import grpc_service_pb2 as oip
-from embedge.prepare import TensorPrepare, VectorPrepare
 from embedge.wire.tensors import received
 from embedge.wire.texts import text_from_bytes
 

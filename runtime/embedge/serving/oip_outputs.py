@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.bundle.output_specs import CodesOutput, GaussianOutput, Output, ScoresOutput, SparseOutput
 from embedge.errors import InvalidInput
-from embedge.kinds import CodesOutput, GaussianOutput, Output, ScoresOutput, SparseOutput
 from embedge.oip import grpc_service_pb2 as oip
 from embedge.outputs import Codes, Gaussian, MultiVectors, Result, Scores, Sparse, Vectors
 from embedge.serving.oip_inputs import DATATYPES

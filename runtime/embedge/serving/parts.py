@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from embedge.config import RuntimeConfig
-from embedge.manifest import Part, SetSpec
-from embedge.prepare import (
+from embedge.bundle.manifest import Part, SetSpec
+from embedge.bundle.part_specs import (
     AudioPrepare,
     Column,
     ImagePrepare,
@@ -16,6 +15,7 @@ from embedge.prepare import (
     VectorPrepare,
     VideoPrepare,
 )
+from embedge.config import RuntimeConfig
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.tensors import DTYPE_NUMBERS
 

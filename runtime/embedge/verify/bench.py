@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 
 from embedge import backends, outputs
 from embedge.backends import Arrays, Model
-from embedge.batch import Layout, Limits, Row, layout, pad
+from embedge.batches.batch import Layout, Row, layout, pad
+from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
+from embedge.bundle.output_specs import Output, ScoresOutput
+from embedge.calls.sets import towers
 from embedge.config import RuntimeConfig
 from embedge.errors import BackendError, EmbedgeError
 from embedge.inputs.items import ItemInput
-from embedge.kinds import Output, ScoresOutput
-from embedge.probes import Probes
-from embedge.program import Program
+from embedge.lanes.program import Program
 from embedge.request import Request
-from embedge.sets import towers
+from embedge.scheduling.forming import Limits
 from embedge.verify import compare
 from embedge.verify.golden import Pairs
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.kinds import (
+from embedge.bundle.output_specs import (
     CodesOutput,
     DenseOutput,
     GaussianOutput,

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.kinds import Output, ScoresOutput
-from embedge.manifest import Figure, Manifest
+from embedge.bundle.manifest import Figure, Manifest
+from embedge.bundle.output_specs import Output, ScoresOutput
 from embedge.verify import retrieval
 from embedge.verify.bench import Bench
 from embedge.verify.compare import LOWER, SHARES, compare

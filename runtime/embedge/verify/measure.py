@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.bundle import Bundle
+from embedge.bundle.manifest import Certificate
+from embedge.calls.sets import Sets, set_part
 from embedge.config import RuntimeConfig
 from embedge.embedder import Embedder
 from embedge.errors import BundleError
-from embedge.manifest import Certificate
 from embedge.request import Request, raise_item_errors
-from embedge.sets import Sets, set_part
 from embedge.verify.bench import Bench
 from embedge.verify.compare import rows
 from embedge.verify.figures import Figures

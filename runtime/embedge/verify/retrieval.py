@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.kinds import CodesOutput, GaussianOutput, MultiVectorOutput, Output, ScoresOutput, SparseOutput
+from embedge.bundle.output_specs import (
+    CodesOutput,
+    GaussianOutput,
+    MultiVectorOutput,
+    Output,
+    ScoresOutput,
+    SparseOutput,
+)
 
 __all__ = ["compare", "scores"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from embedge.bundle.manifest import LabelSet
 from embedge.errors import InvalidInput
-from embedge.labels import Labels
-from embedge.manifest import LabelSet
+from embedge.scoring.labels import Labels
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.texts import name_of, whole_number
 

@@ -10,10 +10,10 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from embedge.labels import Labels
 from embedge.outputs import Scores
-from embedge.pairs import Ranking, Scored, Side, listed, pairs, ranked, scored
 from embedge.request import Item, Reply, Request, deadline_in, raise_item_errors
+from embedge.scoring.labels import Labels
+from embedge.scoring.pairs import Ranking, Scored, Side, listed, pairs, ranked, scored
 from embedge.similarity import similarity
 from embedge.split import join
 from embedge.v1 import embedge_pb2 as pb

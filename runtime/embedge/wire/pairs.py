@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.errors import EmbedgeError, InvalidInput
-from embedge.pairs import Side
 from embedge.request import Request
+from embedge.scoring.pairs import Side
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.parts import content_from_proto, fill_part
 from embedge.wire.texts import whole_number

@@ -14,9 +14,9 @@ import pytest
 from embedge.backends.base import Model
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.engine import Engine
-from embedge.manifest import Graph
-from embedge.plans.timing import TimingCache
-from embedge.shapes import Range
+from embedge.backends.tensorrt.plans.timing import TimingCache
+from embedge.batches.shapes import Range
+from embedge.bundle.manifest import Graph
 from embedge_export.tensorrt.builder import Order, build
 from embedge_export.tensorrt.facts import check_tensors, precision_share
 from embedge_export.tensorrt.failure import PlanError

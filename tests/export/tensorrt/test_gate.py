@@ -11,14 +11,14 @@ import msgspec
 import pytest
 
 from embedge import Embedder, RuntimeConfig
-from embedge import manifest as m
 from embedge.backends.base import Model
-from embedge.backends.board import RUNG
+from embedge.backends.gpu.policy import RUNG
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.engine import Engine
+from embedge.batches.shapes import buckets
+from embedge.bundle import manifest as m
 from embedge.bundle import sha256
 from embedge.cuda import Driver, choose
-from embedge.shapes import buckets
 from embedge.verify import Golden, Pairs
 from embedge_export.tensorrt.failure import PlanError
 from embedge_export.tensorrt.gate import Miss, prove

@@ -10,7 +10,7 @@ import pytest
 
 from embedge import Embedder, RuntimeConfig
 from embedge.backends.tensorrt import library
-from embedge.plans.record import CAPTURED
+from embedge.backends.tensorrt.plans.record import CAPTURED
 from embedge.serving.info import model_info
 from tests.export.tensorrt.test_gate import CONFIG, figures
 from tests.simulated.device import Device

@@ -15,12 +15,12 @@ from msgspec.structs import replace
 
 from embedge import cli
 from embedge.backends.base import Model
+from embedge.backends.tensorrt.plans.build import COMMAND, Builder
+from embedge.backends.tensorrt.plans.key import PlanKey
+from embedge.backends.tensorrt.plans.messages import Built, Failed, Log, Message, Progress, Refused
+from embedge.backends.tensorrt.plans.record import Plan
+from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.errors import BackendError, Unavailable
-from embedge.plans.build import COMMAND, Builder
-from embedge.plans.key import PlanKey
-from embedge.plans.messages import Built, Failed, Log, Message, Progress, Refused
-from embedge.plans.record import Plan
-from embedge.plans.store import PlanStore
 from tests.simulated.fixtures import Simulate, simulate
 from tests.simulated.tensorrt import Troubles
 from tests.simulated.tensorrt.built import keys_of, model_of

@@ -18,4 +18,4 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedge.lane.lane._BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("embedge.lanes.lane._BACKOFF_SECONDS", 0.0)

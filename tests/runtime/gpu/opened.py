@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from embedge import Embedder, Reply, Request, RuntimeConfig
-from embedge.backends.tensorrt import runner
+from embedge.backends.tensorrt import backend as runner
 from embedge.serving.config import ServeConfig
 from embedge.serving.server import Server
 from tests.runtime.serving.test_wire import same

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge import cuda, trace
-from embedge.backends.kernel import Bound
-from embedge.backends.streamed import StreamSlot
+from embedge.backends.gpu.executable import Bound
+from embedge.backends.gpu.slot import StreamSlot
+from embedge.batches.shapes import Shape
 from embedge.cuda import Event, Stream
-from embedge.shapes import Shape
 from tests.simulated.install import simulated
 from tests.simulated.machine import Machine
 

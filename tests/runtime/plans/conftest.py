@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedge import Bundle
-from embedge.plans.store import PlanStore
+from embedge.backends.tensorrt.plans.store import PlanStore
 from tests.tiny import tiny_bundle
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from embedge.plans.build import Builder
-from embedge.plans.key import Device, Flags, PlanKey
-from embedge.plans.record import Plan, Record
-from embedge.plans.store import PlanStore
-from embedge.shapes import Range
+from embedge.backends.tensorrt.plans.build import Builder
+from embedge.backends.tensorrt.plans.key import Device, Flags, PlanKey
+from embedge.backends.tensorrt.plans.record import Plan, Record
+from embedge.backends.tensorrt.plans.store import PlanStore
+from embedge.batches.shapes import Range
 
 STANDIN = Path(__file__).with_name("standin.py")
 DEVICE = Device(

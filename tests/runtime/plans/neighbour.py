@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from embedge import Bundle, RuntimeConfig
-from embedge.plans.messages import Message, Progress
-from embedge.plans.store import PlanStore
+from embedge.backends.tensorrt.plans.messages import Message, Progress
+from embedge.backends.tensorrt.plans.store import PlanStore
 from tests.runtime.plans.made import builder, keys
 
 

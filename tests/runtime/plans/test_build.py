@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from embedge import Bundle, RuntimeConfig
+from embedge.backends.tensorrt.plans.build import Builder
+from embedge.backends.tensorrt.plans.messages import Built, Log, Message, Progress
+from embedge.backends.tensorrt.plans.progress import LogProgress
+from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.errors import BackendError, Unavailable
-from embedge.plans.build import Builder
-from embedge.plans.messages import Built, Log, Message, Progress
-from embedge.plans.progress import LogProgress
-from embedge.plans.store import PlanStore
 from tests.runtime.plans.made import builder, kept, keys, record
 
 CONFIG = RuntimeConfig()

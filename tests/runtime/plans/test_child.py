@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from embedge import RuntimeConfig
+from embedge.backends.tensorrt.plans.child import Parent
+from embedge.backends.tensorrt.plans.messages import Job, Log, Message, Progress, Request
 from embedge.errors import InvalidInput
-from embedge.plans.child import Parent
-from embedge.plans.messages import Job, Log, Message, Progress, Request
 from tests.runtime.plans.made import key
 
 REQUEST = Request(bundle="b", jobs={"text": Job(key=key(), files=("a", "b"))}, config=RuntimeConfig(lanes=3))

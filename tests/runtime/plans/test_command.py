@@ -15,12 +15,12 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from embedge import Bundle, RuntimeConfig, cli
+from embedge.backends.tensorrt.plans import build, shipped
+from embedge.backends.tensorrt.plans.prune import prune
+from embedge.backends.tensorrt.plans.signature import Trust
+from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.commands import build as command
 from embedge.errors import Unavailable
-from embedge.plans import build, shipped
-from embedge.plans.prune import prune
-from embedge.plans.signature import Trust
-from embedge.plans.store import PlanStore
 from tests.runtime.plans.made import DEVICE, STANDIN, kept, key, keys, record
 from tests.runtime.plans.test_signature import write, write_public
 from tests.structure.code import ROOT
@@ -29,7 +29,7 @@ SCRIPTED = """
 import os, sys
 from embedge import cli
 from embedge.commands import build as command
-from embedge.plans import build
+from embedge.backends.tensorrt.plans import build
 from tests.runtime.plans.made import STANDIN, keys
 command._keys = lambda bundle, config: keys()
 build.COMMAND = (sys.executable, str(STANDIN), '{"text": "hang"}')

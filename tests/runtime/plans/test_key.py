@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from embedge import Bundle
+from embedge.backends.tensorrt.plans.key import Device, Flags, PlanKey
+from embedge.batches.shapes import Range
 from embedge.cuda.driver import Gpu
-from embedge.plans.key import Device, Flags, PlanKey
-from embedge.shapes import Range
 from tests.runtime.plans.made import DEVICE, key
 
 GPU = Gpu(0, "Orin", (8, 7), 8, int(7.4 * 2**30), True, 12060, "0000:01:00.0")

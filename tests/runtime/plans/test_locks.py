@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from embedge import Bundle, RuntimeConfig
+from embedge.backends.tensorrt.plans.build import Builder
+from embedge.backends.tensorrt.plans.lock import held
+from embedge.backends.tensorrt.plans.store import PlanStore
+from embedge.backends.tensorrt.plans.timing import TimingCache
 from embedge.errors import Unavailable
-from embedge.plans.build import Builder
-from embedge.plans.lock import held
-from embedge.plans.store import PlanStore
-from embedge.plans.timing import TimingCache
 from tests.runtime.plans.made import builder, key, keys
 from tests.structure.code import ROOT
 

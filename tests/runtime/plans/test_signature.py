@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as changed
 
 from embedge import Bundle, RuntimeConfig
+from embedge.backends.tensorrt.plans import build, shipped, signature
+from embedge.backends.tensorrt.plans.signature import Trust, signer
+from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.errors import InvalidInput, Unavailable
-from embedge.plans import build, shipped, signature
-from embedge.plans.signature import Trust, signer
-from embedge.plans.store import PlanStore
 from tests.runtime.plans.made import DEVICE, kept, key, keys
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embedge.backends.tensorrt.plans import store as stores
+from embedge.backends.tensorrt.plans.record import Damaged, Plan
+from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.errors import BackendError
-from embedge.plans import store as stores
-from embedge.plans.record import Damaged, Plan
-from embedge.plans.store import PlanStore
 from tests.runtime.plans.made import kept, key, record
 
 PLAN = b"a plan"
@@ -146,7 +146,7 @@ def test_a_record_that_this_version_does_not_know_is_refused(
 ) -> None:
     plan = kept(store, key())
     values = msgspec.to_builtins(plan.record) | change
-    from embedge.plans import record as records
+    from embedge.backends.tensorrt.plans import record as records
 
     records.write(plan.folder, values)  # type: ignore[arg-type] - sealed as it should be, but of other content
     assert store.find(key()) is None

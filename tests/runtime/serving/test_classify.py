@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from embedge import AsyncClient, Client, Embedder, EmbedgeError, InvalidInput, NotFound, Scores
+from embedge.bundle.manifest import LabelSet
 from embedge.content import Vector
-from embedge.manifest import LabelSet
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
 from tests.tiny_kinds import COLOURS

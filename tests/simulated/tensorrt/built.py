@@ -10,14 +10,14 @@ from pathlib import Path
 from embedge import RuntimeConfig
 from embedge.backends.base import Model
 from embedge.backends.tensorrt.keys import keys
+from embedge.backends.tensorrt.plans.key import PlanKey
+from embedge.backends.tensorrt.plans.record import CAPTURED, Plan, Record, write
+from embedge.backends.tensorrt.plans.store import PlanStore
+from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
+from embedge.calls.sets import towers
 from embedge.cuda import Gpu
 from embedge.inputs.items import ItemInput
-from embedge.plans.key import PlanKey
-from embedge.plans.record import CAPTURED, Plan, Record, write
-from embedge.plans.store import PlanStore
-from embedge.probes import Probes
-from embedge.sets import towers
 from embedge_export.tensorrt.builder import Order, build
 
 __all__ = ["GPU", "Here", "built", "keys_of", "model_of", "order_of"]
@@ -60,7 +60,7 @@ def built(model: Model, graph: str, tell: Callable[[str, str, int, int], None] =
 
 
 class Here:
-    """Takes the place of `embedge.plans.build.Builder`: builds in this process, and proves nothing."""
+    """Stands in for `plans.build.Builder`: builds in this process and proves nothing."""
 
     def __init__(self, store: PlanStore, hear: Callable[..., None]) -> None:
         self._root = store.root

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from embedge_export.model import Model
 from embedge_export.recipe import Recipe
 from embedge_export.sources import weights
-from embedge_export.sources.base import Model
 
 __all__ = ["FAMILIES", "fits", "is_cross_encoder", "load"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from embedge_export.model import Model
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model
-from embedge_export.sources.families.common import pretrained, processor_of
-from embedge_export.sources.families.pairs import text_and_image
+from embedge_export.sources.families._common import pretrained, processor_of
+from embedge_export.sources.families._dual import text_and_image
 
 __all__ = ["load"]
 

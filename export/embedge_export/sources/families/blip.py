@@ -8,11 +8,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from embedge.kinds import ScoresOutput
+from embedge.bundle.output_specs import ScoresOutput
+from embedge_export.model import Model
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model
-from embedge_export.sources.families.both import Encoder, need, text_image_and_both
-from embedge_export.sources.families.common import pretrained, processor_of, unit
+from embedge_export.sources.families._common import pretrained, processor_of, unit
+from embedge_export.sources.families._fused import Encoder, need, text_image_and_both
 
 __all__ = ["load"]
 

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from embedge.kinds import DenseOutput
-from embedge.manifest import Part
-from embedge.prepare import Prepare
+from embedge.bundle.manifest import Part
+from embedge.bundle.output_specs import DenseOutput
+from embedge.bundle.part_specs import Prepare
 from embedge_export.errors import ExportError
+from embedge_export.model import Model, Original, SpaceSource, TowerSource
 from embedge_export.recipe import Recipe
 from embedge_export.sources import weights
-from embedge_export.sources.base import Model, Original, SpaceSource, TowerSource
-from embedge_export.sources.families.audio import facts, original
-from embedge_export.sources.families.common import pretrained, processor_of, text_input, unit
-from embedge_export.sources.fronts.extractors import from_extractor
+from embedge_export.sources.families._audio import facts, original
+from embedge_export.sources.families._common import pretrained, processor_of, text_input, unit
+from embedge_export.sources.preprocess.extractors import from_extractor
 from embedge_export.sources.text import whole
-from embedge_export.sources.torch_graph import TorchGraph, tools
+from embedge_export.sources.torch.graph import TorchGraph, tools
 
 __all__ = ["load"]
 

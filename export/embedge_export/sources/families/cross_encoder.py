@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embedge.bundle.manifest import Part
+from embedge.bundle.output_specs import ScoresOutput
 from embedge.content import Text
-from embedge.kinds import ScoresOutput
-from embedge.manifest import Part
 from embedge_export.errors import ExportError
+from embedge_export.model import Model, Original, TowerSource
 from embedge_export.quiet import quiet
 from embedge_export.recipe import Recipe
 from embedge_export.sources import weights
-from embedge_export.sources.base import Model, Original, TowerSource
-from embedge_export.sources.families.common import text_input
+from embedge_export.sources.families._common import text_input
 from embedge_export.sources.tokenizer import NO_LIMIT, has_types
-from embedge_export.sources.torch_graph import TorchGraph, tools
+from embedge_export.sources.torch.graph import TorchGraph, tools
 
 __all__ = ["load"]
 

@@ -11,15 +11,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from embedge.bundle.part_specs import TextPrepare
 from embedge.content import Text
-from embedge.prepare import TextPrepare
+from embedge_export.model import Model
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model
-from embedge_export.sources.families.common import pretrained, processor_of, text_input, unit
-from embedge_export.sources.families.readers import Reader, original
-from embedge_export.sources.families.towers import model_of, tower
-from embedge_export.sources.heads import Pool
+from embedge_export.sources.families._common import pretrained, processor_of, text_input, unit
+from embedge_export.sources.families._originals import Reader, original
+from embedge_export.sources.families._towers import model_of, tower
 from embedge_export.sources.text import whole
+from embedge_export.sources.torch.heads import Pool
 
 __all__ = ["LastToken", "load", "own_places"]
 

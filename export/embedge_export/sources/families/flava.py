@@ -8,12 +8,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from embedge.kinds import DenseOutput
+from embedge.bundle.output_specs import DenseOutput
 from embedge_export.errors import ExportError
+from embedge_export.model import Model
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model
-from embedge_export.sources.families.both import Encoder, text_image_and_both
-from embedge_export.sources.families.common import pretrained, processor_of, unit
+from embedge_export.sources.families._common import pretrained, processor_of, unit
+from embedge_export.sources.families._fused import Encoder, text_image_and_both
 
 __all__ = ["load"]
 

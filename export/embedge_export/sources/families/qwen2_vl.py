@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from embedge.kinds import DenseOutput
-from embedge.manifest import Part
-from embedge.prepare import ImagePrepare, Tiles
+from embedge.bundle.manifest import Part
+from embedge.bundle.output_specs import DenseOutput
+from embedge.bundle.part_specs import ImagePrepare, Tiles
+from embedge_export.model import Model, TowerSource
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model, TowerSource
-from embedge_export.sources.families.chat import Chat, chat_of
-from embedge_export.sources.families.common import pretrained, processor_of, unit
+from embedge_export.sources.families._chat import Chat, chat_of
+from embedge_export.sources.families._common import pretrained, processor_of, unit
+from embedge_export.sources.families._originals import Reader, original
+from embedge_export.sources.families._towers import model_of, tower
 from embedge_export.sources.families.decoder import LastToken, own_places
-from embedge_export.sources.families.readers import Reader, original
-from embedge_export.sources.families.towers import model_of, tower
-from embedge_export.sources.fronts.image import Normalizer
 from embedge_export.sources.originals import picture
-from embedge_export.sources.torch_graph import TorchGraph
+from embedge_export.sources.preprocess.image import Normalizer
+from embedge_export.sources.torch.graph import TorchGraph
 
 __all__ = ["load"]
 

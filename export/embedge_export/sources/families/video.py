@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from embedge_export.errors import ExportError
+from embedge_export.model import Model
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model
-from embedge_export.sources.families.common import pretrained, processor_of
-from embedge_export.sources.families.readers import video_reader
-from embedge_export.sources.families.states import Pool, one_tower
-from embedge_export.sources.families.towers import video_input
+from embedge_export.sources.families._common import pretrained, processor_of
+from embedge_export.sources.families._originals import video_reader
+from embedge_export.sources.families._single import Pool, one_tower
+from embedge_export.sources.families._towers import video_input
 
 __all__ = ["load"]
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
+from embedge_export.model import Model
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model
-from embedge_export.sources.families.common import pretrained, processor_of
-from embedge_export.sources.families.readers import image_reader
-from embedge_export.sources.families.states import Head, one_tower
-from embedge_export.sources.fronts.image import from_processor
+from embedge_export.sources.families._common import pretrained, processor_of
+from embedge_export.sources.families._originals import image_reader
+from embedge_export.sources.families._single import Head, one_tower
+from embedge_export.sources.preprocess.image import from_processor
 
 __all__ = ["load"]
 

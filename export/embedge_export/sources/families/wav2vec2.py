@@ -9,11 +9,11 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from embedge_export.model import Model
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model
-from embedge_export.sources.families.audio import Vector, one_tower
-from embedge_export.sources.families.common import pretrained, processor_of
-from embedge_export.sources.fronts.extractors import from_extractor
+from embedge_export.sources.families._audio import Vector, one_tower
+from embedge_export.sources.families._common import pretrained, processor_of
+from embedge_export.sources.preprocess.extractors import from_extractor
 
 __all__ = ["load"]
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from embedge_export.model import Model
 from embedge_export.recipe import Recipe
-from embedge_export.sources.base import Model
-from embedge_export.sources.families.common import pretrained, processor_of, unit
-from embedge_export.sources.families.pairs import text_tower
-from embedge_export.sources.families.readers import original, video_reader
-from embedge_export.sources.families.towers import model_of, tower, video_input
+from embedge_export.sources.families._common import pretrained, processor_of, unit
+from embedge_export.sources.families._dual import text_tower
+from embedge_export.sources.families._originals import original, video_reader
+from embedge_export.sources.families._towers import model_of, tower, video_input
 
 __all__ = ["load"]
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from embedge.backends.tensorrt.runner import Runner
+from embedge.backends.tensorrt.backend import Runner
 
 __all__ = ["Runner"]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from embedge.backends.tensorrt import library
+from embedge.batches.shapes import Profile, Range, Shape, holds, resolve, symbols
+from embedge.bundle.manifest import Graph
 from embedge.errors import BackendError
-from embedge.manifest import Graph
-from embedge.shapes import Profile, Range, Shape, holds, resolve, symbols
 
 __all__ = ["Engine", "Unfit"]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from embedge.backends import board
 from embedge.backends.base import Model
+from embedge.backends.gpu import policy as board
 from embedge.backends.tensorrt import library
+from embedge.backends.tensorrt.plans.key import Device, Flags, PlanKey
+from embedge.batches.shapes import resolve, symbols, unbounded
 from embedge.config import RuntimeConfig
 from embedge.cuda import Gpu
 from embedge.errors import BackendError
-from embedge.plans.key import Device, Flags, PlanKey
-from embedge.shapes import resolve, symbols, unbounded
 
 __all__ = ["keys"]
 

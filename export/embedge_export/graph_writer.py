@@ -1,0 +1,152 @@
+"""The graph files of a bundle: each graph written once, in the order in which towers run them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from embedge import backends
+from embedge.bundle import sha256
+from embedge.bundle.manifest import Graph, TensorSpec
+from embedge.config import RuntimeConfig
+from embedge_export.errors import ExportError
+from embedge_export.graph_inputs import BATCH, inputs_of
+from embedge_export.limits import Precision
+from embedge_export.model import GraphSource, Input, Model, Step, TowerSource
+from embedge_export.onnx_graph import files as onnx_graph
+from embedge_export.onnx_graph.precision import lower
+
+__all__ = ["GRAPH", "Graphs"]
+
+GRAPH = "model.onnx"
+ONLY_GRAPH = "encoder"
+
+_Inputs = dict[str, Input]
+
+
+class Graphs:
+    """Writes graphs into a staged bundle. records: all graphs by name, `there` of a bundle that is extended first."""
+
+    def __init__(self, staged: Path, *, opset: int, precision: Precision, there: Mapping[str, Graph]) -> None:
+        self.records = dict(there)
+        self._staged, self._opset, self._precision = staged, opset, precision
+        self._names: dict[int, str] = {}
+
+    def write(self, model: Model) -> dict[str, tuple[str, ...]]:
+        """Write each graph of the towers once; return the names of each tower's steps. Raises ExportError."""
+        every = {id(source) for tower in model.towers.values() for source in _sources(tower)}
+        only = len(every) == 1 and not self.records
+        steps = {name: self._tower(name, tower, only=only) for name, tower in model.towers.items()}
+        self._lower()
+        return steps
+
+    def _lower(self) -> None:
+        """Give the written graphs their precision, once all that is made of them is known."""
+        for name in self._names.values():
+            file = self._staged / self.records[name].file
+            precision = lower(file, self._precision)
+            self.records[name] = replace(self.records[name], precision=precision, sha256=sha256(file))
+        written = {self.records[name].precision for name in self._names.values()}
+        if written and self._precision not in written:
+            raise ExportError(f"no graph has a matrix product that could be {self._precision}; export as float32")
+
+    def _tower(self, name: str, tower: TowerSource, *, only: bool) -> tuple[str, ...]:
+        prepared = {each.name: each for each in inputs_of(tower.parts, tower.examples)}
+        if tower.graph is not None:
+            own = self._names.get(id(tower.graph), ONLY_GRAPH if only else name)
+            self._write(own, tower.graph, list(prepared.values()), tower=name)
+            return (own,)
+        if tower.chain is not None:
+            start, *modules = tower.modules
+            self._write(start.name, start.graph, [], tower=name)
+            state = self._made(start.name, [])[tower.chain.gives]
+            example = np.repeat(state.example, BATCH, axis=0)
+            first = Input(tower.chain.takes, ("batch", *state.shape[1:]), example)
+            for step, part in zip(modules, tower.chain.modules, strict=True):
+                taken = {key: prepared[key] for key in tower.parts[part].fills()}
+                self._step(step, {**taken, first.name: first}, name)
+            prepared = {first.name: first}
+        for step in tower.steps:
+            prepared |= self._step(step, prepared, name)
+        return tuple(step.name for step in tower.steps)
+
+    def _step(self, step: Step, there: _Inputs, tower: str) -> _Inputs:
+        """Write a step that is given those of its inputs that are there; return what it makes."""
+        inputs = [_reshaped(there[key], step) for key in step.takes if key in there]
+        self._write(step.name, step.graph, inputs, tower=tower)
+        return self._made(step.name, inputs)
+
+    def _write(self, name: str, source: GraphSource | None, inputs: Sequence[Input], *, tower: str) -> None:
+        if source is not None and id(source) not in self._names:
+            if name in self.records:
+                raise ExportError(f"two graphs would have the name {name!r}; give a step or a tower another one")
+            file = self._staged / (GRAPH if name == ONLY_GRAPH else f"{name}.onnx")
+            source.write(file, inputs, opset=self._opset)
+            self._names[id(source)] = name
+            self.records[name] = onnx_graph.describe(file, inputs)
+            return
+        own = name if source is None else self._names[id(source)]
+        if own != name:
+            raise ExportError(f"the steps {own!r} and {name!r} are the same; name one of them in both places")
+        shapes = {spec.name: spec.shape for spec in self.records[name].inputs}
+        if unlike := [each for each in inputs if not _fits(each, shapes.get(each.name))]:
+            told = f"{unlike[0].name!r} of {', '.join(map(str, unlike[0].shape))}"
+            raise ExportError(
+                f"tower {tower!r} shares the graph {name!r}, but makes {told} for it; where a size may vary, say so in "
+                "the step's takes"
+            )
+        if len(inputs) != len(shapes):
+            raise ExportError(f"tower {tower!r} shares the graph {name!r}, but makes other inputs for it")
+
+    def _made(self, name: str, inputs: Sequence[Input]) -> _Inputs:
+        """Return what a written graph makes of the examples, as inputs of the steps after it."""
+        backend, _ = backends.choose(RuntimeConfig(backend="onnxruntime"))
+        slot = backend.slot(threads=1, wake=lambda: None)
+        session = slot.open(name, self._staged / self.records[name].file)
+        try:
+            made = session.start({each.name: each.example for each in inputs})()
+        finally:
+            session.close()
+            slot.close()
+            backend.close()
+        longest = {symbol: most for each in inputs for symbol, most in each.longest.items()}
+        return {spec.name: _input(spec, np.asarray(made[spec.name]), longest) for spec in self.records[name].outputs}
+
+
+def _input(spec: TensorSpec, example: NDArray[np.generic], longest: Mapping[str, int]) -> Input:
+    """Return a tensor as an input; a size that is not a symbol of the parts, such as `length + 1`, becomes its own."""
+    axes = tuple(
+        size if isinstance(size, int) or size.isidentifier() else f"{spec.name}_{place}"
+        for place, size in enumerate(spec.shape)
+    )
+    return Input(spec.name, axes, example, {axis: most for axis, most in longest.items() if axis in axes})
+
+
+def _reshaped(given: Input, step: Step) -> Input:
+    """Return an input with the sizes that the step says, if it does. Raises ExportError."""
+    shape = step.shapes.get(given.name)
+    if shape is None:
+        return given
+    if not _fits(given, shape):
+        raise ExportError(f"step {step.name!r} says that it takes {given.name!r} of {shape}, but it is {given.shape}")
+    return Input(given.name, shape, given.example)
+
+
+def _fits(given: Input, shape: Sequence[int | str] | None) -> bool:
+    """Return whether an input has the axes of `shape`: a fixed size where that has one."""
+    sizes = given.example.shape
+    return (
+        shape is not None
+        and len(shape) == len(sizes)
+        and all(isinstance(wanted, str) or wanted == size for wanted, size in zip(shape, sizes, strict=True))
+    )
+
+
+def _sources(tower: TowerSource) -> Iterable[GraphSource]:
+    if tower.graph is not None:
+        yield tower.graph
+    yield from (step.graph for step in (*tower.modules, *tower.steps) if step.graph is not None)

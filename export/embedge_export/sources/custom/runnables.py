@@ -1,0 +1,163 @@
+"""What towers of one's own are made of: a torch module or an ONNX file, as a graph and as the original that runs it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.bundle import sha256
+from embedge_export.errors import ExportError
+from embedge_export.model import GraphSource, Input
+from embedge_export.onnx_graph import files as graph
+from embedge_export.recipe import StepRecipe
+from embedge_export.sources import weights
+from embedge_export.user_code import resolve
+
+__all__ = ["Runnable", "open_module", "open_onnx"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Runnable:
+    """Something that computes a tower's tensors.
+
+    run: graph inputs to tensors by name, both of a batch: the original itself, with nothing scaled to length 1.
+    takes: names of inputs that it can take. definition: what it computes, as JSON values. hashes, tools: as in `Model`.
+    dtypes: of inputs, where it says so.
+    """
+
+    graph: GraphSource
+    run: Callable[[Arrays], Arrays]
+    takes: tuple[str, ...]
+    definition: Mapping[str, Any]
+    hashes: Mapping[str, str]
+    tools: Mapping[str, str]
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+
+
+def open_module(said: StepRecipe, folder: str, unit: Collection[str] = ()) -> Runnable:
+    """Make a module, on the CPU, in float32; its graph scales the tensors in `unit` to length 1. Raises ExportError."""
+    import torch
+    from torch import nn
+
+    from embedge_export.sources.torch.graph import Named, TorchGraph, tools
+
+    name = str(said.module)
+    factory = resolve(name, folder)
+    torch.manual_seed(0)  # where a factory fills weights at random, two builds have the same ones
+    try:
+        module = factory(**said.arguments)
+    except Exception as error:  # the recipe's own code
+        raise ExportError(f"{name}: cannot be made: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise ExportError(f"{name}: gives {type(module).__name__}, not a torch.nn.Module")
+    file = Path(folder, said.weights) if said.weights else None
+    if file is not None:
+        _load_weights(module, file)
+    module = module.float().eval()
+    tensors = said.gives
+
+    def pick(given: Any) -> list[Any]:
+        return _picked(given, tensors, name)
+
+    def run(feeds: Arrays) -> Arrays:
+        with torch.no_grad():
+            given = module(**{key: torch.from_numpy(np.array(array)) for key, array in feeds.items()})
+        return {key: value.numpy() for key, value in zip(tensors, pick(given), strict=True)}
+
+    return Runnable(
+        graph=TorchGraph(Named(module, pick, [tensors.index(each) for each in unit]), tensors),
+        run=run,
+        takes=tuple(inspect.signature(module.forward).parameters),
+        definition={
+            "weights": weights.tensor_hash({key: value.numpy() for key, value in module.state_dict().items()}),
+            "module": [name, said.arguments],
+            "code": _code_hash(factory),
+            "normalized": sorted(unit),
+        },
+        hashes={file.name: sha256(file)} if file is not None else {},
+        tools=tools("torch", "onnxscript"),
+    )
+
+
+def open_onnx(file: Path, needed: Collection[str] = ()) -> Runnable:
+    """Open an ONNX file that gives the tensors `needed`, and perhaps others. Raises ExportError."""
+    import onnx
+    import onnxruntime as ort
+
+    if not file.is_file():
+        raise ExportError(f"{file}: no such file; onnx is relative to the recipe")
+    graph.check(file)
+    model = onnx.load(file)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in model.graph.output]
+    if missing := [name for name in needed if name not in names]:
+        raise ExportError(f"{file}: has no output {missing[0]!r}; it gives: {', '.join(names)}")
+    dtypes = {
+        value.name: str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        for value in model.graph.input
+    }
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return Runnable(
+        graph=_File(file),
+        run=lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True)),
+        takes=tuple(dtypes),
+        definition={"weights": weights.tensor_hash(tensors), "file": sha256(file)},
+        hashes={file.name: sha256(file)},
+        tools={"onnx": onnx.__version__},
+        dtypes=dtypes,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _File:
+    """An ONNX file as it came; weights that lie beside it come in where they fit."""
+
+    file: Path
+
+    def write(self, path: Path, inputs: Sequence[Input], *, opset: int) -> None:
+        """Write the graph; its opset is its own."""
+        import onnx_ir as ir
+
+        graph.save(ir.load(self.file), path)
+
+
+def _picked(given: Any, tensors: Sequence[str], name: str) -> list[Any]:
+    """Return the named tensors of what a module gives: by key, or one after the other. Raises ExportError."""
+    if isinstance(given, Mapping):
+        if missing := [tensor for tensor in tensors if tensor not in given]:
+            raise ExportError(f"{name}: gives {', '.join(map(str, given))}, but no {missing[0]!r}")
+        return [given[tensor] for tensor in tensors]
+    found = list(given) if isinstance(given, (tuple, list)) else [given]
+    if len(found) != len(tensors):
+        raise ExportError(f"{name}: gives {len(found)} tensors, the outputs name {len(tensors)}: {', '.join(tensors)}")
+    return found
+
+
+def _code_hash(factory: Callable[..., Any]) -> str:
+    """Return the SHA-256 of the file that a factory is in: other code may make another model of the same weights."""
+    try:
+        file = inspect.getsourcefile(factory)
+    except TypeError:  # of something that was not written in Python
+        file = None
+    return sha256(Path(file)) if file else ""
+
+
+def _load_weights(module: Any, file: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        module.load_state_dict(load_file(file))
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: other names or shapes
+        reason = " ".join(str(error).split())
+        raise ExportError(f"{file}: the weights cannot be loaded: {reason}") from error

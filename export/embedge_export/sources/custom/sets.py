@@ -1,0 +1,47 @@
+"""Parts that are sets, for the original: each piece by its own tower's original, alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.bundle.manifest import Part, SetSpec
+from embedge.content import Vector
+from embedge_export.errors import ExportError
+from embedge_export.model import Original, TowerSource
+
+__all__ = ["gathering"]
+
+Array = NDArray[Any]
+
+
+def gathering(original: Original, parts: Mapping[str, Part], towers: Mapping[str, TowerSource]) -> Original:
+    """Return an original that takes sets, of one that takes their pieces' vectors. Raises ExportError.
+
+    towers: where the towers of pieces will be once the original is called.
+    """
+    sets = {name: part.set for name, part in parts.items() if part.set is not None}
+    if prompted := [name for name, spec in sets.items() if spec.prompt is not None]:
+        raise ExportError(f"the pieces of part {prompted[0]!r} have a prompt; make it their tower's default instead")
+
+    def gathered(item: Any) -> Mapping[str, Array]:
+        if len(parts) == 1:
+            return original(_vectors(item, next(iter(sets.values())), towers))
+        made = {name: _vectors(item[name], spec, towers) for name, spec in sets.items() if name in item}
+        return original({**item, **made})
+
+    return gathered if sets else original
+
+
+def _vectors(pieces: Sequence[Any], spec: SetSpec, towers: Mapping[str, TowerSource]) -> Array | Vector:
+    """Return (pieces, dim), or their mean or highest numbers."""
+    if spec.tower not in towers:
+        raise ExportError(f"a set has pieces of the tower {spec.tower!r}; there are: {', '.join(towers)}")
+    vectors = np.stack([towers[spec.tower].original(piece)[spec.output] for piece in pieces])
+    if spec.pool is None:
+        return vectors
+    pooled = vectors.max(axis=0) if spec.pool == "max" else vectors.mean(axis=0, dtype=np.float64)
+    return Vector(pooled.astype(np.float32))

@@ -1,0 +1,129 @@
+"""What families that read a text and an image together have in common: a tower for each, and one for both at once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from embedge.bundle.manifest import Part
+from embedge.bundle.output_specs import Output, ScoresOutput
+from embedge_export.errors import ExportError
+from embedge_export.model import Model, TowerSource
+from embedge_export.recipe import Recipe
+from embedge_export.sources.families._common import text_input
+from embedge_export.sources.families._originals import image_reader, original, text_reader
+from embedge_export.sources.families._towers import model_of, tower
+from embedge_export.sources.preprocess.image import from_processor
+from embedge_export.sources.torch.graph import TorchGraph
+
+__all__ = ["Encoder", "need", "text_image_and_both"]
+
+_INPUTS: dict[Any, str] = {"ids": "input_ids", "mask": "attention_mask"}
+
+
+class Encoder(nn.Module, ABC):
+    """What a family makes of its parts; pixels are normalised. Vectors of texts and images are of length 1."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    @abstractmethod
+    def text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Return vectors (batch, dim) of token ids."""
+
+    @abstractmethod
+    def image(self, pixel_values: Tensor) -> Tensor:
+        """Return vectors (batch, dim) of pixels."""
+
+    @abstractmethod
+    def both(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> Tensor:
+        """Return what the model makes of each text with its image, (batch, numbers)."""
+
+
+class _Text(nn.Module):
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.encoder.text(input_ids, attention_mask)
+
+
+class _Image(nn.Module):
+    def __init__(self, encoder: Encoder, front: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.front = encoder, front
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.encoder.image(self.front(pixels))
+
+
+class _Both(_Image):
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, pixels: Tensor) -> Tensor:  # type: ignore[override]
+        return self.encoder.both(input_ids, attention_mask, self.front(pixels))
+
+
+def need(path: Path, model: Any, architecture: str) -> None:
+    """Raise ExportError unless the directory was saved of this class: the heads of another would be random."""
+    saved = ", ".join(model.config.architectures or ()) or "no class"
+    if architecture not in saved:
+        raise ExportError(f"{path}: weights of {architecture} are needed, these are of {saved}")
+
+
+def text_image_and_both(
+    path: Path,
+    recipe: Recipe,
+    processor: Any,
+    encoder: Encoder,
+    *,
+    dim: int,
+    both: str,
+    output: Output,
+    whole: Callable[..., Tensor],
+    scale: float = 1.0,
+) -> Model:
+    """Return the model of the towers `text`, `image` and `both`, whose one output is `output`.
+
+    whole: the original's own way from the inputs of both parts to that output, for a batch of one.
+    """
+    config, space = encoder.model.config, encoder.model.config.model_type
+    limit, table = config.text_config.max_position_embeddings, config.text_config.vocab_size
+    text, files = text_input(path, processor.tokenizer, recipe, inputs=_INPUTS, limit=limit, table=table)
+    image, front = from_processor(processor.image_processor, name="pixels")
+    read, see = text_reader(processor, text), image_reader(processor)
+    common: dict[str, Any] = {"space": space, "dim": dim, "normalized": True}
+
+    def reads(input_ids: Tensor, attention_mask: Tensor, **_: Tensor) -> dict[str, Tensor]:
+        return {"dense": encoder.text(input_ids, attention_mask)}
+
+    def sees(pixel_values: Tensor, **_: Tensor) -> dict[str, Tensor]:
+        return {"dense": encoder.image(pixel_values)}
+
+    def inputs(item: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {**read(item["text"]), **see(item["image"])}
+
+    towers = {
+        "text": tower(recipe, "text", text, _Text(encoder), original(read, reads), **common),
+        "image": tower(recipe, "image", image, _Image(encoder, front), original(see, sees), **common),
+        both: TowerSource(
+            parts={"text": Part(prepare=text), "image": Part(prepare=image)},
+            graph=TorchGraph(_Both(encoder, front), output.tensors),
+            outputs={output.kind: output},
+            original=original(inputs, lambda **given: {output.kind: whole(**given)}),
+        ),
+    }
+    model = model_of(path, encoder.model, front, towers, files=files, scale=scale)
+    return model if isinstance(output, ScoresOutput) else _apart(model, output.space, both)
+
+
+def _apart(model: Model, key: str, tower: str) -> Model:
+    """Return the model with the space of what is made of both: other than that of the parts, of the same weights."""
+    space = model.spaces[key]
+    own = replace(space, definition={**space.definition, "tower": tower}, scale=1.0)
+    return replace(model, spaces={**model.spaces, key: own})

@@ -1,0 +1,115 @@
+"""What families of one tower that sees have in common: pixels to last states, and these to a vector, to many, and to
+the scores of a classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from embedge.bundle.output_specs import ScoresOutput
+from embedge.bundle.part_specs import ImagePrepare, VideoPrepare
+from embedge_export.model import Model, TowerSource
+from embedge_export.recipe import Recipe
+from embedge_export.sources.families._common import unit
+from embedge_export.sources.families._originals import Reader, original
+from embedge_export.sources.families._towers import model_of, tower
+from embedge_export.sources.torch.graph import TorchGraph
+
+__all__ = ["Head", "Pool", "one_tower"]
+
+Pool = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Makes states (batch, tokens, dim) a vector (batch, dim) and vectors of pieces (batch, places, dim)."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A classifier's head: what makes states logits (batch, labels), and the original's own classifier."""
+
+    logits: nn.Module
+    classifier: Any
+
+    @property
+    def output(self) -> ScoresOutput:
+        """The logits under the names that the classifier has for them."""
+        config = self.classifier.config
+        labels = tuple(str(config.id2label[place]) for place in range(config.num_labels))
+        return ScoresOutput(tensor="scores", labels=labels)
+
+
+class _Seen(nn.Module):
+    """uint8 pixels to pooled states."""
+
+    def __init__(self, front: nn.Module, model: Any, pool: Pool) -> None:
+        super().__init__()
+        self.front, self.model, self.pool = front, model, pool
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        return self.pool(self.model(self.front(pixels)).last_hidden_state)
+
+
+class _Scored(_Seen):
+    """uint8 pixels to pooled states and logits."""
+
+    def __init__(self, front: nn.Module, model: Any, pool: Pool, logits: nn.Module) -> None:
+        super().__init__(front, model, pool)
+        self.logits = logits
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        states = self.model(self.front(pixels)).last_hidden_state
+        return *self.pool(states), self.logits(states)
+
+
+def one_tower(
+    path: Path,
+    recipe: Recipe,
+    name: str,
+    *,
+    model: Any,
+    prepare: ImagePrepare | VideoPrepare,
+    front: nn.Module,
+    read: Reader,
+    pool: Pool,
+    pieces: str,
+    head: Head | None = None,
+) -> Model:
+    """Return the model of the tower `name`: vectors as they are, or of length 1 where the recipe says so.
+
+    head: the scores of a classifier on top of `model` come beside the vectors.
+    """
+    normalized = bool(recipe.of(name).normalize)
+
+    def finish(states: Tensor) -> tuple[Tensor, Tensor]:
+        dense, places = pool(states)
+        return (unit(dense), unit(places)) if normalized else (dense, places)
+
+    def encode(**inputs: Tensor) -> dict[str, Tensor]:
+        dense, places = finish(model(**inputs).last_hidden_state)
+        scores = {} if head is None else {"scores": head.classifier(**inputs).logits}
+        return {"dense": dense, pieces: places, **scores}
+
+    source = tower(
+        recipe,
+        name,
+        prepare,
+        _Seen(front, model, finish),
+        original(read, encode),
+        space=model.config.model_type,
+        dim=model.config.hidden_size,
+        normalized=normalized,
+        pieces=pieces,
+    )
+    if head is not None:
+        source = _with(head, source, _Scored(front, model, finish, head.logits))
+    return model_of(path, model, front, {name: source})
+
+
+def _with(head: Head, source: TowerSource, module: nn.Module) -> TowerSource:
+    """Return the tower with the output `scores`, which `module` gives last."""
+    outputs = {**source.outputs, "scores": head.output}
+    graph = TorchGraph(module, tuple(output.tensors[0] for output in outputs.values()))
+    return replace(source, graph=graph, outputs=outputs)

@@ -1,0 +1,208 @@
+"""The backend: finds or builds a model's plans, and opens lanes on them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from embedge.backends.base import Model, Slot
+from embedge.backends.cores import Slots
+from embedge.backends.gpu import policy as board
+from embedge.backends.gpu.slot import StreamSlot
+from embedge.backends.tensorrt import library
+from embedge.backends.tensorrt.engine import Engine, Unfit
+from embedge.backends.tensorrt.executable import Kernel, Scratch
+from embedge.backends.tensorrt.keys import keys
+from embedge.backends.tensorrt.plans.build import Builder, find
+from embedge.backends.tensorrt.plans.key import PlanKey
+from embedge.backends.tensorrt.plans.progress import LogProgress
+from embedge.backends.tensorrt.plans.record import Plan
+from embedge.backends.tensorrt.plans.store import PlanStore
+from embedge.batches.shapes import Shape
+from embedge.config import RuntimeConfig
+from embedge.cuda import Context, CudaError, Driver, Stream, choose
+from embedge.errors import BackendError, Unavailable
+
+__all__ = ["Runner"]
+
+log = logging.getLogger("embedge.tensorrt")
+
+_SETS = 2
+_STAGING = 64 << 20  # bytes: about what a lane has on the GPU for batches on their way in and out
+
+
+class Runner:
+    """Runs graphs as TensorRT's plans. Lanes share the engines; each has a stream and contexts of its own."""
+
+    name = "tensorrt"
+    shares = False
+    rung = board.RUNG
+    patience = board.PATIENCE
+    token_budget = board.TOKENS
+
+    def __init__(self, config: RuntimeConfig) -> None:
+        self.depth = config.staging or _SETS
+        self.captures = 0
+        self._config = config
+        self._driver: Driver | None = None
+        self._model: Model | None = None
+        self._plans: dict[str, Plan] = {}
+        self._engines: dict[str, Engine] = {}
+        self._scratch = 0  # bytes; the most that a context of any engine needs
+        self._largest: dict[str, list[dict[str, Shape]]] = {}  # by graph: inputs of the largest batches
+        # Guards the engines: lanes open kernels in threads of their own. Held while a plan is deserialised.
+        self._lock = threading.Lock()
+        self._lost = threading.Event()  # set by whoever hears that the context broke: engines went with it
+
+    def missing(self) -> str:
+        """Return why TensorRT cannot run here and what to do about it, or nothing if it can."""
+        if reason := library.missing():
+            return reason
+        try:
+            self._gpu()
+        except Unavailable as error:
+            return error.message
+        return ""
+
+    def version(self) -> str:
+        """Return the versions of TensorRT and of what calls CUDA."""
+        return f"TensorRT {library.version()}, {self._gpu().version()}"
+
+    def device(self) -> str:
+        """Return the GPU's name."""
+        return self._gpu().gpu().name
+
+    def keys(self, model: Model) -> dict[str, PlanKey]:
+        """Return by graph the plan that the model needs here. Raises BackendError, Unavailable."""
+        return keys(model, self._gpu().gpu())
+
+    def load(self, model: Model) -> None:
+        """Find or build the plans, and deserialise them. Raises BackendError, Unavailable."""
+        self._model = model
+        wanted = self.keys(model)
+        store = PlanStore()
+        self._plans = find(store, model.bundle, wanted, model.config)
+        if lacking := [graph for graph in wanted if graph not in self._plans]:
+            self._plans = self._build(store, wanted, lacking)
+        for graph, plan in self._plans.items():
+            if plan.record.refused:
+                raise BackendError(f"graph {graph!r}: there is no plan for this GPU: {plan.record.refused}")
+        driver = self._gpu()
+        try:
+            driver.enter()
+            for graph in wanted:
+                self._ready(store, graph, wanted[graph])
+        except CudaError as error:
+            raise Unavailable(f"the GPU cannot be used: {error}") from error
+        finally:
+            driver.leave()
+        self._check_scratch()
+        proven = any(plan.record.captured for plan in self._plans.values())
+        self.captures = self._config.captures if driver.captures and proven else 0
+        self._tell_of_captures()
+        # Kept beside the engines, which go with their context: a lane may open while another makes them anew.
+        self._scratch = max(engine.scratch for engine in self._engines.values())
+        self._largest = {
+            name: [{each: bounds.most for each, bounds in profile.items()} for profile in engine.profiles]
+            for name, engine in self._engines.items()
+        }
+
+    def candidates(self) -> list[Slots]:
+        """Return one lane and more, as many as have room to compute in."""
+        return board.lanes(self._gpu(), self._config, self._scratch + _STAGING)
+
+    def slot(self, *, threads: int, wake: Callable[[], None]) -> Slot:
+        """Return a lane's slot, with scratch memory that all its contexts use in turn. Raises CudaError."""
+        driver = self._gpu()
+        scratch = Scratch(driver, self._scratch)
+
+        def lost() -> None:
+            self._lost.set()
+            wake()
+
+        def open_kernel(name: str, path: Path, stream: Stream) -> Kernel:
+            return Kernel(self._engine(name), scratch, capturable=self._plans[name].record.captured)
+
+        return StreamSlot(
+            driver,
+            Context.of(driver),
+            lost,
+            open_kernel,
+            sets=self.depth,
+            captures=self._config.captures,
+            largest=self._largest,
+        )
+
+    def close(self) -> None:
+        """Let go of the engines, once all lanes are closed."""
+        with self._lock:
+            self._engines.clear()
+
+    def _gpu(self) -> Driver:
+        if self._driver is None:
+            self._driver = choose(self._config.cuda, self._config.gpu)
+        return self._driver
+
+    def _bundle(self) -> Model:
+        if self._model is None:
+            raise RuntimeError("load was not called")
+        return self._model
+
+    def _build(
+        self, store: PlanStore, wanted: dict[str, PlanKey], lacking: list[str], *, force: bool = False
+    ) -> dict[str, Plan]:
+        """Build plans, in a process of their own; it takes minutes. Raises BackendError, Unavailable."""
+        model = self._bundle()
+        what = f"the plans of {', '.join(lacking)}"
+        if not model.config.build_plans:
+            raise Unavailable(
+                f"{what} are not there for this GPU, and none are built now; run, with the --config of what serves: "
+                f"embedge build {model.bundle.path}"
+            )
+        log.info("building %s for %s; this takes minutes, once", what, self.device())
+        builder = Builder(store, LogProgress())
+        with model.stop.heard(builder.cancel):
+            return builder.build(model.bundle, wanted, model.config, force=force)
+
+    def _check_scratch(self) -> None:
+        """Raise BackendError where a plan needs more memory to compute in than the settings allow a lane."""
+        allowed = self._config.scratch_bytes
+        for graph, engine in self._engines.items():
+            if allowed is not None and engine.scratch > allowed:
+                raise BackendError(
+                    f"graph {graph!r}: its plan needs {engine.scratch:,} bytes, and scratch_bytes allows {allowed:,}; "
+                    "raise it, or lower max_batch or token_budget"
+                )
+
+    def _tell_of_captures(self) -> None:
+        """Say which plans run without captured graphs, where there could be some."""
+        for graph, plan in self._plans.items():
+            if self._config.captures and self._gpu().captures and not plan.record.captured:
+                off = "captured graphs are off: the gate has none proven"
+                log.warning(
+                    "graph %r: %s; to try again: embedge build %s --force", graph, off, self._bundle().bundle.path
+                )
+
+    def _ready(self, store: PlanStore, graph: str, key: PlanKey) -> None:
+        """Deserialise a plan; build it anew if TensorRT does not take it, which is said."""
+        try:
+            self._engine(graph)
+        except Unfit as error:
+            log.warning("%s; it is built anew", error.message)
+            self._plans |= self._build(store, {graph: key}, [graph], force=True)
+            if refused := self._plans[graph].record.refused:
+                raise BackendError(f"graph {graph!r}: there is no plan for this GPU: {refused}") from error
+            self._engine(graph)
+
+    def _engine(self, name: str) -> Engine:
+        """Return a graph's engine, the same for all lanes, but a new one where the context was thrown away."""
+        with self._lock:
+            if self._lost.is_set():
+                self._engines.clear()
+                self._lost.clear()
+            if name not in self._engines:
+                graph = self._bundle().bundle.manifest.graphs[name]
+                self._engines[name] = Engine(name, graph, self._plans[name].read())
+            return self._engines[name]

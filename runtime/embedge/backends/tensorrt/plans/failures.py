@@ -1,0 +1,55 @@
+"""What went wrong in a build, in words: which graph, how it ended, what to do."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+
+from embedge.backends.tensorrt.plans.messages import Failed
+
+__all__ = ["death", "failure"]
+
+_SHELL = 128  # a shell or container adds this to the number of the signal that ended its child
+_SHOWN = 10  # faults of the parser
+_MEMORY = (
+    "set small_memory, or a lower scratch_bytes, max_batch or token_budget, add swap, or stop what else uses memory; "
+    "on a Jetson, GPU and CPU share it"
+)
+_ADVICE = {
+    "parse": "it runs on another backend; 'embedge build --force' tries again after an update",
+    "precision": "it runs on another backend; 'embedge build --force' tries again after an update",
+    "memory": _MEMORY,
+    "disk": "make room there, or name another directory in EMBEDGE_CACHE",
+}
+
+
+def failure(failed: Failed) -> str:
+    """Return what a child said about a graph as one sentence."""
+    faults = [
+        f"{fault.node or '(no name)'} ({fault.op or 'unknown op'}): {fault.description}"
+        for fault in failed.faults[:_SHOWN]
+        if fault.description not in failed.text
+    ]
+    if faults and (more := len(failed.faults) - _SHOWN) > 0:
+        faults.append(f"and {more} more")
+    advice = _ADVICE.get(failed.kind, "")
+    return "; ".join([f"graph {failed.graph!r}: {failed.text}", *faults, *([advice] if advice else [])])
+
+
+def death(graph: str, code: int, words: Sequence[str]) -> str:
+    """Return how a child ended that had more to say. code: its exit code, negative for a signal."""
+    number = -code if code < 0 else code - _SHELL
+    names = {each.value: each.name for each in signal.Signals}
+    if number == signal.SIGKILL:
+        how, advice = "was killed, as the system does when memory runs out", _MEMORY
+    elif number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE):
+        how = f"crashed with {names[number]}"
+        advice = "that is a fault of TensorRT or the driver, or too little memory: update, or set small_memory"
+    elif number in names:
+        how, advice = f"was ended by {names[number]}", "start it again"
+    elif code:
+        how, advice = f"ended with exit code {code}", "see what it said"
+    else:
+        how, advice = "ended without a plan", "see what it said"
+    said = f"; its last words: {' | '.join(words)}" if words else ""
+    return f"graph {graph!r}: the process that built its plan {how}; {advice}{said}"

@@ -1,0 +1,39 @@
+"""Keeping the cache of plans small: what no version that is here can use goes away."""
+
+from __future__ import annotations
+
+from threading import Event
+
+from embedge.backends.tensorrt.plans.key import Device
+from embedge.backends.tensorrt.plans.record import Record
+from embedge.backends.tensorrt.plans.store import PlanStore
+from embedge.version import __version__
+
+__all__ = ["outdated", "prune"]
+
+_SYSTEM = ("driver", "release", "l4t", "system")
+
+
+def prune(store: PlanStore, tensorrt: str, device: Device) -> tuple[int, int]:
+    """Remove plans of other versions of TensorRT, the driver or embedge, and damaged ones; return how many, and bytes.
+
+    Plans for other GPUs and power modes stay. Waits for a build that runs. Raises BackendError.
+    """
+    count = freed = 0
+    with store.building(Event()):
+        for folder, record in list(store.plans()):
+            if record is None or outdated(record, tensorrt, device):
+                freed += store.remove(folder)
+                count += 1
+        for file in store.timing.glob("*"):
+            if not file.name.startswith(f"{tensorrt}-"):
+                freed += file.stat().st_size
+                file.unlink()
+    return count, freed
+
+
+def outdated(record: Record, tensorrt: str, device: Device) -> bool:
+    """Return whether a plan is for other versions than these, whatever its GPU and power mode."""
+    key = record.key
+    same = (key.tensorrt, key.embedge) == (tensorrt, __version__)
+    return not same or any(getattr(key.device, name) != getattr(device, name) for name in _SYSTEM)

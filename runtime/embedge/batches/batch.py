@@ -1,0 +1,134 @@
+"""Batches: rows that run together, and how they are laid out and padded. Pure functions over plain values."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.bundle.manifest import Manifest, Tower
+from embedge.bundle.part_specs import Fill
+
+__all__ = ["Batch", "Layout", "Row", "layout", "pad", "stretch", "trunks"]
+
+Row = Mapping[str, NDArray[np.generic]]
+"""The prepared arrays of one item, by graph input, without padding; inputs that are masks are not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How rows become a tower's input arrays: dtype and fill of each."""
+
+    dtypes: dict[str, str]
+    fills: dict[str, Fill]
+
+    @property
+    def varies(self) -> bool:
+        """Whether rows differ in length."""
+        return any(fill.ragged and fill.width is None and fill.mask_of is None for fill in self.fills.values())
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Rows that ride together through one lane. `ticket` is the scheduler's own; lanes pass it back untouched.
+
+    towers: each row's tower; all are of one trunk. lengths: of each row in all its parts. formed: when, on the
+    scheduler's clock. predicted: what it will take, in seconds.
+    """
+
+    towers: list[str]
+    rows: list[Row]
+    lengths: list[int]
+    ticket: object = None
+    formed: float = 0.0
+    predicted: float = 0.0
+
+    @property
+    def width(self) -> int:
+        """The longest row, to which all are padded."""
+        return max(self.lengths)
+
+
+def trunks(manifest: Manifest, towers: Mapping[str, Tower]) -> dict[str, str]:
+    """Return by tower the first one whose batches its rows may join.
+
+    Such towers lay out their arrays alike and begin with the same graph, and all their tensors have an axis of rows.
+    """
+    firsts: dict[object, str] = {}
+    return {name: firsts.setdefault(_trunk(manifest, tower) or name, name) for name, tower in towers.items()}
+
+
+def _trunk(manifest: Manifest, tower: Tower) -> object:
+    """Return what is equal for towers that share batches, or None for one that shares none."""
+    form = layout(manifest, tower)
+    made = [spec.shape for step in tower.steps for spec in manifest.graphs[step].outputs]
+    if tower.chain is not None or not made or not all(shape and isinstance(shape[0], str) for shape in made):
+        return None
+    return tower.steps[0], frozenset(form.dtypes.items()), frozenset(form.fills.items())
+
+
+def layout(manifest: Manifest, tower: Tower) -> Layout:
+    """Return how a tower's rows are laid out, from its prepare specs and its graphs' input dtypes.
+
+    What no graph reads is an output as it is, and float32.
+    """
+    dtypes = {spec.name: spec.dtype for graph in tower.graphs for spec in manifest.graphs[graph].inputs}
+    fills = {name: fill for part in tower.parts.values() for name, fill in part.fills().items()}
+    if tower.chain is not None:
+        dtypes[tower.chain.order], fills[tower.chain.order] = "int64", Fill()
+    return Layout({name: dtypes.get(name, "float32") for name in fills}, fills)
+
+
+def pad(rows: Sequence[Row], form: Layout, rung: int = 1) -> dict[str, NDArray[np.generic]]:
+    """Return the input arrays, each (rows, …): ragged ones padded, masks made, the others stacked.
+
+    Where widths are those of the longest row, they are rounded up to a multiple of `rung`, or to the fill's limit.
+    """
+    arrays: dict[str, NDArray[np.generic]] = {}
+    insides: dict[str, NDArray[np.bool_]] = {}
+    for name, fill in form.fills.items():
+        source = fill.mask_of or name
+        if fill.ragged and source not in insides:
+            insides[source] = _inside([len(row[source]) for row in rows], form.fills[source], rung)
+        if fill.mask_of is not None:
+            arrays[name] = insides[source].astype(form.dtypes[name])
+        elif fill.ragged:
+            arrays[name] = _fill([row[name] for row in rows], insides[name], fill.pad, form.dtypes[name])
+        else:
+            arrays[name] = np.stack([row[name] for row in rows]).astype(form.dtypes[name], copy=False)
+    return arrays
+
+
+def stretch(row: Row, form: Layout, factor: float) -> Row:
+    """Return the row with its ragged arrays this many times as long, as far as their fills allow, by repetition."""
+    longer = dict(row)
+    for name, array in row.items():
+        fill = form.fills[name]
+        if fill.ragged:
+            count = min(round(len(array) * factor), fill.most or sys.maxsize)
+            longer[name] = np.resize(array, (count, *array.shape[1:]))
+    return longer
+
+
+def _fill(arrays: list[NDArray[np.generic]], inside: NDArray[np.bool_], pad: float, dtype: str) -> NDArray[np.generic]:
+    """Return (rows, width, …) with the rows' own values inside; one copy of all rows at once."""
+    filled = np.full((*inside.shape, *arrays[0].shape[1:]), pad, dtype)
+    filled[inside] = np.concatenate(arrays)
+    return filled
+
+
+def _inside(sizes: Sequence[int], fill: Fill, rung: int) -> NDArray[np.bool_]:
+    """Return (rows, width) bool: where a row has values of its own. A batch of empty rows still has one place each."""
+    width = fill.width or _width(max(1, *sizes), fill, rung)
+    places = np.arange(width)
+    column = np.asarray(sizes)[:, None]
+    return places >= width - column if fill.left else places < column
+
+
+def _width(longest: int, fill: Fill, rung: int) -> int:
+    """Return the width of a batch whose longest row is this; a row over the fill's limit keeps its own length."""
+    rounded = -(-longest // rung) * rung
+    return rounded if fill.most is None else max(longest, min(rounded, fill.most))

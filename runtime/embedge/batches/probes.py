@@ -1,0 +1,48 @@
+"""Probes: one small prepared item of each tower, and the batches that are made of it to test, measure and shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge.batches.batch import Batch, Layout, layout, pad, stretch
+from embedge.bundle.manifest import Manifest, Tower
+
+__all__ = ["Probes"]
+
+
+class Probes:
+    """The towers that are to run, how each lays out its arrays, and batches of any size. Immutable.
+
+    towers, layouts: by name, in the order of the probes.
+    """
+
+    def __init__(self, manifest: Manifest, items: Mapping[str, Batch]) -> None:
+        """`items`: for each tower that is to run, a batch of one small item with all its parts."""
+        self._items = dict(items)
+        self.towers: dict[str, Tower] = {name: manifest.towers[name] for name in items}
+        self.layouts: dict[str, Layout] = {name: layout(manifest, tower) for name, tower in self.towers.items()}
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The graphs that the towers run, each once."""
+        return tuple(dict.fromkeys(graph for tower in self.towers.values() for graph in tower.graphs))
+
+    def width(self, tower: str) -> int:
+        """Return the length of the tower's own probe."""
+        return self._items[tower].width
+
+    def arrays(self, tower: str) -> Mapping[str, NDArray[np.generic]]:
+        """Return the probe's prepared arrays by graph input, without rows, padding and masks."""
+        return self._items[tower].rows[0]
+
+    def batch(self, tower: str, rows: int, length: int) -> Batch:
+        """Return a batch of equal rows, made from the tower's probe; what is in a row does not change what it costs."""
+        row = stretch(self.arrays(tower), self.layouts[tower], length / self.width(tower))
+        return Batch([tower] * rows, [row] * rows, [length] * rows)
+
+    def feeds(self, batch: Batch, rung: int = 1) -> dict[str, NDArray[np.generic]]:
+        """Return the batch's input arrays, each (rows, …), padded to a multiple of `rung` as far as they may be."""
+        return pad(batch.rows, self.layouts[batch.towers[0]], rung)

@@ -1,0 +1,221 @@
+"""Hop 4's threads: items are prepared in chunks and pushed into the queue as they are ready."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from embedge import trace
+from embedge.batches.batch import Row
+from embedge.calls.task import Task
+from embedge.errors import BackendError, EmbedgeError
+from embedge.inputs.items import ItemInput
+from embedge.inputs.wanted import while_wanted
+from embedge.request import Item
+from embedge.scheduling.fair_queue import Entry
+from embedge.scheduling.scheduler import Scheduler
+from embedge.split import cuts
+
+__all__ = ["Preparer"]
+
+log = logging.getLogger("embedge.calls.preparer")
+
+# Prepared between two looks at the line and at the clock: large calls go chunk by chunk, so small ones are not held up.
+_ITEMS = 256
+_WEIGHT = 256 << 10  # bytes, or characters
+# Characters of a text that is tokenised sooner (in about 0.1 ms) than a thread is woken for it.
+_SHORT = 1024
+
+
+class _Chunks:
+    """The chunks of a task, for whoever takes the next one."""
+
+    def __init__(self, task: Task, weigh: Callable[[Item], int]) -> None:
+        self._cuts = cuts(task.request.items, weigh, max_items=_ITEMS, max_weight=_WEIGHT)
+        self._lock = threading.Lock()  # held by a thread that prepares while it cuts a chunk off
+
+    def take(self) -> tuple[int, int, int] | None:
+        with self._lock:
+            return next(self._cuts, None)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A chunk of a task, items `start` to `end`; `rest` has the chunks after it."""
+
+    task: Task
+    rest: _Chunks
+    start: int
+    end: int
+    weight: int
+
+    @cached_property
+    def items(self) -> Sequence[Item]:
+        return self.task.request.items[self.start : self.end]
+
+    @property
+    def manner(self) -> tuple[str, str | None, bool]:
+        """What must be alike for jobs to be prepared together."""
+        return self.task.tower, self.task.request.prompt, self.task.request.truncate
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody still waits. Who is too late is told by the scheduler."""
+        return not self.task.future.done() and time.monotonic() < self.task.deadline
+
+
+class Preparer:
+    """Prepares tasks, at once in the caller's thread or later in its own threads, which the embedder owns."""
+
+    def __init__(self, inputs: dict[str, ItemInput], scheduler: Scheduler, *, threads: int) -> None:
+        self._inputs = inputs
+        self._scheduler = scheduler
+        self._line: deque[_Job] = deque()
+        self._closed = False
+        self._more = threading.Condition()  # guards the two fields above; never held while anything is prepared
+        self._threads = [
+            threading.Thread(target=self._main, name=f"embedge-prepare-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def now(self, task: Task) -> None:
+        """Prepare and push all items of the task in this thread, and with the help of the others where that helps."""
+        rest = _Chunks(task, self._inputs[task.tower].weight)
+        chunk = rest.take()
+        self._share(task, rest, len(self._threads))
+        while chunk is not None:
+            job = _Job(task, rest, *chunk)
+            if not job.wanted:  # it may have failed or expired meanwhile
+                return
+            self._prepare([job])
+            chunk = rest.take()
+            if chunk is not None:
+                self._scheduler.make_room(task)
+
+    def later(self, task: Task) -> None:
+        """Prepare the task in the threads, chunk after chunk, each from the end of the line: calls take turns.
+
+        A short text that comes alone, while nothing waits or runs, is prepared at once; several go better together.
+        """
+        items = task.request.items
+        if len(items) == 1 and isinstance(items[0], str) and len(items[0]) <= _SHORT and self._scheduler.idle:
+            try:
+                self.now(task)
+            except Exception as error:  # the caller hears of it where it waits
+                self.fail(task, error)
+            return
+        rest = _Chunks(task, self._inputs[task.tower].weight)
+        self._queue(task, rest)
+        self._share(task, rest, len(self._threads) - 1)
+
+    def _share(self, task: Task, rest: _Chunks, threads: int) -> None:
+        """Let so many more threads prepare the task, unless a chunk keeps all cores busy by itself."""
+        if not self._inputs[task.tower].threaded:
+            for _ in range(threads):
+                self._queue(task, rest)
+
+    def close(self, timeout: float | None = None) -> None:
+        """End the threads; what was not prepared yet is not, and the scheduler tells the waiters.
+
+        A thread that is still within a chunk, such as a long video, is left behind after `timeout` seconds.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._more:
+            self._closed = True
+            self._more.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():  # as where a bad item's own callback closes the embedder
+                thread.join(None if end is None else max(0.0, end - time.monotonic()))
+
+    def _queue(self, task: Task, rest: _Chunks) -> None:
+        """Put the next chunk of the task, if there is one, at the end of the line."""
+        chunk = rest.take()
+        if chunk is not None:
+            with self._more:
+                self._line.append(_Job(task, rest, *chunk))
+                self._more.notify()
+
+    def _main(self) -> None:
+        while company := self._take():
+            if company[0].start:  # not a call's first chunk: those that just came in need not wait for its room
+                self._scheduler.make_room(company[0].task)
+            jobs = [job for job in company if job.wanted]
+            try:
+                if jobs:
+                    self._prepare(jobs)
+                for job in jobs:
+                    self._queue(job.task, job.rest)
+            except Exception as error:  # this thread must outlive anything, or later calls hang
+                for job in jobs:
+                    self.fail(job.task, error)
+
+    def _take(self) -> list[_Job]:
+        """Wait for the first job in line; return it and those behind it that fit: one tokenizer call for all.
+
+        Nothing, once closed.
+        """
+        with self._more:
+            self._more.wait_for(lambda: self._line or self._closed)
+            if self._closed:
+                return []
+            jobs = [self._line.popleft()]
+            items, size = len(jobs[0].items), jobs[0].weight
+            while self._line and self._line[0].manner == jobs[0].manner:
+                items += len(self._line[0].items)
+                size += self._line[0].weight
+                if items > _ITEMS or size > _WEIGHT:
+                    break
+                jobs.append(self._line.popleft())
+        return jobs
+
+    def _prepare(self, jobs: Sequence[_Job]) -> None:
+        began = time.perf_counter()
+        first = jobs[0].task
+        items = [item for job in jobs for item in job.items]
+        try:
+            with while_wanted(lambda: any(job.wanted for job in jobs)):
+                rows = self._inputs[first.tower].prepare(items, first.request)
+        except Exception as error:  # a fault of ours, not of the callers': waiters are told, the log has the rest
+            if len(jobs) > 1:  # whose item it was is found by preparing each call alone
+                for job in jobs:
+                    self._prepare([job])
+                return
+            self.fail(first, error)
+            return
+        ended = time.perf_counter()
+        trace.span(trace.thread(), "prepare", began, ended, tower=first.tower, items=len(items), calls=len(jobs))
+        seconds = ended - began
+        place = 0
+        for job in jobs:
+            count = len(job.items)
+            self._push(job, rows[place : place + count], seconds * count / len(items))
+            place += count
+
+    def _push(self, job: _Job, rows: Sequence[Row | EmbedgeError], seconds: float) -> None:
+        task = job.task
+        length = self._inputs[task.tower].length
+        entries, errors = [], {}
+        for index, row in enumerate(rows, job.start):
+            if isinstance(row, EmbedgeError):
+                errors[index] = row
+            else:
+                entries.append(Entry(task, index, row, length(row)))
+        task.prepared(seconds, entries)
+        self._scheduler.push(task, entries, skipped=len(errors))
+        task.fail_items(errors)
+
+    def fail(self, task: Task, error: Exception) -> None:
+        """End a task whose items cannot be prepared; what is no error of ours to tell is logged."""
+        if not isinstance(error, EmbedgeError):
+            log.error("preparing items failed", exc_info=error)
+        untold = BackendError("the items could not be prepared; the log has the cause")
+        told = error if isinstance(error, EmbedgeError) else untold
+        self._scheduler.drop(task, told)
+        task.fail(told)

@@ -1,0 +1,111 @@
+"""One request between its submission and its reply: what was asked, what has come in, what went wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedge import outputs
+from embedge.bundle.manifest import Manifest
+from embedge.errors import EmbedgeError
+from embedge.request import Reply, Request, Timings
+from embedge.scheduling.fair_queue import Call, Entry
+
+__all__ = ["Task"]
+
+
+class Task(Call):
+    """The call of one request: collects its rows and resolves its future with the reply.
+
+    Rows come from the completion thread, item errors from whoever prepares, failures from anywhere.
+    """
+
+    def __init__(
+        self, manifest: Manifest, request: Request, tower: str, sizes: Mapping[str, int], *, trunk: str | None = None
+    ) -> None:
+        """`sizes`: for each wanted output, in order, the vectors' size after truncation, as `outputs.check` told it."""
+        super().__init__(tower, deadline=request.deadline, priority=request.priority, trunk=trunk)
+        self.request = request
+        self.future: Future[Reply] = Future()
+        self.tokens = np.zeros(len(request.items), np.int32)
+        self._manifest = manifest
+        wanted = {name: manifest.towers[tower].outputs[name] for name in sizes}
+        self.tensors = {tensor for output in wanted.values() for tensor in output.tensors}
+        self._collectors = {
+            name: outputs.collector(output, len(request.items), dim=sizes[name], dtype=request.dtype, pool=request.pool)
+            for name, output in wanted.items()
+        }
+        self._errors: dict[int, EmbedgeError] = {}
+        self._left = len(request.items)
+        self._start = time.monotonic()
+        self._prepare_seconds = 0.0
+        self._first_batch = 0.0
+        # `tensors` never changes: the graph outputs that the wanted outputs are read from.
+        self._lock = threading.Lock()  # guards the fields above; held for a copy of rows at most
+
+    def prepared(self, seconds: float, entries: Sequence[Entry]) -> None:
+        """Note what preparing took and how long each item became."""
+        with self._lock:
+            self._prepare_seconds += seconds
+            self.tokens[[entry.index for entry in entries]] = [entry.length for entry in entries]
+
+    def fail_items(self, errors: Mapping[int, EmbedgeError]) -> None:
+        """Record items that have an error of their own."""
+        with self._lock:
+            for index, error in errors.items():
+                error.index = index
+                error.args = (f"item {index}: {error.message}",)
+            self._errors.update(errors)
+        self._count_down(len(errors))
+
+    def add_rows(self, indices: Sequence[int], tensors: Mapping[str, NDArray[np.generic]], formed: float) -> None:
+        """Record computed rows. tensors: those named in `tensors`, row i of each belongs to item indices[i]."""
+        with self._lock:
+            self._first_batch = self._first_batch or formed
+            for collector in self._collectors.values():
+                collector.add(indices, tensors)
+        self._count_down(len(indices))
+
+    def failed(self, error: EmbedgeError) -> None:
+        """Hear from the scheduler that the request is over."""
+        self.fail(error)
+
+    def fail(self, error: EmbedgeError) -> None:
+        """Fail the request as a whole; what was computed is not wanted any more."""
+        with self._lock:
+            open_ = self._left > 0
+            self._left = 0
+        if open_ and self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+    def _count_down(self, count: int) -> None:
+        with self._lock:
+            self._left -= count
+            last = self._left == 0 and count > 0
+        if last and self.future.set_running_or_notify_cancel():
+            try:
+                self.future.set_result(self.reply())
+            except Exception as error:  # whoever waits must hear of it, whatever it is
+                self.future.set_exception(error)
+
+    def reply(self) -> Reply:
+        """Return the reply: outputs cut, normalised and quantised in one go."""
+        return Reply(
+            model=self._manifest.name,
+            version=self._manifest.version,
+            tower=self.tower,
+            outputs={name: collector.finish() for name, collector in self._collectors.items()},
+            errors=dict(sorted(self._errors.items())),
+            tokens=self.tokens,
+            timings=self._timings(),
+        )
+
+    def _timings(self) -> Timings:
+        now = time.monotonic()
+        first = self._first_batch or now
+        return Timings(self._prepare_seconds, max(0.0, first - self._start - self._prepare_seconds), now - first)

@@ -1,0 +1,1 @@
+"""`embedge embed`."""

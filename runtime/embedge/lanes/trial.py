@@ -1,0 +1,37 @@
+"""The trial: typical work in each way to cut the machine into lanes, for the measured choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from embedge.backends import Backend, Model
+from embedge.backends.cores import Slots, choose
+from embedge.batches.batch import Batch
+from embedge.lanes.executors import Rack
+
+__all__ = ["measured"]
+
+
+def measured(model: Model, backend: Backend, batches: Sequence[Batch]) -> Slots:
+    """Return the backend's cut that runs these batches fastest on all lanes. Raises what the backend raises."""
+    options = backend.candidates()
+    racks = {each: Rack(model, backend, threads=each.threads, share=backend.shares) for each in options}
+    return choose(options, lambda slots: _Work(racks[slots], batches))
+
+
+class _Work:
+    """The batches, over and over, at a post in the calling thread; as many at once as a lane may have in flight."""
+
+    def __init__(self, rack: Rack, batches: Sequence[Batch]) -> None:
+        self._rack = rack
+        self._post = rack.enter(lambda: None)
+        self._batches = batches
+
+    def __call__(self) -> int:
+        begun = [self._post.start(batch) for batch in self._batches]
+        for finish in begun:
+            finish()
+        return 1
+
+    def close(self) -> None:
+        self._rack.exit(self._post)
