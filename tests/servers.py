@@ -77,8 +77,8 @@ class PlayedModel:
     backend: str = "played 1"
     backend_reason: str = "a test"
     device: str = "a stage"
-    depth: int = 1
-    captures: int = 0
+    max_in_flight: int = 1
+    cuda_graphs: int = 0
     config: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     @property

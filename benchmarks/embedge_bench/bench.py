@@ -9,19 +9,19 @@ from datetime import datetime, timezone
 from typing import Protocol
 
 from embedge_bench import stats
-from embedge_bench.crew import Crew, Worker
+from embedge_bench.crew import WorkerPool, WorkerProcess
 from embedge_bench.environment import environment
-from embedge_bench.messages import Give, Run
+from embedge_bench.messages import Give, RunRound
 from embedge_bench.parity import Reference
-from embedge_bench.results import Load, Report, Round
+from embedge_bench.results import BenchReport, Load, Round
 from embedge_bench.targets import Spec
 from embedge_bench.texts import Texts
 
-__all__ = ["Listener", "Plan", "Turn", "bench", "turns"]
+__all__ = ["BenchPlan", "Listener", "Turn", "bench", "turns"]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchPlan:
     """What to measure. `references` by workload; `arrivals` of open loops that follow a recording.
 
     against: names of the targets to whose better one ratios are given; empty: to the first.
@@ -66,7 +66,7 @@ class Listener(Protocol):
         ...
 
 
-def turns(plan: Plan) -> Iterator[Turn]:
+def turns(plan: BenchPlan) -> Iterator[Turn]:
     """Yield all turns. Targets alternate within each round, so that a slow minute of the machine hits all alike.
 
     Their order is drawn anew for each round, so that none always follows the same one; the same seed draws the same.
@@ -80,11 +80,11 @@ def turns(plan: Plan) -> Iterator[Turn]:
                     yield Turn(target, workload.name, load, number)
 
 
-def bench(plan: Plan, listener: Listener, *, title: str, command: str) -> Report:
+def bench(plan: BenchPlan, listener: Listener, *, title: str, command: str) -> BenchReport:
     """Run the plan and return the report. Raises EmbedgeError if a target cannot be opened or answers nothing."""
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     rounds: list[Round] = []
-    with Crew(plan.specs, opening=listener.opening) as crew:
+    with WorkerPool(plan.specs, opening=listener.opening) as crew:
         _hand_out(plan, crew.workers.values())
         for turn in turns(plan):
             listener.begins(turn)
@@ -94,7 +94,7 @@ def bench(plan: Plan, listener: Listener, *, title: str, command: str) -> Report
         targets = {name: worker.info for name, worker in crew.workers.items()}
         costs = {name: worker.costs for name, worker in crew.workers.items() if worker.costs}
     workloads = {texts.name: texts.record() for texts in plan.workloads}
-    return Report(
+    return BenchReport(
         title=title,
         command=command,
         created=created,
@@ -109,7 +109,7 @@ def bench(plan: Plan, listener: Listener, *, title: str, command: str) -> Report
     )
 
 
-def _hand_out(plan: Plan, workers: Iterable[Worker]) -> None:
+def _hand_out(plan: BenchPlan, workers: Iterable[WorkerProcess]) -> None:
     for texts in plan.workloads:
         reference = plan.references.get(texts.name)
         vectors = {place: tuple(vector.tolist()) for place, vector in reference.vectors.items()} if reference else {}
@@ -118,8 +118,8 @@ def _hand_out(plan: Plan, workers: Iterable[Worker]) -> None:
             worker.give(task)
 
 
-def _task(plan: Plan, turn: Turn) -> Run:
-    return Run(
+def _task(plan: BenchPlan, turn: Turn) -> RunRound:
+    return RunRound(
         workload=turn.workload,
         load=turn.load,
         number=turn.number,

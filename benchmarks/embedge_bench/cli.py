@@ -20,7 +20,7 @@ from embedge.errors import EmbedgeError, InvalidInput, NotFound
 from embedge_bench.settings import Settings
 
 if TYPE_CHECKING:
-    from embedge_bench.results import Report
+    from embedge_bench.results import BenchReport
 
 __all__ = ["app"]
 
@@ -40,20 +40,20 @@ Workloads = Annotated[
     typer.Option("--workload", "-w", help="short, mixed, long, or a file of lines or JSONL; repeat for more."),
 ]
 Concurrency = Annotated[str | None, typer.Option(help="Closed loop: numbers of clients, as 1,8,32. Default: 1,8.")]
-Rate = Annotated[str | None, typer.Option(help="Open loop: requests a second, as 20,40.")]
+RateOption = Annotated[str | None, typer.Option(help="Open loop: requests a second, as 20,40.")]
 Arrivals = Annotated[
     Path | None, typer.Option(help="Open loop: file of recorded arrivals, a number of seconds a line.")
 ]
-Batch = Annotated[int, typer.Option(help="Texts a request.")]
+BatchOption = Annotated[int, typer.Option(help="Texts a request.")]
 Timeout = Annotated[float | None, typer.Option(help="Deadline of each request, in seconds.")]
-Duration = Annotated[float, typer.Option(help="Seconds a round.")]
-Count = Annotated[int | None, typer.Option(help="Most requests a round.")]
-Rounds = Annotated[int, typer.Option(help="Rounds; two or more give confidence intervals.")]
+DurationOption = Annotated[float, typer.Option(help="Seconds a round.")]
+CountOption = Annotated[int | None, typer.Option(help="Most requests a round.")]
+RoundsOption = Annotated[int, typer.Option(help="Rounds; two or more give confidence intervals.")]
 WarmUp = Annotated[float, typer.Option(help="Seconds of unmeasured load before each round.")]
 TextCount = Annotated[int, typer.Option("--texts", help="Texts of a named workload.")]
 JsonField = Annotated[str, typer.Option(help="Key of the text in JSONL files.")]
 Seed = Annotated[int, typer.Option(help="Seed of all that is drawn by lot.")]
-Reference = Annotated[
+ReferenceOption = Annotated[
     Path | None,
     typer.Option(help="Right vectors: a bundle, or .npy with a row for each text. Default: the first target's bundle."),
 ]
@@ -70,18 +70,18 @@ def run(
     target: Annotated[str, typer.Argument(help=_TARGET)],
     workload: Workloads = None,
     concurrency: Concurrency = None,
-    rate: Rate = None,
+    rate: RateOption = None,
     arrivals: Arrivals = None,
-    batch: Batch = 1,
+    batch: BatchOption = 1,
     timeout: Timeout = None,
-    duration: Duration = 10.0,
-    count: Count = None,
-    rounds: Rounds = 3,
+    duration: DurationOption = 10.0,
+    count: CountOption = None,
+    rounds: RoundsOption = 3,
     warm_up: WarmUp = 1.0,
     texts: TextCount = 512,
     json_field: JsonField = "text",
     seed: Seed = 0,
-    reference: Reference = None,
+    reference: ReferenceOption = None,
     json: JsonFile = None,
     html: HtmlFile = None,
 ) -> None:
@@ -95,18 +95,18 @@ def compare(
     targets: Annotated[list[str], typer.Argument(help=_TARGET)],
     workload: Workloads = None,
     concurrency: Concurrency = None,
-    rate: Rate = None,
+    rate: RateOption = None,
     arrivals: Arrivals = None,
-    batch: Batch = 1,
+    batch: BatchOption = 1,
     timeout: Timeout = None,
-    duration: Duration = 10.0,
-    count: Count = None,
-    rounds: Rounds = 5,
+    duration: DurationOption = 10.0,
+    count: CountOption = None,
+    rounds: RoundsOption = 5,
     warm_up: WarmUp = 1.0,
     texts: TextCount = 512,
     json_field: JsonField = "text",
     seed: Seed = 0,
-    reference: Reference = None,
+    reference: ReferenceOption = None,
     against: Against = None,
     json: JsonFile = None,
     html: HtmlFile = None,
@@ -164,7 +164,7 @@ def _check_files(files: dict[str, Path]) -> None:
         raise EmbedgeError("this installation has no HTML report; leave out --html")
 
 
-def _write(report: Report, files: dict[str, Path]) -> None:
+def _write(report: BenchReport, files: dict[str, Path]) -> None:
     from embedge_bench import results
 
     if "json" in files:

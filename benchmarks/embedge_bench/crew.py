@@ -12,20 +12,30 @@ from typing import TypeVar
 import msgspec
 
 from embedge.errors import BackendError, EmbedgeError, from_status
-from embedge_bench.messages import Done, Fault, Give, Open, Opened, Reply, Run, Taken, Task
+from embedge_bench.messages import (
+    Done,
+    Give,
+    Open,
+    RunRound,
+    TargetFailed,
+    TargetOpened,
+    WorkerReply,
+    WorkerTask,
+    WorkloadReceived,
+)
 from embedge_bench.processes import stop_descendants
 from embedge_bench.results import CostCells, TargetInfo
 from embedge_bench.results import Round as RoundRecord
 from embedge_bench.targets import Spec
 
-__all__ = ["Crew", "Worker"]
+__all__ = ["WorkerPool", "WorkerProcess"]
 
 _END_SECONDS = 20.0
 
-R = TypeVar("R", Opened, Taken, Done)
+R = TypeVar("R", TargetOpened, WorkloadReceived, Done)
 
 
-class Worker:
+class WorkerProcess:
     """One worker process and the target it opened. Used by one thread."""
 
     def __init__(self, spec: Spec) -> None:
@@ -40,7 +50,7 @@ class Worker:
             start_new_session=True,
         )
         try:
-            self.info: TargetInfo = self._ask(Open(spec.name, spec.text), Opened).info
+            self.info: TargetInfo = self._ask(Open(spec.name, spec.text), TargetOpened).info
         except BaseException:
             self.abort()
             raise
@@ -52,9 +62,9 @@ class Worker:
 
     def give(self, task: Give) -> None:
         """Hand a workload over. Raises EmbedgeError."""
-        self._ask(task, Taken)
+        self._ask(task, WorkloadReceived)
 
-    def run(self, task: Run) -> RoundRecord:
+    def run(self, task: RunRound) -> RoundRecord:
         """Run a round. Raises the target's error if nothing at all succeeds."""
         done = self._ask(task, Done)
         self.costs = done.costs or self.costs
@@ -78,7 +88,7 @@ class Worker:
             self._process.kill()
             self._process.wait()
 
-    def _ask(self, task: Task, kind: type[R]) -> R:
+    def _ask(self, task: WorkerTask, kind: type[R]) -> R:
         if not self._process.stdin or not self._process.stdout:
             raise BackendError(f"{self.spec.name}: the worker has no pipes")
         try:
@@ -89,33 +99,33 @@ class Worker:
             line = b""
         if not line:
             raise BackendError(f"{self.spec.name}: the process that carried the load died; its last words are above")
-        reply = msgspec.json.decode(line, type=Reply)
-        if isinstance(reply, Fault):
+        reply = msgspec.json.decode(line, type=WorkerReply)
+        if isinstance(reply, TargetFailed):
             raise _error(reply, self.spec.name)
         if not isinstance(reply, kind):
             raise BackendError(f"{self.spec.name}: an answer of the wrong kind")
         return reply
 
 
-def _error(fault: Fault, name: str) -> EmbedgeError:
+def _error(fault: TargetFailed, name: str) -> EmbedgeError:
     about = "" if name in fault.message else f"{name}: "
     return from_status(fault.status, f"{about}{fault.message}")
 
 
-class Crew:
+class WorkerPool:
     """The workers of all targets, in a `with` block."""
 
     def __init__(self, specs: list[Spec], *, opening: Callable[[str], None]) -> None:
         """`opening` is told each target's name before it is opened."""
         self._specs = specs
         self._opening = opening
-        self.workers: dict[str, Worker] = {}
+        self.workers: dict[str, WorkerProcess] = {}
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         try:
             for spec in self._specs:
                 self._opening(spec.name)
-                self.workers[spec.name] = Worker(spec)
+                self.workers[spec.name] = WorkerProcess(spec)
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise

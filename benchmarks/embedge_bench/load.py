@@ -20,12 +20,12 @@ from queue import SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
 from embedge.errors import BackendError, InvalidInput
-from embedge_bench.targets.base import Answer
+from embedge_bench.targets.base import TargetReply
 
 __all__ = [
     "Clock",
-    "Limit",
     "Query",
+    "SendLimit",
     "Shot",
     "SystemClock",
     "closed_loop",
@@ -73,7 +73,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class SendLimit:
     """When to stop sending: after so many seconds, or so many requests, whichever comes first."""
 
     seconds: float
@@ -91,7 +91,7 @@ class Shot:
     intended: float
     started: float
     ended: float
-    answer: Answer | None = None
+    answer: TargetReply | None = None
     error: Exception | None = None
 
     @property
@@ -100,11 +100,11 @@ class Shot:
         return self.ended - self.intended
 
 
-Send = Callable[[Query], Answer]
-Submit = Callable[[Query], "Future[Answer]"]
+Send = Callable[[Query], TargetReply]
+Submit = Callable[[Query], "Future[TargetReply]"]
 
 
-def closed_loop(send: Send, feed: Iterable[Query], *, callers: int, limit: Limit, clock: Clock) -> list[Shot]:
+def closed_loop(send: Send, feed: Iterable[Query], *, callers: int, limit: SendLimit, clock: Clock) -> list[Shot]:
     """Send from `callers` threads, each one request at a time."""
     shared = _Shared(islice(feed, limit.count))
     shots: list[Shot] = []
@@ -121,7 +121,7 @@ def closed_loop(send: Send, feed: Iterable[Query], *, callers: int, limit: Limit
 
 
 def closed_loop_in_one_thread(
-    submit: Submit, feed: Iterable[Query], *, callers: int, limit: Limit, clock: Clock
+    submit: Submit, feed: Iterable[Query], *, callers: int, limit: SendLimit, clock: Clock
 ) -> list[Shot]:
     """Do the same with no thread a caller: whenever an answer comes, the next request leaves from here.
 
@@ -148,7 +148,7 @@ def closed_loop_in_one_thread(
 
 
 def open_loop(
-    submit: Submit, feed: Iterable[Query], arrivals: Iterable[float], *, limit: Limit, clock: Clock
+    submit: Submit, feed: Iterable[Query], arrivals: Iterable[float], *, limit: SendLimit, clock: Clock
 ) -> list[Shot]:
     """Send at `arrivals` (seconds after the start, ascending), whatever has become of the requests before.
 
@@ -179,7 +179,7 @@ def _launch(submit: Submit, query: Query, intended: float, start: float, clock: 
     started = clock.now() - start
     shot: Future[Shot] = Future()
 
-    def done(source: Future[Answer]) -> None:
+    def done(source: Future[TargetReply]) -> None:
         ended = clock.now() - start
         try:
             shot.set_result(Shot(query, intended, started, ended, _checked(source.result(), query)))
@@ -193,7 +193,7 @@ def _launch(submit: Submit, query: Query, intended: float, start: float, clock: 
     return shot
 
 
-def _checked(answer: Answer, query: Query) -> Answer:
+def _checked(answer: TargetReply, query: Query) -> TargetReply:
     """Return the answer if it has a vector for each text. Raises BackendError."""
     if len(answer.vectors) != len(query.texts):
         raise BackendError(f"{len(query.texts)} texts were sent and {len(answer.vectors)} vectors came back")

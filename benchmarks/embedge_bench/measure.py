@@ -17,8 +17,8 @@ from embedge.errors import BackendError, EmbedgeError, Overloaded
 from embedge_bench import parity
 from embedge_bench.energy import Energy
 from embedge_bench.load import (
-    Limit,
     Query,
+    SendLimit,
     Shot,
     SystemClock,
     closed_loop,
@@ -27,10 +27,10 @@ from embedge_bench.load import (
     poisson,
     queries,
 )
-from embedge_bench.messages import Give, Run
+from embedge_bench.messages import Give, RunRound
 from embedge_bench.processes import Meter, Watcher
-from embedge_bench.results import Load, Moment, Round, Tokens, Usage
-from embedge_bench.targets.base import Answer, Counters, Target
+from embedge_bench.results import Load, Moment, Round, TokenCounts, Usage
+from embedge_bench.targets.base import Counters, Target, TargetReply
 
 __all__ = ["Material", "measure"]
 
@@ -62,16 +62,16 @@ class Material:
         return Query(tuple(self.texts[p] for p in places), tuple(places), sum(self.sizes[p] for p in places))
 
 
-def measure(target: Target, material: Material, task: Run, *, counter: Energy | None = None) -> Round:
+def measure(target: Target, material: Material, task: RunRound, *, counter: Energy | None = None) -> Round:
     """Warm up, run the round and return it. Raises the target's error if it answers nothing at all."""
     gun = _Gun(target, material, task)
     warm = gun.sample()
     if task.warm_up:
-        warm += gun.fire(Limit(task.warm_up), "warm-up")
-    watch = _Watch(target, counter)
+        warm += gun.fire(SendLimit(task.warm_up), "warm-up")
+    watch = _SideMonitor(target, counter)
     started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     with watch:
-        shots = gun.fire(Limit(task.seconds, task.count), "round")
+        shots = gun.fire(SendLimit(task.seconds, task.count), "round")
     found = _round(task, material, shots, warm, watch, started)
     return msgspec.structs.replace(found, own_load=gun.load != task.load)
 
@@ -79,7 +79,7 @@ def measure(target: Target, material: Material, task: Run, *, counter: Energy | 
 class _Gun:
     """Sends the round's requests to the target. load: the one asked for, or the target's own."""
 
-    def __init__(self, target: Target, material: Material, task: Run) -> None:
+    def __init__(self, target: Target, material: Material, task: RunRound) -> None:
         self._target, self._material, self._task = target, material, task
         self.load = _fitted(task.load, target)
 
@@ -90,7 +90,7 @@ class _Gun:
         step = self.load.batch
         feed = [self._material.query(places[at : at + step]) for at in range(0, len(places), step)]
         callers = self.load.concurrency or 1
-        shots = closed_loop(self._send, feed, callers=callers, limit=Limit(float("inf")), clock=SystemClock())
+        shots = closed_loop(self._send, feed, callers=callers, limit=SendLimit(float("inf")), clock=SystemClock())
         errors = [shot.error for shot in shots if shot.error is not None]
         if len(errors) == len(shots):
             raise (
@@ -100,7 +100,7 @@ class _Gun:
             )
         return shots
 
-    def fire(self, limit: Limit, phase: str) -> list[Shot]:
+    def fire(self, limit: SendLimit, phase: str) -> list[Shot]:
         """Send by the load for as long as `limit` says."""
         load, clock = self.load, SystemClock()
         feed = self._feed(phase)
@@ -123,10 +123,10 @@ class _Gun:
         """Return the seed of a phase: the same for every target, so that all of them get the same requests."""
         return f"{self._task.seed} {self._task.number} {phase}"
 
-    def _send(self, query: Query) -> Answer:
+    def _send(self, query: Query) -> TargetReply:
         return self._target.embed(query.texts, self.load.timeout)
 
-    def _submit(self, pool: ThreadPoolExecutor, query: Query) -> Future[Answer]:
+    def _submit(self, pool: ThreadPoolExecutor, query: Query) -> Future[TargetReply]:
         return self._target.submit(query.texts, self.load.timeout) or pool.submit(self._send, query)
 
 
@@ -142,7 +142,7 @@ def _fitted(load: Load, target: Target) -> Load:
     )
 
 
-class _Watch:
+class _SideMonitor:
     """Looks at both sides while a round runs; use it in a `with` block."""
 
     def __init__(self, target: Target, counter: Energy | None) -> None:
@@ -154,7 +154,7 @@ class _Watch:
         self._target, self._counter = target, counter
         self._clock = SystemClock()
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _SideMonitor:
         self._client_meter = Meter([os.getpid()], children=False)
         self._server_meter = Meter(self._target.processes, children=True)
         self._first = self._last = self._counters()
@@ -201,7 +201,9 @@ def _mean_rows(last: Counters, now: Counters) -> float | None:
     return round(((now.rows or 0) - (last.rows or 0)) / batches, 3) if batches else None
 
 
-def _round(task: Run, material: Material, shots: list[Shot], warm: list[Shot], watch: _Watch, started: str) -> Round:
+def _round(
+    task: RunRound, material: Material, shots: list[Shot], warm: list[Shot], watch: _SideMonitor, started: str
+) -> Round:
     shots.sort(key=lambda shot: shot.intended)
     good = [shot for shot in shots if shot.answer is not None]
     refused = [shot for shot in shots if isinstance(shot.error, Overloaded)]
@@ -244,12 +246,12 @@ def _rounded(values: Iterator[float]) -> tuple[float, ...]:
     return tuple(round(value, 6) for value in values)
 
 
-def _tokens(material: Material, good: list[Shot], computed: int | None) -> Tokens | None:
+def _tokens(material: Material, good: list[Shot], computed: int | None) -> TokenCounts | None:
     told = [shot.answer.tokens for shot in good if shot.answer is not None and shot.answer.tokens is not None]
     if len(told) == len(good):
-        return Tokens(real=sum(told), computed=computed)
+        return TokenCounts(real=sum(told), computed=computed)
     if material.unit == "tokens":
-        return Tokens(real=sum(shot.query.size for shot in good), computed=computed)
+        return TokenCounts(real=sum(shot.query.size for shot in good), computed=computed)
     return None
 
 

@@ -9,7 +9,17 @@ import msgspec
 
 from embedge_bench.results import CostCells, Load, Round, TargetInfo
 
-__all__ = ["Done", "Fault", "Give", "Open", "Opened", "Reply", "Run", "Taken", "Task"]
+__all__ = [
+    "Done",
+    "Give",
+    "Open",
+    "RunRound",
+    "TargetFailed",
+    "TargetOpened",
+    "WorkerReply",
+    "WorkerTask",
+    "WorkloadReceived",
+]
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
@@ -30,7 +40,7 @@ class Give(msgspec.Struct, frozen=True, tag=True):
     vectors: Mapping[int, tuple[float, ...]] = {}
 
 
-class Run(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+class RunRound(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     """Run a round and measure. `arrivals`: of an open loop with recorded arrivals. Answered with Done."""
 
     workload: str
@@ -43,16 +53,16 @@ class Run(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     arrivals: tuple[float, ...] = ()
 
 
-Task = Open | Give | Run
+WorkerTask = Open | Give | RunRound
 
 
-class Opened(msgspec.Struct, frozen=True, tag=True):
+class TargetOpened(msgspec.Struct, frozen=True, tag=True):
     """The target is open and answers; that took so many seconds."""
 
     info: TargetInfo
 
 
-class Taken(msgspec.Struct, frozen=True, tag=True):
+class WorkloadReceived(msgspec.Struct, frozen=True, tag=True):
     """The workload is remembered."""
 
 
@@ -63,11 +73,11 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     costs: CostCells | None = None
 
 
-class Fault(msgspec.Struct, frozen=True, tag=True):
+class TargetFailed(msgspec.Struct, frozen=True, tag=True):
     """The task failed; `status` is the gRPC status name of the error."""
 
     status: str
     message: str
 
 
-Reply = Opened | Taken | Done | Fault
+WorkerReply = TargetOpened | WorkloadReceived | Done | TargetFailed

@@ -27,7 +27,7 @@ from embedge.request import Request
 from embedge_bench.results import Estimate
 from embedge_bench.stats import geometric
 
-__all__ = ["Case", "compare", "images", "prepare", "scaling"]
+__all__ = ["FileCase", "compare", "images", "prepare", "scaling"]
 
 _SIZES = ((640, 480), (1920, 1080), (1080, 1920))
 _QUALITY = 90
@@ -35,7 +35,7 @@ _REQUEST = Request(items=[])
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class FileCase:
     """One kind of file: its name, some files of it, what prepares them here, and the original's own way."""
 
     name: str
@@ -57,7 +57,7 @@ def prepare(
         console.print(f"{case.name}: two threads are {scaling(case, rounds):.2f} times as fast as one")
 
 
-def compare(case: Case, rounds: int) -> Estimate:
+def compare(case: FileCase, rounds: int) -> Estimate:
     """Return how many times as many files are prepared here as by the original, a second of one thread's CPU time."""
     _prepared(case, case.files[0])
     ratios = []
@@ -73,12 +73,12 @@ def compare(case: Case, rounds: int) -> Estimate:
     return geometric(ratios)
 
 
-def scaling(case: Case, rounds: int) -> float:
+def scaling(case: FileCase, rounds: int) -> float:
     """Return how many times as many files a second two threads prepare as one."""
     return geometric([_taken(case, threads=1) / _taken(case, threads=2) for _ in range(rounds)]).value
 
 
-def _taken(case: Case, *, threads: int) -> float:
+def _taken(case: FileCase, *, threads: int) -> float:
     """Return the seconds in which so many threads prepare every file twice."""
     with ThreadPoolExecutor(threads) as pool:
         begin = time.perf_counter()
@@ -86,7 +86,7 @@ def _taken(case: Case, *, threads: int) -> float:
         return time.perf_counter() - begin
 
 
-def images() -> Iterator[Case]:
+def images() -> Iterator[FileCase]:
     """Yield JPEG files of several sizes, prepared as for CLIP at 224 x 224."""
     from PIL import Image
     from transformers import CLIPImageProcessorPil
@@ -102,7 +102,7 @@ def images() -> Iterator[Case]:
 
     for width, height in _SIZES:
         files = [_photo(width, height, seed) for seed in range(4)]
-        yield Case(f"JPEG {width} x {height}", files, ours, theirs)
+        yield FileCase(f"JPEG {width} x {height}", files, ours, theirs)
 
 
 def _photo(width: int, height: int, seed: int) -> bytes:
@@ -120,7 +120,7 @@ def _photo(width: int, height: int, seed: int) -> bytes:
     return file.getvalue()
 
 
-def _prepared(case: Case, data: bytes) -> object:
+def _prepared(case: FileCase, data: bytes) -> object:
     (row,) = case.ours.prepare([data], _REQUEST)
     if isinstance(row, EmbedgeError):
         raise row

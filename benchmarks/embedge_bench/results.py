@@ -15,19 +15,19 @@ from embedge.errors import InvalidInput
 
 __all__ = [
     "PERCENTILES",
+    "BenchReport",
     "CostCells",
     "Environment",
     "Estimate",
     "Histogram",
     "Load",
+    "LoadSummary",
     "Moment",
     "Parity",
     "Ratio",
-    "Report",
     "Round",
-    "Row",
     "TargetInfo",
-    "Tokens",
+    "TokenCounts",
     "Usage",
     "Workload",
     "read",
@@ -39,11 +39,11 @@ PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 """The percentiles of every latency figure. As keys they are written `p50` … `p99.9`."""
 
 
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _BenchRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every record: immutable, and strict when read."""
 
 
-class Environment(_Record, frozen=True, kw_only=True):
+class Environment(_BenchRecord, frozen=True, kw_only=True):
     """The machine and the software a benchmark ran on.
 
     packages: versions by name, the benchmark's own and those that do the work. clock, power: what could be read of
@@ -62,14 +62,14 @@ class Environment(_Record, frozen=True, kw_only=True):
     accelerators: tuple[str, ...] = ()
 
 
-class Histogram(_Record, frozen=True, kw_only=True):
+class Histogram(_BenchRecord, frozen=True, kw_only=True):
     """Counts of values in [edges[i], edges[i + 1]); the last edge is inside. One more edge than counts."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
 
 
-class Workload(_Record, frozen=True, kw_only=True):
+class Workload(_BenchRecord, frozen=True, kw_only=True):
     """The texts that were sent.
 
     source: where they came from, with a digest. unit: whether the sizes are tokens of the model or only words.
@@ -87,7 +87,7 @@ class Workload(_Record, frozen=True, kw_only=True):
     sizes: Histogram
 
 
-class Load(_Record, frozen=True, kw_only=True):
+class Load(_BenchRecord, frozen=True, kw_only=True):
     """How requests were sent: `closed` by `concurrency` callers, or `open` at `rate` requests a second.
 
     batch: texts in a request. arrivals: for open loops `poisson`, or the name of the file they were recorded in.
@@ -109,7 +109,7 @@ class Load(_Record, frozen=True, kw_only=True):
         return f"{self.rate:g}/s" if self.arrivals == "poisson" else f"{self.rate:g}/s {self.arrivals}"
 
 
-class TargetInfo(_Record, frozen=True, kw_only=True):
+class TargetInfo(_BenchRecord, frozen=True, kw_only=True):
     """What was measured. `name` is the key used everywhere; `note` says what its figures include or leave out.
 
     start_seconds: until the first vector: for a server that was there already, only the time to connect.
@@ -126,14 +126,14 @@ class TargetInfo(_Record, frozen=True, kw_only=True):
     start_seconds: float | None = None
 
 
-class Usage(_Record, frozen=True, kw_only=True):
+class Usage(_BenchRecord, frozen=True, kw_only=True):
     """CPU seconds spent during the round by a process and its children, and its largest resident memory seen."""
 
     cpu_seconds: float
     rss: int
 
 
-class Tokens(_Record, frozen=True, kw_only=True):
+class TokenCounts(_BenchRecord, frozen=True, kw_only=True):
     """Tokens of the texts that came back, and padded tokens that were computed for them, if the target tells."""
 
     real: int
@@ -145,7 +145,7 @@ class Tokens(_Record, frozen=True, kw_only=True):
         return self.real / self.computed if self.computed else None
 
 
-class Parity(_Record, frozen=True, kw_only=True):
+class Parity(_BenchRecord, frozen=True, kw_only=True):
     """How near the vectors that came back, idle and under load, are to the reference: cosines over `items` vectors."""
 
     reference: str
@@ -154,7 +154,7 @@ class Parity(_Record, frozen=True, kw_only=True):
     mean_cosine: float
 
 
-class Moment(_Record, frozen=True, kw_only=True):
+class Moment(_BenchRecord, frozen=True, kw_only=True):
     """One look at the target while it ran: `at` seconds after the round began.
 
     queue: items waiting or running. rows: mean rows in the batches since the look before. rss: bytes.
@@ -166,7 +166,7 @@ class Moment(_Record, frozen=True, kw_only=True):
     rss: int | None = None
 
 
-class Round(_Record, frozen=True, kw_only=True):
+class Round(_BenchRecord, frozen=True, kw_only=True):
     """One target under one load for one stretch of time. `latencies`, `starts` and `sizes` run in parallel.
 
     started: ISO 8601, UTC. seconds: from the first intended start to the last answer. count: requests answered
@@ -198,7 +198,7 @@ class Round(_Record, frozen=True, kw_only=True):
     lag: float | None = None
     client: Usage
     server: Usage | None = None
-    tokens: Tokens | None = None
+    tokens: TokenCounts | None = None
     joules: float | None = None
     parity: Parity | None = None
     timeline: tuple[Moment, ...] = ()
@@ -215,7 +215,7 @@ class Round(_Record, frozen=True, kw_only=True):
         return self.tokens.real / self.seconds if self.tokens and self.seconds else None
 
 
-class Estimate(_Record, frozen=True, kw_only=True):
+class Estimate(_BenchRecord, frozen=True, kw_only=True):
     """The mean over rounds, and how far it may be off; None where one round says nothing about that.
 
     low, high: the 95 % confidence interval; of fewer than `stats.FEW` rounds the lowest and the highest.
@@ -226,7 +226,7 @@ class Estimate(_Record, frozen=True, kw_only=True):
     high: float | None = None
 
 
-class Row(_Record, frozen=True, kw_only=True):
+class LoadSummary(_BenchRecord, frozen=True, kw_only=True):
     """All rounds of one target under one load, summed up: the line of a table and the point of a curve.
 
     latency, short_latency: by `p50` … `p99.9`, for all requests and for the short ones (see Workload.short_size).
@@ -253,7 +253,7 @@ class Row(_Record, frozen=True, kw_only=True):
     parity: Parity | None = None
 
 
-class Ratio(_Record, frozen=True, kw_only=True):
+class Ratio(_BenchRecord, frozen=True, kw_only=True):
     """A target over the first target of a comparison, under the same load, round by round.
 
     figure: `throughput` (more is better), or a latency such as `p50` (less is better).
@@ -269,7 +269,7 @@ class Ratio(_Record, frozen=True, kw_only=True):
     rounds: tuple[float, ...]
 
 
-class CostCells(_Record, frozen=True, kw_only=True):
+class CostCells(_BenchRecord, frozen=True, kw_only=True):
     """A target's cost table: `seconds[i][j]` for a batch of `rows[i]` rows padded to `lengths[j]` tokens."""
 
     rows: tuple[int, ...]
@@ -277,7 +277,7 @@ class CostCells(_Record, frozen=True, kw_only=True):
     seconds: tuple[tuple[float, ...], ...]
 
 
-class Report(_Record, frozen=True, kw_only=True):
+class BenchReport(_BenchRecord, frozen=True, kw_only=True):
     """A whole benchmark. `targets` and `workloads` by name; `costs` by target, where it has a cost table."""
 
     format: int = FORMAT
@@ -289,7 +289,7 @@ class Report(_Record, frozen=True, kw_only=True):
     targets: dict[str, TargetInfo]
     workloads: dict[str, Workload]
     rounds: tuple[Round, ...]
-    rows: tuple[Row, ...] = ()
+    rows: tuple[LoadSummary, ...] = ()
     ratios: tuple[Ratio, ...] = ()
     costs: dict[str, CostCells] = {}
 
@@ -299,15 +299,15 @@ class Report(_Record, frozen=True, kw_only=True):
         return tuple(dict.fromkeys(each.target for each in self.rounds if each.own_load))
 
 
-def write(report: Report, path: Path) -> None:
+def write(report: BenchReport, path: Path) -> None:
     """Write the report as JSON."""
     path.write_bytes(msgspec.json.encode(report) + b"\n")
 
 
-def read(path: Path) -> Report:
+def read(path: Path) -> BenchReport:
     """Read a report that `write` wrote. Raises InvalidInput."""
     try:
-        report = msgspec.json.decode(path.read_bytes(), type=Report)
+        report = msgspec.json.decode(path.read_bytes(), type=BenchReport)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path}: not a benchmark report: {error}") from error
     if report.format != FORMAT:

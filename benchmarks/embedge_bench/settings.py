@@ -14,7 +14,7 @@ from embedge_bench.results import Load
 from embedge_bench.targets import Spec, parse
 
 if TYPE_CHECKING:
-    from embedge_bench.bench import Plan
+    from embedge_bench.bench import BenchPlan
     from embedge_bench.parity import Reference
     from embedge_bench.texts import Texts
 
@@ -70,10 +70,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Return a heading for the report."""
         return " · ".join(spec.name for spec in self.specs)
 
-    def plan(self) -> Plan:
+    def plan(self) -> BenchPlan:
         """Read the texts, compute the reference vectors, and return the plan. Raises EmbedgeError."""
         from embedge_bench import texts
-        from embedge_bench.bench import Plan
+        from embedge_bench.bench import BenchPlan
 
         workloads = [texts.load(name, count=self.texts, field=self.json_field) for name in self.workloads]
         source = self._source()
@@ -82,7 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
             bundle = Bundle.load(source)
             workloads = [each.measured(bundle) for each in workloads]
-        return Plan(
+        return BenchPlan(
             specs=self.specs,
             workloads=workloads,
             loads=self.loads,

@@ -15,7 +15,7 @@ from embedge.errors import InvalidInput, NotFound
 __all__ = ["Box", "Track", "busy", "read", "window"]
 
 
-class _Event(msgspec.Struct):
+class _TraceEvent(msgspec.Struct):
     """What is read of an event; https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU."""
 
     ph: str
@@ -27,8 +27,8 @@ class _Event(msgspec.Struct):
     args: dict[str, Any] = {}
 
 
-class _File(msgspec.Struct):
-    traceEvents: list[_Event]  # noqa: N815 - the format's own name
+class _TraceFile(msgspec.Struct):
+    traceEvents: list[_TraceEvent]  # noqa: N815 - the format's own name
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def read(file: Path) -> list[Track]:
     Raises NotFound, and InvalidInput for a file that is no such trace or has no complete events.
     """
     try:
-        events = msgspec.json.decode(file.read_bytes(), type=_File).traceEvents
+        events = msgspec.json.decode(file.read_bytes(), type=_TraceFile).traceEvents
     except FileNotFoundError as error:
         raise NotFound(f"{file}: no such file; 'embedge serve --trace' writes one") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -66,7 +66,7 @@ def read(file: Path) -> list[Track]:
         raise InvalidInput(f"{file}: the trace has no spans; send some work while it is recorded")
     names = {(each.pid, each.tid): each.args for each in events if each.name == "thread_name"}
     places = {(each.pid, each.tid): each.args for each in events if each.name == "thread_sort_index"}
-    found: dict[tuple[int | str, int | str], list[_Event]] = {}
+    found: dict[tuple[int | str, int | str], list[_TraceEvent]] = {}
     for each in spans:
         found.setdefault((each.pid, each.tid), []).append(each)
     order = sorted(found, key=lambda key: (_place(places.get(key, {})), str(key)))
@@ -103,7 +103,7 @@ def _place(facts: dict[str, Any]) -> float:
     return place if isinstance(place, (int, float)) else 0
 
 
-def _boxes(events: Sequence[_Event], first: float) -> list[Box]:
+def _boxes(events: Sequence[_TraceEvent], first: float) -> list[Box]:
     boxes: list[Box] = []
     ends: list[float] = []
     for each in events:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from embedge_bench.results import PERCENTILES, Estimate, Load, Parity, Ratio, Round, Row, Workload
+from embedge_bench.results import PERCENTILES, Estimate, Load, LoadSummary, Parity, Ratio, Round, Workload
 
 __all__ = ["FEW", "estimate", "geometric", "percentiles", "ratios", "rows", "spread"]
 
@@ -61,7 +61,9 @@ def spread(rounds: int) -> str:
     return f"lowest–highest of {rounds} rounds" if rounds < FEW else f"95 % intervals over {rounds} rounds"
 
 
-def rows(rounds: Iterable[Round], workloads: Mapping[str, Workload], targets: Sequence[str] = ()) -> tuple[Row, ...]:
+def rows(
+    rounds: Iterable[Round], workloads: Mapping[str, Workload], targets: Sequence[str] = ()
+) -> tuple[LoadSummary, ...]:
     """Return a row for each target, workload and load; loads in the order they ran, targets as in `targets`."""
     grouped = _grouped(rounds)
     loads = list(dict.fromkeys((workload, load) for _, workload, load in grouped))
@@ -117,14 +119,14 @@ def _grouped(rounds: Iterable[Round]) -> dict[tuple[str, str, Load], list[Round]
     return groups
 
 
-def _row(target: str, workload: str, load: Load, rounds: list[Round], short: int) -> Row:
+def _row(target: str, workload: str, load: Load, rounds: list[Round], short: int) -> LoadSummary:
     efficiencies = [r.tokens.efficiency for r in rounds if r.tokens and r.tokens.efficiency is not None]
     speeds = [speed for r in rounds if (speed := r.tokens_per_second) is not None]
     refused = [latency for r in rounds for latency in r.refusal_latencies]
     servers = [r.server for r in rounds if r.server]
     embeddings = max(1, sum(r.embeddings for r in rounds))
     joules = [r.joules for r in rounds if r.joules is not None]
-    return Row(
+    return LoadSummary(
         target=target,
         workload=workload,
         load=load,

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embedge_bench import stats
-from embedge_bench.results import Estimate, Load, Ratio, Row, Workload
+from embedge_bench.results import Estimate, Load, LoadSummary, Ratio, Workload
 
 __all__ = ["ratio_table", "row_table"]
 
@@ -24,7 +24,7 @@ _GAP = 2
 _LESSER = ("J/1000", "MB", "pad", "CPU")
 
 
-def row_table(rows: Sequence[Row], workloads: dict[str, Workload], width: int) -> Table:
+def row_table(rows: Sequence[LoadSummary], workloads: dict[str, Workload], width: int) -> Table:
     """Return the table of figures, in `width` characters if it can be; latencies in milliseconds.
 
     Columns that would be empty are left out.
@@ -115,7 +115,7 @@ def _place(load: Load, workload: str, workloads: int) -> str:
     return f"{load.label}\n{workload}" if workloads > 1 else load.label
 
 
-def _latency(name: str) -> Callable[[Row], str]:
+def _latency(name: str) -> Callable[[LoadSummary], str]:
     return lambda row: _milliseconds(row.latency[name].value) if name in row.latency else ""
 
 
@@ -139,7 +139,7 @@ def _reach(estimate: Estimate, form: Callable[[float], str]) -> str:
 
 
 # What each column shows; nothing where the figure is not available.
-_CELLS: dict[str, Callable[[Row], str]] = {
+_CELLS: dict[str, Callable[[LoadSummary], str]] = {
     "emb/s": lambda row: _reach(row.throughput, _speed),
     "p50": _latency("p50"),
     "p99": _latency("p99"),

@@ -22,7 +22,7 @@ from embedge.errors import NotFound
 from embedge_bench.settings import Settings
 
 if TYPE_CHECKING:
-    from embedge_bench.results import Report
+    from embedge_bench.results import BenchReport
 
 __all__ = ["Choice", "choose", "expected", "render", "slots", "tune"]
 
@@ -90,8 +90,8 @@ def tune(
     }
     knobs = [
         slots(cores()),
-        _values("token_budget", _TOKEN_BUDGETS),
-        _values("max_batch", _MAX_BATCHES),
+        _values("max_batch_tokens", _TOKEN_BUDGETS),
+        _values("max_batch_size", _MAX_BATCHES),
         _lengths(bundle, workload, json_field),
     ]
     typer.echo(expected(sum(map(len, knobs)), rounds, duration + _WARM_UP))
@@ -136,7 +136,7 @@ def choose(candidates: Sequence[Config], speeds: Sequence[Sequence[float]]) -> C
     return Choice(candidates[alike[0]], median(speeds[alike[0]]), tuple(candidates[p] for p in alike), len(candidates))
 
 
-def render(choices: Sequence[Choice], report: Report, bundle: str) -> str:
+def render(choices: Sequence[Choice], report: BenchReport, bundle: str) -> str:
     """Return the TOML text: fields of the runtime's configuration, and what they were measured on and with."""
     machine = report.environment
     loads = ", ".join(dict.fromkeys(f"{each.workload!r} with {each.load.label}" for each in report.rows))
@@ -169,7 +169,7 @@ def _values(name: str, values: Sequence[int]) -> list[Config]:
     return [{name: value} for value in values]
 
 
-def _measured(bundle: Path, taken: Sequence[Config], knob: Sequence[Config], options: dict[str, Any]) -> Report:
+def _measured(bundle: Path, taken: Sequence[Config], knob: Sequence[Config], options: dict[str, Any]) -> BenchReport:
     """Measure the knob's positions side by side, with what was taken before, and show the table."""
     from rich.console import Console
 

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from embedge_bench import stats
-from embedge_bench.bench import Plan, Turn, turns
-from embedge_bench.results import Report, Round
+from embedge_bench.bench import BenchPlan, Turn, turns
+from embedge_bench.results import BenchReport, Round
 from embedge_bench.tables import ratio_table, row_table
 
 # Seconds of lateness of the generator that a reader must know about.
@@ -24,7 +24,7 @@ __all__ = ["View", "show"]
 class View:
     """The live view, in a `with` block. Where the output is no terminal, nothing is drawn before the end."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: BenchPlan, console: Console) -> None:
         self._workloads = {texts.name: texts.record() for texts in plan.workloads}
         self._targets = [spec.name for spec in plan.specs]
         self._rounds: list[Round] = []
@@ -59,7 +59,7 @@ class View:
         self._live.update(Group(table, self._progress))
 
 
-def show(report: Report, console: Console) -> None:
+def show(report: BenchReport, console: Console) -> None:
     """Print the rows, the ratios, and what a reader must know about them."""
     console.print(row_table(report.rows, report.workloads, console.width), crop=False)
     if report.ratios:
@@ -68,7 +68,7 @@ def show(report: Report, console: Console) -> None:
         console.print(Text(line, style="dim"))
 
 
-def _remarks(report: Report) -> Iterator[str]:
+def _remarks(report: BenchReport) -> Iterator[str]:
     """Yield what must be known to read the figures rightly."""
     for info in report.targets.values():
         if info.note:

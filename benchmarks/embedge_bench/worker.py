@@ -16,13 +16,23 @@ import msgspec
 from embedge.errors import BackendError, EmbedgeError
 from embedge_bench import energy
 from embedge_bench.measure import Material, measure
-from embedge_bench.messages import Done, Fault, Give, Open, Opened, Reply, Run, Taken, Task
+from embedge_bench.messages import (
+    Done,
+    Give,
+    Open,
+    RunRound,
+    TargetFailed,
+    TargetOpened,
+    WorkerReply,
+    WorkerTask,
+    WorkloadReceived,
+)
 from embedge_bench.targets import Target, open_target, parse
 
 __all__ = ["main"]
 
 
-class Worker:
+class TargetWorker:
     """One target and the workloads it was given."""
 
     def __init__(self) -> None:
@@ -30,13 +40,13 @@ class Worker:
         self._materials: dict[str, Material] = {}
         self._energy = energy.find()
 
-    def do(self, task: Task) -> Reply:
+    def do(self, task: WorkerTask) -> WorkerReply:
         """Do the task. Raises EmbedgeError."""
         if isinstance(task, Open):
             return self._open(task)
         if isinstance(task, Give):
             self._materials[task.workload] = Material.of(task)
-            return Taken()
+            return WorkloadReceived()
         return self._run(task)
 
     def close(self) -> None:
@@ -44,27 +54,27 @@ class Worker:
         if self._target is not None:
             self._target.close()
 
-    def _open(self, task: Open) -> Opened:
+    def _open(self, task: Open) -> TargetOpened:
         began = time.perf_counter()
         self._target = open_target(parse(task.spec))
         self._target.embed(["a first text"])
         seconds = time.perf_counter() - began
-        return Opened(msgspec.structs.replace(self._target.info(), name=task.name, start_seconds=seconds))
+        return TargetOpened(msgspec.structs.replace(self._target.info(), name=task.name, start_seconds=seconds))
 
-    def _run(self, task: Run) -> Done:
+    def _run(self, task: RunRound) -> Done:
         if self._target is None:
             raise BackendError("no target is open")
         round_ = measure(self._target, self._materials[task.workload], task, counter=self._energy)
         return Done(round_, self._target.costs())
 
 
-def _answer(worker: Worker, line: bytes) -> Reply:
+def _answer(worker: TargetWorker, line: bytes) -> WorkerReply:
     try:
-        return worker.do(msgspec.json.decode(line, type=Task))
+        return worker.do(msgspec.json.decode(line, type=WorkerTask))
     except EmbedgeError as error:
-        return Fault(error.grpc, error.message)
+        return TargetFailed(error.grpc, error.message)
     except OSError as error:
-        return Fault("NOT_FOUND", f"{error.filename or 'the system'}: {error.strerror}")
+        return TargetFailed("NOT_FOUND", f"{error.filename or 'the system'}: {error.strerror}")
 
 
 def _own_output() -> BinaryIO:
@@ -77,7 +87,7 @@ def _own_output() -> BinaryIO:
 def main() -> None:
     """Serve tasks until the input ends."""
     output = _own_output()
-    worker = Worker()
+    worker = TargetWorker()
     try:
         for line in sys.stdin.buffer:
             output.write(msgspec.json.encode(_answer(worker, line)) + b"\n")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from embedge.backends import Arrays, Model
+from embedge.backends import Arrays, BackendModel
 from embedge.batches.batch import Batch, Row
 from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
@@ -73,18 +73,18 @@ def tower_of(bundle: Bundle) -> str:
     return next(iter(bundle.manifest.towers))
 
 
-def model_of(path: Path, config: RuntimeConfig) -> Model:
+def model_of(path: Path, config: RuntimeConfig) -> BackendModel:
     """Return the first tower of a bundle, as a backend is given it."""
     bundle = Bundle.load(path)
     tower = tower_of(bundle)
     probes = Probes(bundle.manifest, {tower: ItemInput(bundle, tower, config).probe()})
-    return Model(bundle, config, tuple(bundle.manifest.towers[tower].graphs), probes)
+    return BackendModel(bundle, config, tuple(bundle.manifest.towers[tower].graphs), probes)
 
 
 class Items:
     """Draws items of a model's tower: the same for the same seed."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: BackendModel) -> None:
         self._model = model
         self.tower = next(iter(model.probes.towers))
         self._words: dict[str, int] = {}  # by input of tokens, how many there are
@@ -107,9 +107,9 @@ class Items:
         lengths = [longest, *map(int, random.integers(min(least or longest, longest), longest + 1, rows - 1))]
         return Batch([self.tower] * rows, [self._row(size, random) for size in lengths], lengths)
 
-    def feeds(self, batch: Batch, rung: int = 1) -> Arrays:
+    def feeds(self, batch: Batch, length_multiple: int = 1) -> Arrays:
         """Return the batch's arrays, padded."""
-        return self._model.probes.feeds(batch, rung)
+        return self._model.probes.feeds(batch, length_multiple)
 
     def _row(self, length: int, random: np.random.Generator) -> Row:
         row = self._model.probes.batch(self.tower, 1, length).rows[0]

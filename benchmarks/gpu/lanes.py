@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu.cases import model_of
 from embedge import backends
-from embedge.backends import Arrays, Slot
+from embedge.backends import Arrays, DeviceSlot
 from embedge.config import RuntimeConfig
 from embedge.lanes.program import Computed, Program
 
@@ -45,22 +45,22 @@ class Lanes:
         path: Path,
         *,
         lanes: int = 1,
-        depth: int | None = None,
-        captures: int = 32,
+        max_in_flight: int | None = None,
+        cuda_graphs: int = 32,
         name: str = "",
         cuda: str = "auto",
     ) -> None:
-        """`depth`: batches in flight; None: the backend's own. Raises what `backends.ready` and slots raise."""
-        config = RuntimeConfig(backend=backend, captures=captures, lanes=lanes, warm_up_seconds=0, cuda=cuda)
+        """`max_in_flight`: batches in flight; None: the backend's own. Raises what `backends.ready` and slots raise."""
+        config = RuntimeConfig(backend=backend, cuda_graphs=cuda_graphs, lanes=lanes, warm_up_seconds=0, cuda=cuda)
         self.name = name or f"embedge, {backend}"
         self.model = model_of(path, config)
         self._backend, _ = backends.ready(self.model)
-        self._depth = depth or self._backend.depth
+        self._max_in_flight = max_in_flight or self._backend.max_in_flight
         self.version = self._backend.version()
-        self.rung = self._backend.rung
+        self.length_multiple = self._backend.length_multiple
         # A thread for each lane, owned here: it opens, uses and closes what it has.
         self._threads = [ThreadPoolExecutor(1, "embedge-gpu") for _ in range(lanes)]
-        self._open: list[tuple[Slot, Program]] = []
+        self._open: list[tuple[DeviceSlot, Program]] = []
         try:
             for thread in self._threads:
                 self._open.append(thread.submit(self._enter).result())
@@ -88,7 +88,7 @@ class Lanes:
                 thread.shutdown()
             self._backend.close()
 
-    def _enter(self) -> tuple[Slot, Program]:
+    def _enter(self) -> tuple[DeviceSlot, Program]:
         bundle = self.model.bundle
         slot = self._backend.slot(threads=1, wake=lambda: None)
         opened: dict[str, Any] = {}
@@ -103,7 +103,7 @@ class Lanes:
         return slot, Program(bundle.manifest, opened)
 
     def _work(self, program: Program, batches: Sequence[Arrays]) -> list[Vectors]:
-        """Run batches with up to `depth` in flight. In a lane's thread, which here waits for results, too."""
+        """Run batches with up to `max_in_flight` in flight. In a lane's thread, which here waits for results, too."""
         (tower,) = self.model.probes.towers
         output = next(iter(self.model.bundle.manifest.towers[tower].outputs.values()))
         pending: deque[Callable[[], Computed]] = deque()
@@ -114,7 +114,7 @@ class Lanes:
             found.append(arrays[output.tensors[0]])
 
         for feeds in batches:
-            if len(pending) == self._depth:
+            if len(pending) == self._max_in_flight:
                 finish()
             pending.append(program.start([tower] * len(next(iter(feeds.values()))), feeds))
         while pending:
@@ -122,7 +122,7 @@ class Lanes:
         return found
 
 
-def _leave(slot: Slot, program: Program) -> None:
+def _leave(slot: DeviceSlot, program: Program) -> None:
     try:
         program.close()
     finally:

@@ -90,13 +90,18 @@ def quotients(found: Rounds, way: str, base: str) -> Estimate:
 
 
 def parity(
-    way: Way, items: Items, reference: tuple[Sequence[Batch], NDArray[np.float32]], *, rung: int = 1, company: int = 8
+    way: Way,
+    items: Items,
+    reference: tuple[Sequence[Batch], NDArray[np.float32]],
+    *,
+    length_multiple: int = 1,
+    company: int = 8,
 ) -> tuple[float, float]:
     """Return the gaps of vectors made in company: to the true ones, and to those made alone (batch invariance)."""
     lone, truth = reference
     groups = [lone[start : start + company] for start in range(0, len(lone), company)]
-    alone = way.run([items.feeds(each, rung) for each in lone])
-    together = way.run([items.feeds(_joined(group), rung) for group in groups])
+    alone = way.run([items.feeds(each, length_multiple) for each in lone])
+    together = way.run([items.feeds(_joined(group), length_multiple) for group in groups])
     return gap(np.concatenate(together), truth), gap(np.concatenate(together), np.concatenate(alone))
 
 

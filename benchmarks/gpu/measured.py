@@ -89,7 +89,7 @@ class Measured:
         lanes = self._lanes(stack, backend)
         self._found.versions[backend] = lanes.version
         reference = self._case.reference()
-        apart, invariance = measure.parity(lanes, self._items, reference, rung=lanes.rung)
+        apart, invariance = measure.parity(lanes, self._items, reference, length_multiple=lanes.length_multiple)
         limit = LIMITS[self._about["precision"]]
         rows = len(reference[0])
         self._found.parity.append(
@@ -97,21 +97,21 @@ class Measured:
         )
 
     def _overlap(self, stack: ExitStack, backend: str) -> None:
-        one = self._lanes(stack, backend, depth=1, name=f"{backend}, 1 synchronous stream")
+        one = self._lanes(stack, backend, max_in_flight=1, name=f"{backend}, 1 synchronous stream")
         many = self._lanes(stack, backend, lanes=LANES)
-        found = measure.rates([many, one], self._drawn(SMALL, self._pace.batches, one.rung), self._pace)
+        found = measure.rates([many, one], self._drawn(SMALL, self._pace.batches, one.length_multiple), self._pace)
         value = measure.quotients(found, many.name, one.name)
         self._ratio("overlap", many, one, SMALL, value, OVERLAP)
 
     def _latency(self, stack: ExitStack, backend: str) -> None:
         """Measure one row alone, with nothing recorded, and with recorded graphs where lanes record any."""
-        plain = self._lanes(stack, backend, captures=0, name=f"{backend}, nothing recorded")
+        plain = self._lanes(stack, backend, cuda_graphs=0, name=f"{backend}, nothing recorded")
         ways = [plain]
         if backend == "tensorrt":
             ways.append(self._lanes(stack, backend, name=f"{backend}, recorded graphs"))
         else:
             self._found.missing.append(f"{backend}: its lanes record no graphs, so none are compared")
-        found = measure.times(ways, self._drawn(LONE, 1, plain.rung)[0], self._pace)
+        found = measure.times(ways, self._drawn(LONE, 1, plain.length_multiple)[0], self._pace)
         for way in ways:
             p50, p99 = (measure.compared(found, rank, 1e3)[way.name] for rank in (50, 99))
             shape = self._shape(LONE)
@@ -123,9 +123,9 @@ class Measured:
         """Measure all that is here in the same rounds."""
         ours = [self._lanes(stack, backend, lanes=LANES) for backend in backends]
         peers = self._peers(stack)
-        rung = max((lanes.rung for lanes in ours), default=1)
+        length_multiple = max((lanes.length_multiple for lanes in ours), default=1)
         for shape in (SMALL, LARGE):
-            found = measure.rates([*ours, *peers], self._drawn(shape, self._pace.batches, rung), self._pace)
+            found = measure.rates([*ours, *peers], self._drawn(shape, self._pace.batches, length_multiple), self._pace)
             for way, rows in measure.compared(found).items():
                 self._found.rates.append(Rate(**self._about, way=way, shape=self._shape(shape), rows=rows))
             for lanes in ours:
@@ -162,8 +162,8 @@ class Measured:
         name = name or f"{backend}, {lanes} lanes"
         return stack.enter_context(closing(Lanes(backend, self._path, lanes=lanes, name=name, **settings)))
 
-    def _drawn(self, shape: tuple[int, int], count: int, rung: int) -> list[Arrays]:
-        return [self._items.feeds(self._items.batch(*shape, seed=seed), rung) for seed in range(count)]
+    def _drawn(self, shape: tuple[int, int], count: int, length_multiple: int) -> list[Arrays]:
+        return [self._items.feeds(self._items.batch(*shape, seed=seed), length_multiple) for seed in range(count)]
 
     def _shape(self, shape: tuple[int, int]) -> str:
         return f"{shape[0]} x {self._items.longest(shape[1])}"

@@ -28,7 +28,7 @@ import transformers
 from embedge.config import RuntimeConfig
 from embedge.inputs.audio import AudioInput
 from embedge.request import Request
-from embedge_export.model import Input
+from embedge_export.model import GraphInput
 from embedge_export.onnx_graph import files as graph
 from embedge_export.quiet import quiet
 from embedge_export.sources.preprocess.extractors import from_extractor
@@ -71,7 +71,7 @@ def ours(extractor: Any) -> tuple[Callable[[bytes], Any], Callable[[Any], object
         examples["samples_mask"] = np.ones_like(examples["samples"], np.int64)
     shapes = {"samples_length": ("batch",)}
     size = "n" if "mask" in spec.inputs else examples["samples"].shape[1]
-    inputs = [Input(name, shapes.get(name, ("batch", size)), value) for name, value in examples.items()]
+    inputs = [GraphInput(name, shapes.get(name, ("batch", size)), value) for name, value in examples.items()]
     with TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "front.onnx"
         graph.export(front, path, inputs=inputs, outputs=["features"], opset=18)

@@ -24,7 +24,7 @@ from rich.console import Console
 from embedge_bench import report as html
 from embedge_bench import results, stats
 from embedge_bench.bench import bench
-from embedge_bench.results import Report, Row
+from embedge_bench.results import BenchReport, LoadSummary
 from embedge_bench.settings import Settings
 from embedge_bench.view import View, show
 
@@ -93,7 +93,7 @@ def main() -> int:
     return 0
 
 
-def closed_loops(bundle: str, pace: dict[str, Any]) -> Report:
+def closed_loops(bundle: str, pace: dict[str, Any]) -> BenchReport:
     """Measure everything side by side: one caller, and enough of them to saturate the machine."""
     model = TextModel.load(Path(bundle)).name
     with ExitStack() as stack:
@@ -111,7 +111,7 @@ def closed_loops(bundle: str, pace: dict[str, Any]) -> Report:
         return run("closed", targets, reference=Path(bundle), **options)
 
 
-def run(name: str, targets: list[str], **options: Any) -> Report:
+def run(name: str, targets: list[str], **options: Any) -> BenchReport:
     """Run a benchmark, show it, and write its report."""
     plan = Settings.of(targets, {**DEFAULTS, **options}).plan()
     with View(plan, Console(stderr=True)) as view:
@@ -122,7 +122,7 @@ def run(name: str, targets: list[str], **options: Any) -> Report:
     return report
 
 
-def speed(report: Report) -> Iterator[Promise]:
+def speed(report: BenchReport) -> Iterator[Promise]:
     """Judge throughput, added latency and the start."""
     for workload, ours, theirs in (("short", 0.90, 1.6), ("mixed", 1.0, 2.0)):
         for bases, target, text in ((LIMITS, ours, "best in process"), (PEERS, theirs, "better peer")):
@@ -146,7 +146,7 @@ def speed(report: Report) -> Iterator[Promise]:
     )
 
 
-def short_texts(closed: Report, calm: Report) -> Iterator[Promise]:
+def short_texts(closed: BenchReport, calm: BenchReport) -> Iterator[Promise]:
     """Judge the wait of short texts among long ones at 70 % of the capacity."""
     alone = row(closed, "in process", "mixed", 1)
     own, long = alone.short_latency["p50"].value, alone.latency["p99"].value
@@ -159,7 +159,7 @@ def short_texts(closed: Report, calm: Report) -> Iterator[Promise]:
     )
 
 
-def overload(report: Report, capacity: float) -> Iterator[Promise]:
+def overload(report: BenchReport, capacity: float) -> Iterator[Promise]:
     """Judge the minute at three times the capacity."""
     flood = report.rows[0]
     in_time = sum(sum(latency <= DEADLINE for latency in each.latencies) for each in report.rounds)
@@ -183,17 +183,17 @@ def overload(report: Report, capacity: float) -> Iterator[Promise]:
     yield Promise("memory, last 10 s of the minute over the first", "flat", f"{growth:.2f}", growth < 1.05)
 
 
-def row(report: Report, target: str, workload: str, callers: int) -> Row:
+def row(report: BenchReport, target: str, workload: str, callers: int) -> LoadSummary:
     """Return a target's row."""
     return next(r for r in report.rows if (r.target, r.workload, r.load.concurrency) == (target, workload, callers))
 
 
-def throughput(report: Report, target: str, workload: str, callers: int) -> float:
+def throughput(report: BenchReport, target: str, workload: str, callers: int) -> float:
     """Return embeddings a second."""
     return row(report, target, workload, callers).throughput.value
 
 
-def p50(report: Report, target: str, workload: str, callers: int) -> float:
+def p50(report: BenchReport, target: str, workload: str, callers: int) -> float:
     """Return the median latency in seconds."""
     return row(report, target, workload, callers).latency["p50"].value
 

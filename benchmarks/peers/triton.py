@@ -69,7 +69,7 @@ def serve(arguments: argparse.Namespace) -> None:
             inputs=[Tensor(name="text", dtype=bytes, shape=(1,))],
             outputs=[Tensor(name="embedding", dtype=np.float32, shape=(model.dim,))],
             config=ModelConfig(
-                max_batch_size=arguments.max_batch,
+                max_batch_size=arguments.max_batch_size,
                 batcher=DynamicBatcher(max_queue_delay_microseconds=arguments.max_wait_us),
             ),
         )
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, help="bundle directory")
     parser.add_argument("--port", type=int, default=8001)
     parser.add_argument("--threads", type=int, default=2, help="threads of the graph (default 2)")
-    parser.add_argument("--max-batch", type=int, default=32, help="rows a batch (default 32)")
+    parser.add_argument("--max-batch-size", type=int, default=32, help="rows a batch (default 32)")
     parser.add_argument("--max-wait-us", type=int, default=1000, help="wait for more rows (default 1000)")
     arguments = parser.parse_args()
     enter("triton", python=PYTHON)

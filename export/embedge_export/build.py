@@ -15,9 +15,9 @@ from embedge.errors import BundleError
 from embedge.verify import Golden
 from embedge_export import bundle, gate, sources
 from embedge_export.errors import ExportError
-from embedge_export.extend import Base
+from embedge_export.extend import BaseBundle
 from embedge_export.graph_writer import Graphs
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
 from embedge_export.sources.locate import locate, revision_of
 
@@ -42,7 +42,7 @@ def build(
     target = bundle.target_of(out, recipe)
     bundle.check_free(target, force=force)
     stage("load")
-    old = Base.open(recipe.extends) if recipe.extends else None
+    old = BaseBundle.open(recipe.extends) if recipe.extends else None
     path = locate(recipe.source, revision=recipe.revision, allow_pickle=allow_pickle) if recipe.source else None
     model = sources.load(path, recipe, allow_pickle=allow_pickle, old=old).only(recipe.towers)
     if old is not None:
@@ -64,7 +64,7 @@ def build(
 
 
 def _write(
-    staged: Path, model: Model, recipe: Recipe, pairs: Golden, old: Base | None, provenance: Provenance
+    staged: Path, model: SourceModel, recipe: Recipe, pairs: Golden, old: BaseBundle | None, provenance: Provenance
 ) -> Manifest:
     """Write all that the bundle holds, of the one that it extends as well; return its manifest, not proven yet."""
     if old is not None:
@@ -95,7 +95,7 @@ def _prove(staged: Path, pairs: Golden, recipe: Recipe, corpus_name: str) -> Cer
         ) from error
 
 
-def _check_dims(model: Model, golden: Golden) -> None:
+def _check_dims(model: SourceModel, golden: Golden) -> None:
     """Raise ExportError where the original's vectors have another size than their output says."""
     for name, tower in model.towers.items():
         for output, spec in tower.outputs.items():
@@ -108,7 +108,7 @@ def _check_dims(model: Model, golden: Golden) -> None:
                     )
 
 
-def _provenance(model: Model, recipe: Recipe, path: Path | None) -> Provenance:
+def _provenance(model: SourceModel, recipe: Recipe, path: Path | None) -> Provenance:
     towers = [tower.module or tower.onnx for tower in recipe.tower.values()]
     own = [name for name in (*towers, *(step.module or step.onnx for step in recipe.step.values())) if name]
     return Provenance(

@@ -22,7 +22,7 @@ from embedge.bundle.output_specs import ScoresOutput
 from embedge.bundle.part_specs import VectorPrepare
 from embedge_export.buckets import buckets_of
 from embedge_export.errors import ExportError
-from embedge_export.model import Model, SpaceSource, TowerSource
+from embedge_export.model import SourceModel, SpaceSource, TowerSource
 from embedge_export.recipe import Recipe
 
 __all__ = [
@@ -84,7 +84,7 @@ def staging(out: Path, recipe: Recipe) -> Iterator[Path]:
 
 def describe(
     staged: Path,
-    model: Model,
+    model: SourceModel,
     recipe: Recipe,
     graphs: Mapping[str, Graph],
     steps: Mapping[str, tuple[str, ...]],

@@ -15,20 +15,20 @@ from embedge.bundle.manifest import Certificate, Manifest, Provenance, Space
 from embedge.bundle.output_specs import ScoresOutput
 from embedge.verify import Golden, prefixes
 from embedge_export.errors import ExportError
-from embedge_export.model import Model, SpaceSource
+from embedge_export.model import SourceModel, SpaceSource
 
-__all__ = ["Base"]
+__all__ = ["BaseBundle"]
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseBundle:
     """The bundle that is extended, checked against its hashes, and its golden pairs."""
 
     bundle: Bundle
     golden: Golden
 
     @classmethod
-    def open(cls, path: str) -> Base:
+    def open(cls, path: str) -> BaseBundle:
         """Raises BundleError for a bundle that is damaged, ExportError for one that was never proven."""
         bundle = Bundle.load(path)
         if bundle.manifest.certificate is None:
@@ -44,7 +44,7 @@ class Base:
                     found[f"{name}.{key}"] = found[output.space]
         return found
 
-    def check(self, model: Model, labels: Mapping[str, object]) -> None:
+    def check(self, model: SourceModel, labels: Mapping[str, object]) -> None:
         """Raise ExportError where a name of the model is one of the bundle already."""
         there = self.bundle.manifest
         steps = {step.name for tower in model.towers.values() for step in (*tower.modules, *tower.steps) if step.graph}

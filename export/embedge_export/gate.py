@@ -10,14 +10,14 @@ import msgspec
 import numpy as np
 
 from embedge.bundle import Bundle
-from embedge.bundle.manifest import Certificate, Figure, Manifest
+from embedge.bundle.manifest import Certificate, Manifest, Metric
 from embedge.bundle.output_specs import DenseOutput, MultiVectorOutput
 from embedge.bundle.part_specs import TextPrepare
 from embedge.content import Text
 from embedge.verify import Golden, Pairs, contents, measure, prefixes
 from embedge_export import corpus
 from embedge_export.errors import ExportError, GateMiss
-from embedge_export.model import Model, Samples, TowerSource
+from embedge_export.model import SampleSource, SourceModel, TowerSource
 from embedge_export.recipe import Recipe
 from embedge_export.samples.items import items_of
 from embedge_export.sources.tokenizer import known_share
@@ -31,7 +31,7 @@ _GOLDEN_BYTES = 16 << 20
 _LENGTH_ERROR = 1e-3
 
 
-def ask_original(model: Model, recipe: Recipe) -> tuple[Golden, str]:
+def ask_original(model: SourceModel, recipe: Recipe) -> tuple[Golden, str]:
     """Return items for every tower with the original model's results, and the corpus's name. Raises ExportError."""
     texts: list[str] = []
     used: list[str] = []
@@ -82,7 +82,7 @@ def _items(name: str, towers: Mapping[str, TowerSource], texts: list[str], count
     return [_by_part(item, tower) for item in _own_samples(name, tower.samples, count)]
 
 
-def _own_samples(name: str, samples: Samples, count: int) -> Sequence[Any]:
+def _own_samples(name: str, samples: SampleSource, count: int) -> Sequence[Any]:
     try:
         return list(samples(count))
     except ExportError:
@@ -126,7 +126,7 @@ def pass_gate(staged: Path, golden: Golden, recipe: Recipe, *, corpus_name: str)
     measured = measure(bundle, golden, limits.limits(prefixes(bundle.manifest).values()), corpus=corpus_name)
     # Parity cannot see a wrong vocabulary: both sides would read the same unknown tokens.
     known = {
-        name: Figure(value=share, limit=limits.limit("known_tokens", name), better="higher")
+        name: Metric(value=share, limit=limits.limit("known_tokens", name), better="higher")
         for name, share in _known(bundle.manifest, golden, staged)
     }
     certificate = msgspec.structs.replace(measured, figures={**measured.figures, **known})

@@ -24,7 +24,7 @@ from embedge.bundle.part_specs import (
     VideoPrepare,
 )
 from embedge_export.errors import ExportError
-from embedge_export.model import Input
+from embedge_export.model import GraphInput
 
 __all__ = ["BATCH", "inputs_of"]
 
@@ -34,7 +34,7 @@ _SECONDS = 0.6137  # of a clip: odd on purpose, so that no hop or stride divides
 
 
 @dataclass(frozen=True)
-class _Shape:
+class _RoleShape:
     """What one role of a part is in the graph: dtype, axes after `batch`, and how long each symbol is and may be."""
 
     dtype: str
@@ -42,7 +42,7 @@ class _Shape:
     sizes: Mapping[str, tuple[int, int]]
 
 
-def inputs_of(parts: Mapping[str, Part], examples: Mapping[str, NDArray[Any]] | None = None) -> tuple[Input, ...]:
+def inputs_of(parts: Mapping[str, Part], examples: Mapping[str, NDArray[Any]] | None = None) -> tuple[GraphInput, ...]:
     """Return the inputs that parts make, each with the example given for it, or one of the usual dtype.
 
     Raises ExportError for an example of an input that is not there, or of another shape.
@@ -53,7 +53,7 @@ def inputs_of(parts: Mapping[str, Part], examples: Mapping[str, NDArray[Any]] | 
     return tuple(_input(name, shape, fill, given.get(name)) for name, (shape, fill) in named.items())
 
 
-def _input(name: str, shape: _Shape, fill: Fill, example: NDArray[np.generic] | None) -> Input:
+def _input(name: str, shape: _RoleShape, fill: Fill, example: NDArray[np.generic] | None) -> GraphInput:
     axes = ("batch", *shape.axes)
     if example is None:
         example = _example(shape, fill)
@@ -63,10 +63,10 @@ def _input(name: str, shape: _Shape, fill: Fill, example: NDArray[np.generic] | 
     )
     if not fits:
         raise ExportError(f"the example of input {name!r} has the shape {example.shape}, the input has {axes}")
-    return Input(name, axes, example, longest)
+    return GraphInput(name, axes, example, longest)
 
 
-def _example(shape: _Shape, fill: Fill) -> NDArray[np.generic]:
+def _example(shape: _RoleShape, fill: Fill) -> NDArray[np.generic]:
     sizes = [shape.sizes[axis][0] if isinstance(axis, str) else axis for axis in shape.axes]
     if fill.mask_of is not None:
         example = np.ones((BATCH, *sizes), shape.dtype)
@@ -78,7 +78,7 @@ def _example(shape: _Shape, fill: Fill) -> NDArray[np.generic]:
     return np.ones((BATCH, *sizes), shape.dtype)
 
 
-def _shapes(parts: Mapping[str, Part]) -> Iterator[tuple[str, tuple[_Shape, Fill]]]:
+def _shapes(parts: Mapping[str, Part]) -> Iterator[tuple[str, tuple[_RoleShape, Fill]]]:
     """Yield shape and fill of each graph input; axes that two parts have for themselves get the part's name."""
     axes = {name: _axes(part.prepare) for name, part in parts.items()}
     own = Counter(symbol for name in parts for symbol in axes[name][1] if not _shared(parts[name].prepare))
@@ -94,9 +94,9 @@ def _shapes(parts: Mapping[str, Part]) -> Iterator[tuple[str, tuple[_Shape, Fill
             dtype, shape = roles[role]
             named = tuple(rename[axis] if isinstance(axis, str) else axis for axis in shape)
             used = {rename[axis]: sizes[axis] for axis in shape if isinstance(axis, str)}
-            yield graph_input, (_Shape(dtype, named, used), fills[graph_input])
+            yield graph_input, (_RoleShape(dtype, named, used), fills[graph_input])
         if part.presence is not None:
-            yield part.presence, (_Shape("float32", (), {}), Fill())
+            yield part.presence, (_RoleShape("float32", (), {}), Fill())
 
 
 def _shared(prepare: Prepare) -> bool:
@@ -105,10 +105,10 @@ def _shared(prepare: Prepare) -> bool:
 
 
 _Roles = dict[str, tuple[str, tuple[int | str, ...]]]
-_Sizes = dict[str, tuple[int, int]]
+_SymbolSizes = dict[str, tuple[int, int]]
 
 
-def _axes(prepare: Prepare) -> tuple[_Roles, _Sizes]:
+def _axes(prepare: Prepare) -> tuple[_Roles, _SymbolSizes]:
     """Return dtype and axes by role, and for each symbol its size in an example and the most that it may be."""
     if isinstance(prepare, TextPrepare):
         tokens: tuple[int | str, ...] = (prepare.max_length,) if prepare.fixed_length else ("length",)
@@ -134,7 +134,7 @@ def _axes(prepare: Prepare) -> tuple[_Roles, _Sizes]:
     raise ExportError(f"parts of modality {type(prepare).__name__} cannot be exported")
 
 
-def _image(prepare: ImagePrepare) -> tuple[_Roles, _Sizes]:
+def _image(prepare: ImagePrepare) -> tuple[_Roles, _SymbolSizes]:
     if (tiles := prepare.tiles) is None:
         return {"pixels": ("uint8", _pixels(prepare))}, {}
     patches = (tiles.merge**2, 3 if prepare.mode == "RGB" else 1, tiles.patch, tiles.patch)
@@ -146,7 +146,7 @@ def _pixels(image: ImagePrepare) -> tuple[int, int, int]:
     return (3 if image.mode == "RGB" else 1, image.height, image.width)
 
 
-def _audio(prepare: AudioPrepare) -> tuple[_Roles, _Sizes]:
+def _audio(prepare: AudioPrepare) -> tuple[_Roles, _SymbolSizes]:
     most, least = round(prepare.max_seconds * prepare.rate), round(prepare.min_seconds * prepare.rate)
     if prepare.hop_seconds is not None:
         windows: tuple[str, tuple[int | str, ...]] = ("int64", ("windows",))
@@ -157,7 +157,7 @@ def _audio(prepare: AudioPrepare) -> tuple[_Roles, _Sizes]:
     return {"samples": ("float32", (axis,)), "mask": ("int64", (axis,)), "length": ("int64", ())}, sizes
 
 
-def _tensor(prepare: TensorPrepare) -> tuple[_Roles, _Sizes]:
+def _tensor(prepare: TensorPrepare) -> tuple[_Roles, _SymbolSizes]:
     # A step sets how many rows there are, whatever came.
     first: tuple[int | str, ...] = (prepare.steps[-1].count,) if prepare.steps else prepare.shape[:1]
     shape = (*first, *prepare.shape[1:])

@@ -16,7 +16,7 @@ from embedge.config import RuntimeConfig
 from embedge_export.errors import ExportError
 from embedge_export.graph_inputs import BATCH, inputs_of
 from embedge_export.limits import Precision
-from embedge_export.model import GraphSource, Input, Model, Step, TowerSource
+from embedge_export.model import GraphInput, GraphSource, GraphStep, SourceModel, TowerSource
 from embedge_export.onnx_graph import files as onnx_graph
 from embedge_export.onnx_graph.precision import lower
 
@@ -25,7 +25,7 @@ __all__ = ["GRAPH", "Graphs"]
 GRAPH = "model.onnx"
 ONLY_GRAPH = "encoder"
 
-_Inputs = dict[str, Input]
+_GraphInputs = dict[str, GraphInput]
 
 
 class Graphs:
@@ -36,7 +36,7 @@ class Graphs:
         self._staged, self._opset, self._precision = staged, opset, precision
         self._names: dict[int, str] = {}
 
-    def write(self, model: Model) -> dict[str, tuple[str, ...]]:
+    def write(self, model: SourceModel) -> dict[str, tuple[str, ...]]:
         """Write each graph of the towers once; return the names of each tower's steps. Raises ExportError."""
         every = {id(source) for tower in model.towers.values() for source in _sources(tower)}
         only = len(every) == 1 and not self.records
@@ -65,7 +65,7 @@ class Graphs:
             self._write(start.name, start.graph, [], tower=name)
             state = self._made(start.name, [])[tower.chain.gives]
             example = np.repeat(state.example, BATCH, axis=0)
-            first = Input(tower.chain.takes, ("batch", *state.shape[1:]), example)
+            first = GraphInput(tower.chain.takes, ("batch", *state.shape[1:]), example)
             for step, part in zip(modules, tower.chain.modules, strict=True):
                 taken = {key: prepared[key] for key in tower.parts[part].fills()}
                 self._step(step, {**taken, first.name: first}, name)
@@ -74,13 +74,13 @@ class Graphs:
             prepared |= self._step(step, prepared, name)
         return tuple(step.name for step in tower.steps)
 
-    def _step(self, step: Step, there: _Inputs, tower: str) -> _Inputs:
+    def _step(self, step: GraphStep, there: _GraphInputs, tower: str) -> _GraphInputs:
         """Write a step that is given those of its inputs that are there; return what it makes."""
         inputs = [_reshaped(there[key], step) for key in step.takes if key in there]
         self._write(step.name, step.graph, inputs, tower=tower)
         return self._made(step.name, inputs)
 
-    def _write(self, name: str, source: GraphSource | None, inputs: Sequence[Input], *, tower: str) -> None:
+    def _write(self, name: str, source: GraphSource | None, inputs: Sequence[GraphInput], *, tower: str) -> None:
         if source is not None and id(source) not in self._names:
             if name in self.records:
                 raise ExportError(f"two graphs would have the name {name!r}; give a step or a tower another one")
@@ -102,7 +102,7 @@ class Graphs:
         if len(inputs) != len(shapes):
             raise ExportError(f"tower {tower!r} shares the graph {name!r}, but makes other inputs for it")
 
-    def _made(self, name: str, inputs: Sequence[Input]) -> _Inputs:
+    def _made(self, name: str, inputs: Sequence[GraphInput]) -> _GraphInputs:
         """Return what a written graph makes of the examples, as inputs of the steps after it."""
         backend, _ = backends.choose(RuntimeConfig(backend="onnxruntime"))
         slot = backend.slot(threads=1, wake=lambda: None)
@@ -117,26 +117,26 @@ class Graphs:
         return {spec.name: _input(spec, np.asarray(made[spec.name]), longest) for spec in self.records[name].outputs}
 
 
-def _input(spec: TensorSpec, example: NDArray[np.generic], longest: Mapping[str, int]) -> Input:
+def _input(spec: TensorSpec, example: NDArray[np.generic], longest: Mapping[str, int]) -> GraphInput:
     """Return a tensor as an input; a size that is not a symbol of the parts, such as `length + 1`, becomes its own."""
     axes = tuple(
         size if isinstance(size, int) or size.isidentifier() else f"{spec.name}_{place}"
         for place, size in enumerate(spec.shape)
     )
-    return Input(spec.name, axes, example, {axis: most for axis, most in longest.items() if axis in axes})
+    return GraphInput(spec.name, axes, example, {axis: most for axis, most in longest.items() if axis in axes})
 
 
-def _reshaped(given: Input, step: Step) -> Input:
+def _reshaped(given: GraphInput, step: GraphStep) -> GraphInput:
     """Return an input with the sizes that the step says, if it does. Raises ExportError."""
     shape = step.shapes.get(given.name)
     if shape is None:
         return given
     if not _fits(given, shape):
         raise ExportError(f"step {step.name!r} says that it takes {given.name!r} of {shape}, but it is {given.shape}")
-    return Input(given.name, shape, given.example)
+    return GraphInput(given.name, shape, given.example)
 
 
-def _fits(given: Input, shape: Sequence[int | str] | None) -> bool:
+def _fits(given: GraphInput, shape: Sequence[int | str] | None) -> bool:
     """Return whether an input has the axes of `shape`: a fixed size where that has one."""
     sizes = given.example.shape
     return (

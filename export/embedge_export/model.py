@@ -1,7 +1,7 @@
 """What every source gives: towers with their graphs, the spaces of their vectors, and the original to hold them to.
 
-A source's `load(path, recipe)` returns a `Model`. Everything after it (graphs, manifest, golden pairs, gate) is the
-same for every source.
+A source's `load(path, recipe)` returns a `SourceModel`. Everything after it (graphs, manifest, golden pairs, gate) is
+the same for every source.
 """
 
 from __future__ import annotations
@@ -19,18 +19,28 @@ from embedge.bundle.output_specs import Output, ScoresOutput
 from embedge.bundle.part_specs import TextPrepare
 from embedge.content import Content
 from embedge_export.errors import ExportError
-from embedge_export.recipe import Metric
+from embedge_export.recipe import SpaceMetric
 
-__all__ = ["GraphSource", "Input", "Item", "Model", "Original", "Samples", "SpaceSource", "Step", "TowerSource"]
+__all__ = [
+    "GraphInput",
+    "GraphSource",
+    "GraphStep",
+    "Original",
+    "SampleItem",
+    "SampleSource",
+    "SourceModel",
+    "SpaceSource",
+    "TowerSource",
+]
 
-Array = NDArray[np.generic]
+PreparedArray = NDArray[np.generic]
 
-Item = Content | Mapping[str, Content]
+SampleItem = Content | Mapping[str, Content]
 """What one call of a tower is given: the content of its only part, or of each part by name."""
 
 
 @dataclass(frozen=True, eq=False)
-class Input:
+class GraphInput:
     """A graph input: its name, its shape of sizes and symbols (`batch` first), and an example of it to trace with.
 
     The example has the input's dtype. No symbol is 1 or 0 long in it, and a symbol has one size in all inputs of a
@@ -39,20 +49,20 @@ class Input:
 
     name: str
     shape: tuple[int | str, ...]
-    example: Array
+    example: PreparedArray
     longest: Mapping[str, int] = field(default_factory=dict)
 
 
 class GraphSource(Protocol):
     """Something that becomes one ONNX file. Towers that name the same object share the file."""
 
-    def write(self, path: Path, inputs: Sequence[Input], *, opset: int) -> None:
+    def write(self, path: Path, inputs: Sequence[GraphInput], *, opset: int) -> None:
         """Write the graph; its inputs are exactly `inputs`. Raises ExportError."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class GraphStep:
     """One graph of several that a tower runs. Towers that name the same step share its file.
 
     graph: None is the graph of this name in the bundle that is extended.
@@ -69,7 +79,7 @@ class Step:
 class Original(Protocol):
     """The original's own code, one item at a time: its processor, its model, no batch, no padding, nothing of ours."""
 
-    def __call__(self, item: Any, /) -> Mapping[str, Array]:
+    def __call__(self, item: Any, /) -> Mapping[str, PreparedArray]:
         """Return an array by output name; floats are float32.
 
         dense (dim,); multi_vector (places, dim), only the places that are kept; sparse (dim,), the weight of every
@@ -79,7 +89,7 @@ class Original(Protocol):
         ...
 
 
-Samples = Callable[[int], Sequence[Item]]
+SampleSource = Callable[[int], Sequence[SampleItem]]
 """Gives at most so many items, varied and the same every time, for the gate."""
 
 
@@ -93,7 +103,7 @@ class SpaceSource:
 
     definition: Mapping[str, Any]
     dim: int
-    metric: Metric = "cosine"
+    metric: SpaceMetric = "cosine"
     scale: float = 1.0
     bias: float = 0.0
     lineage: tuple[str, ...] = ()
@@ -104,10 +114,10 @@ class SpaceSource:
 class TowerSource:
     """One tower, ready to be exported.
 
-    parts: as in the manifest; files that they name are in `Model.files`.
+    parts: as in the manifest; files that they name are in `SourceModel.files`.
     graph: takes the inputs that the parts make. steps: graphs in order, where it is not one of all inputs; none where
     outputs are what the parts make. chain: as in the manifest; modules: the steps that it names, its start first.
-    outputs: as in the manifest, but `space` holds a key of `Model.spaces`; the id takes its place.
+    outputs: as in the manifest, but `space` holds a key of `SourceModel.spaces`; the id takes its place.
     examples: examples of graph inputs, by name, for tracing; others are made from the parts.
     samples: items for the gate; None: the built-in ones of the parts' modalities.
     buckets: None: from the parts' limits.
@@ -117,16 +127,16 @@ class TowerSource:
     outputs: Mapping[str, Output]
     original: Original
     graph: GraphSource | None = None
-    steps: Sequence[Step] = ()
+    steps: Sequence[GraphStep] = ()
     chain: Chain | None = None
-    modules: Sequence[Step] = ()
-    examples: Mapping[str, Array] = field(default_factory=dict)
-    samples: Samples | None = None
+    modules: Sequence[GraphStep] = ()
+    examples: Mapping[str, PreparedArray] = field(default_factory=dict)
+    samples: SampleSource | None = None
     buckets: Buckets | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class SourceModel:
     """A trained model, ready to be exported.
 
     kind: which source read it. files: what travels beside the graphs, by name in the bundle, such as tokenizers.
@@ -156,7 +166,7 @@ class Model:
                         f"output {name}.{key} has {output.dim:,} numbers, its space {output.space!r} {space.dim:,}"
                     )
 
-    def only(self, names: Sequence[str]) -> Model:
+    def only(self, names: Sequence[str]) -> SourceModel:
         """Return the model with these towers only; no names: all of them. Raises ExportError."""
         if unknown := [name for name in names if name not in self.towers]:
             raise ExportError(f"the source has no tower {unknown[0]!r}; it has: {', '.join(self.towers)}")

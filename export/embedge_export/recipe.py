@@ -16,14 +16,24 @@ from embedge.bundle.output_specs import Output
 from embedge_export.errors import ExportError
 from embedge_export.limits import Gate, Precision
 
-__all__ = ["POOLING", "Gate", "Metric", "PoolingMode", "Recipe", "SpaceRecipe", "StepRecipe", "TowerRecipe", "load"]
+__all__ = [
+    "POOLING",
+    "Gate",
+    "PoolingMode",
+    "Recipe",
+    "SpaceMetric",
+    "SpaceRecipe",
+    "StepRecipe",
+    "TowerRecipe",
+    "load",
+]
 
-Metric = Literal["cosine", "dot", "euclidean", "hamming", "max_sim", "sparse_dot", "likelihood"]
+SpaceMetric = Literal["cosine", "dot", "euclidean", "hamming", "max_sim", "sparse_dot", "likelihood"]
 
 PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
 POOLING: tuple[str, ...] = ("cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken")
 
-_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _STEP = re.compile(r"\.\.\.|[^.\[\]]+")
 
@@ -71,11 +81,11 @@ class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     original: `package.file:function`, the whole original: from an item to a mapping of outputs.
     """
 
-    max_length: _Positive | None = None
+    max_length: _AtLeastOne | None = None
     prompts: dict[str, str] | None = None
     default_prompt: str | None = None
     instruction: str | None = None
-    dims: tuple[_Positive, ...] | None = None
+    dims: tuple[_AtLeastOne, ...] | None = None
     normalize: bool | None = None
     buckets: Buckets | None = None
     module: str | None = None
@@ -119,7 +129,7 @@ class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class SpaceRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the table `[space.NAME]` says of a space of towers of one's own; all as in the manifest."""
 
-    metric: Metric | None = None
+    metric: SpaceMetric | None = None
     scale: float = 1.0
     bias: float = 0.0
     lineage: tuple[str, ...] = ()
@@ -153,11 +163,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     extends: str = ""
     revision: str | None = None
     pooling: PoolingMode | tuple[PoolingMode, ...] | None = None
-    max_length: _Positive | None = None
+    max_length: _AtLeastOne | None = None
     prompts: dict[str, str] = {}
     default_prompt: str | None = None
     instruction: str | None = None
-    dims: tuple[_Positive, ...] = ()
+    dims: tuple[_AtLeastOne, ...] = ()
     normalize: bool | None = None
     precision: Precision = "float32"
     opset: Annotated[int, msgspec.Meta(ge=18, le=20)] = 20

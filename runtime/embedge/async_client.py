@@ -12,7 +12,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("the client needs gRPC; pip install 'embedge[client]'", name="grpc") from error
 from grpc_health.v1 import health_pb2
 
-from embedge.client import IN_FLIGHT, Base
+from embedge.client import IN_FLIGHT, ClientBase
 from embedge.outputs import Scores
 from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask, deadline_in
 from embedge.scoring.labels import Labels
@@ -20,7 +20,7 @@ from embedge.scoring.pairs import Ranking, Scored, Side
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.methods import Calls, Steps
 from embedge.wire.pairs import Stages
-from embedge.wire.stream import Answer, Feed
+from embedge.wire.stream import Feed, StreamAnswer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -30,7 +30,7 @@ __all__ = ["AsyncClient"]
 T = TypeVar("T")
 
 
-class AsyncClient(Base):
+class AsyncClient(ClientBase):
     """The same for asyncio: the same methods, awaited. Make it inside the event loop that uses it."""
 
     _grpc = grpc.aio
@@ -92,7 +92,7 @@ class AsyncClient(Base):
 
     async def stream(
         self, model: str, requests: Iterable[Request] | AsyncIterable[Request], *, timeout: float | None = None
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[StreamAnswer]:
         """Yield (place of the request, its reply or error); see `Client.stream`."""
         feed = Feed(model, self.max_message_bytes)
         messages = feed.async_messages(requests) if isinstance(requests, AsyncIterable) else feed.messages(requests)

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from embedge.cancel import CancelToken
 from embedge.config import RuntimeConfig
 from embedge.embedder import Embedder
 from embedge.errors import DeadlineExceeded
@@ -17,7 +18,6 @@ from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request
 from embedge.scoring import pairs
 from embedge.scoring.labels import Labels
 from embedge.scoring.pairs import Scored, Side
-from embedge.stop import Stop
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -36,11 +36,11 @@ class AsyncEmbedder:
     @classmethod
     async def open(cls, path: str | Path, *, config: RuntimeConfig | None = None) -> AsyncEmbedder:
         """Open the bundle at `path` in a worker thread: `async with await AsyncEmbedder.open(path) as embedder`."""
-        stop = Stop()
+        cancel = CancelToken()
         try:
-            return cls(await asyncio.to_thread(Embedder.open, path, config=config, stop=stop))
+            return cls(await asyncio.to_thread(Embedder.open, path, config=config, cancel=cancel))
         except asyncio.CancelledError:
-            stop.say()
+            cancel.cancel()
             raise
 
     async def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:

@@ -15,7 +15,7 @@ __all__ = ["directory", "key", "load", "save"]
 
 log = logging.getLogger("embedge.cache")
 
-Record = TypeVar("Record")
+CachedRecord = TypeVar("CachedRecord")
 
 
 def directory() -> Path:
@@ -31,7 +31,7 @@ def key(*facts: object) -> str:
     return hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()[:32]
 
 
-def load(kind: str, name: str, record: type[Record]) -> Record | None:
+def load(kind: str, name: str, record: type[CachedRecord]) -> CachedRecord | None:
     """Return a record, or None where there is none that can be read."""
     path = directory() / kind / f"{name}.json"
     try:

@@ -32,13 +32,13 @@ from embedge.wire.access import bearer, trust
 from embedge.wire.methods import Calls, Methods, Steps
 from embedge.wire.pairs import Stages
 from embedge.wire.status import error_of
-from embedge.wire.stream import Answer, Feed
+from embedge.wire.stream import Feed, StreamAnswer
 from embedge.wire.texts import name_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["IN_FLIGHT", "Base", "Client"]
+__all__ = ["IN_FLIGHT", "Client", "ClientBase"]
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ IN_FLIGHT = 4
 """Messages of one large request on their way at a time: the server is never idle, its queue never full of us."""
 
 
-class Base:
+class ClientBase:
     """What both clients have: the channel, and what each method does.
 
     address: `host:port`. token: sent with every call. timeout: seconds, where a call names none.
@@ -125,7 +125,7 @@ class Base:
         return error_of(error, address=self.address, tls=self._tls)
 
 
-class Client(Base):
+class Client(ClientBase):
     """A server's models. Safe to share between threads; close it, or use it in a `with` block."""
 
     _grpc = grpc
@@ -194,7 +194,9 @@ class Client(Base):
         """Return what a model does now, what it did since its start, and what batches cost it."""
         return self._drive(self._methods.stats(name))
 
-    def stream(self, model: str, requests: Iterable[Request], *, timeout: float | None = None) -> Iterator[Answer]:
+    def stream(
+        self, model: str, requests: Iterable[Request], *, timeout: float | None = None
+    ) -> Iterator[StreamAnswer]:
         """Yield (place of the request, its reply or error), each as soon as it is ready.
 
         Requests are taken as fast as the server wants them, in another thread. `timeout`: seconds for the stream.

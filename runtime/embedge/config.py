@@ -23,8 +23,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lanes, threads: execution slots, and compute threads of each. None: chosen for this machine.
     lengths: the lengths at which batches are measured, of every tower whose items differ in length, up to its limit.
         None: the bundle's buckets.
-    token_budget: most padded tokens (rows x longest row) in one batch. None: the backend's (2,048 on a CPU).
-    max_batch: most rows in one batch.
+    max_batch_tokens: most padded tokens (rows x longest row) in one batch. None: the backend's (2,048 on a CPU).
+    max_batch_size: most rows in one batch.
     max_queue_items: admission refuses a call when more items than this would wait.
     max_queue_bytes: and when their prepared arrays would have more bytes, as predicted. Large calls are prepared no
         further while a quarter of it waits for lanes.
@@ -40,10 +40,10 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         None: the backend's (30 on a GPU, 600 on a CPU).
     gpu: number of the GPU, as the driver counts.
     cuda: what calls the CUDA driver: `auto`, `cuda-python` or `pycuda`.
-    staging: batches that a GPU lane has memory for between preparing and results. None: 2.
+    batches_in_flight: batches that a GPU lane has memory for between preparing and results. None: 2.
     scratch_bytes: GPU memory that graphs of one lane may use while they compute. None: a share of what the GPU has.
     small_memory: whether to take less GPU memory at the price of speed. None: where the GPU has little.
-    captures: most batch shapes whose launches a GPU lane records and replays; 0: none.
+    cuda_graphs: most batch shapes whose launches a GPU lane records and replays; 0: none.
     build_plans: whether to build TensorRT plans that are missing, which takes minutes; else the next backend runs.
     trust_plans: files of ed25519 public keys; plans that were built elsewhere are taken if one of them signed.
     """
@@ -53,8 +53,8 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lanes: _Positive | None = None
     threads: _Positive | None = None
     lengths: Annotated[tuple[_Positive, ...], msgspec.Meta(min_length=1)] | None = None
-    token_budget: _Positive | None = None
-    max_batch: _Positive = 64
+    max_batch_tokens: _Positive | None = None
+    max_batch_size: _Positive = 64
     max_queue_items: _Positive = 32768
     max_queue_bytes: _Positive = 1 << 30
     max_queue_seconds: Annotated[float, msgspec.Meta(gt=0)] = 60.0
@@ -67,10 +67,10 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     hang_seconds: Annotated[float, msgspec.Meta(gt=0)] | None = None
     gpu: Annotated[int, msgspec.Meta(ge=0)] = 0
     cuda: Literal["auto", "cuda-python", "pycuda"] = "auto"
-    staging: Annotated[int, msgspec.Meta(ge=2, le=3)] | None = None
+    batches_in_flight: Annotated[int, msgspec.Meta(ge=2, le=3)] | None = None
     scratch_bytes: _Positive | None = None
     small_memory: bool | None = None
-    captures: Annotated[int, msgspec.Meta(ge=0)] = 32
+    cuda_graphs: Annotated[int, msgspec.Meta(ge=0)] = 32
     build_plans: bool = True
     trust_plans: tuple[str, ...] = ()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedge import outputs
-from embedge.backends.cores import Slots
+from embedge.backends.cores import LaneSplit
 from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
 from embedge.bundle.manifest import Manifest
@@ -22,14 +22,15 @@ from embedge.calls.pieces import Pieces
 from embedge.calls.preparer import Preparer
 from embedge.calls.sets import towers
 from embedge.calls.task import Task
+from embedge.cancel import CancelToken
 from embedge.config import RuntimeConfig, checked
 from embedge.errors import DeadlineExceeded, NotFound, Unavailable
 from embedge.inputs.items import ItemInput
 from embedge.inputs.match import choose
-from embedge.lanes import Crew
+from embedge.lanes import LanePool
 from embedge.outputs import Scores
 from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
-from embedge.scheduling.capacity import Room
+from embedge.scheduling.capacity import QueueCapacity
 from embedge.scheduling.cost_table import CostTable
 from embedge.scheduling.forming import Limits
 from embedge.scheduling.scheduler import Scheduler
@@ -38,7 +39,6 @@ from embedge.scoring.classifier import Classifier
 from embedge.scoring.labels import Labels, LabelStore
 from embedge.scoring.pairs import Scored, Side
 from embedge.split import join, split
-from embedge.stop import Stop
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -51,8 +51,10 @@ log = logging.getLogger("embedge.embedder")
 class Embedder:
     """One model, open and warm. Safe to use from any number of threads; close it, or use it in a `with` block."""
 
-    def __init__(self, bundle: Bundle, config: RuntimeConfig | None = None, *, stop: Stop | None = None) -> None:
-        """Open the lanes and warm them up. stop: said by another thread, it ends a build of plans, which takes minutes.
+    def __init__(
+        self, bundle: Bundle, config: RuntimeConfig | None = None, *, cancel: CancelToken | None = None
+    ) -> None:
+        """Open the lanes and warm them up. cancel: ends a build of plans, which takes minutes.
 
         Raises BundleError, BackendError, Unavailable (no backend, or not what a modality needs), NotFound (no tower),
         InvalidInput (a setting).
@@ -62,12 +64,12 @@ class Embedder:
         self.towers = towers(self.manifest, self.config.towers)
         self._inputs = {name: ItemInput(bundle, name, self.config) for name in self.towers}
         probes = Probes(self.manifest, {name: each.probe() for name, each in self._inputs.items()})
-        self._crew = Crew(bundle, self.config, probes, stop or Stop())
+        self._crew = LanePool(bundle, self.config, probes, cancel or CancelToken())
         self.backend_reason = self._crew.backend_reason
         self._scheduler = Scheduler(
             self.costs,
-            Limits(self.config.max_batch, self._crew.token_budget),
-            Room(self.config.max_queue_items, self.config.max_queue_bytes),
+            Limits(self.config.max_batch_size, self._crew.max_batch_tokens),
+            QueueCapacity(self.config.max_queue_items, self.config.max_queue_bytes),
             max_seconds=self.config.max_queue_seconds,
             max_wait=self.config.max_wait_us / 1e6,
             lanes=self.slots.lanes,
@@ -92,9 +94,11 @@ class Embedder:
         return f"Embedder({self.name!r}, version {self.version!r}, towers {', '.join(self.towers)})"
 
     @classmethod
-    def open(cls, path: str | Path, *, config: RuntimeConfig | None = None, stop: Stop | None = None) -> Embedder:
+    def open(
+        cls, path: str | Path, *, config: RuntimeConfig | None = None, cancel: CancelToken | None = None
+    ) -> Embedder:
         """Open the bundle at `path`: a bundle directory, or a model directory, whose newest version is taken."""
-        return cls(Bundle.load(path), config, stop=stop)
+        return cls(Bundle.load(path), config, cancel=cancel)
 
     @property
     def manifest(self) -> Manifest:
@@ -122,14 +126,14 @@ class Embedder:
         return self._crew.device
 
     @property
-    def depth(self) -> int:
+    def max_in_flight(self) -> int:
         """How many batches a lane has in flight."""
-        return self._crew.depth
+        return self._crew.max_in_flight
 
     @property
-    def captures(self) -> int:
+    def cuda_graphs(self) -> int:
         """How many shapes of batches a lane replays from captured graphs at most; 0: none."""
-        return self._crew.captures
+        return self._crew.cuda_graphs
 
     @property
     def serving(self) -> bool:
@@ -137,7 +141,7 @@ class Embedder:
         return not (self._closed or self._draining) and self._crew.alive
 
     @property
-    def slots(self) -> Slots:
+    def slots(self) -> LaneSplit:
         """How many lanes run, how many compute threads each has, and why."""
         return self._crew.slots
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from embedge import bundle
 from embedge.bundle import manifest
+from embedge.cancel import CancelToken
 from embedge.config import RuntimeConfig
 from embedge.embedder import Embedder
 from embedge.errors import BundleError, NotFound
-from embedge.stop import Stop
 
 __all__ = ["Repository"]
 
@@ -28,13 +28,13 @@ class Repository:
         *,
         config: RuntimeConfig | None = None,
         models: Sequence[str] | None = None,
-        stop: Stop | None = None,
+        cancel: CancelToken | None = None,
     ) -> Repository:
         """Open every model in `root`, or those named; `root` may be one model or bundle, too.
 
-        Raises BundleError, what opening an Embedder raises, and Unavailable once `stop` was said.
+        Raises BundleError, what opening an Embedder raises, and Unavailable once `cancel` is cancelled.
         """
-        stop = stop or Stop()
+        cancel = cancel or CancelToken()
         found = scan(Path(root))
         for name in models or ():
             if name not in found:
@@ -42,8 +42,8 @@ class Repository:
         repository = cls({})
         try:
             for name in dict.fromkeys(models or sorted(found)):
-                stop.check()
-                repository._add(Embedder.open(found[name], config=config, stop=stop))
+                cancel.check()
+                repository._add(Embedder.open(found[name], config=config, cancel=cancel))
         except BaseException:
             repository.close()
             raise

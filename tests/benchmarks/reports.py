@@ -8,16 +8,16 @@ import numpy as np
 
 from embedge_bench import stats
 from embedge_bench.results import (
+    BenchReport,
     CostCells,
     Environment,
     Histogram,
     Load,
     Moment,
     Parity,
-    Report,
     Round,
     TargetInfo,
-    Tokens,
+    TokenCounts,
     Usage,
     Workload,
 )
@@ -32,7 +32,7 @@ WORKLOADS = {"short": 8.0, "mixed": 1.0}
 SECONDS = 10.0
 
 
-def report(*, rounds: int = 4, seed: int = 7) -> Report:
+def report(*, rounds: int = 4, seed: int = 7) -> BenchReport:
     """Return the report; the same seed gives the same."""
     dice = np.random.default_rng(seed)
     workloads = {name: _workload(name, dice) for name in WORKLOADS}
@@ -43,7 +43,7 @@ def report(*, rounds: int = 4, seed: int = 7) -> Report:
         for number in range(1, rounds + 1)
         for target in TARGETS
     ]
-    return Report(
+    return BenchReport(
         title="A day at the races",
         command="embedge bench compare peer=oip://localhost:8001/minilm embedge=serve:engines/minilm --rounds 4",
         created="2026-05-01T12:00:00+00:00",
@@ -111,7 +111,7 @@ def _round(number: int, target: str, workload: str, load: Load, dice: np.random.
         sizes=tuple(dice.integers(4, 256, count).tolist()),
         client=Usage(cpu_seconds=1.1, rss=210_000_000),
         server=None if target == "in process" else Usage(cpu_seconds=17.5, rss=290_000_000),
-        tokens=Tokens(real=60 * count, computed=int(60 * count / share) if share else None),
+        tokens=TokenCounts(real=60 * count, computed=int(60 * count / share) if share else None),
         parity=Parity(reference="minilm 1", items=count, min_cosine=0.999_998, mean_cosine=0.999_999),
         timeline=_timeline(callers, share is not None, dice),
     )

@@ -14,11 +14,11 @@ import pytest
 from embedge import cli
 from embedge.errors import BackendError
 from embedge_bench import results
-from embedge_bench.bench import Plan, turns
+from embedge_bench.bench import BenchPlan, turns
 from embedge_bench.cli import app
-from embedge_bench.crew import Crew, Worker
+from embedge_bench.crew import WorkerPool, WorkerProcess
 from embedge_bench.messages import Give
-from embedge_bench.results import Load, Report
+from embedge_bench.results import BenchReport, Load
 from embedge_bench.targets import parse
 from embedge_bench.texts import Texts
 
@@ -33,12 +33,12 @@ def _joined() -> None:
         cli.app.add_typer(app, name="bench")
 
 
-def plan(seed: int, rounds: int = 30) -> Plan:
+def plan(seed: int, rounds: int = 30) -> BenchPlan:
     workloads = [Texts(name, "a test", ("a",), (1,)) for name in ("one", "two")]
-    return Plan([parse(f"{name}=inproc:x") for name in "abc"], workloads, LOADS, rounds=rounds, seed=seed)
+    return BenchPlan([parse(f"{name}=inproc:x") for name in "abc"], workloads, LOADS, rounds=rounds, seed=seed)
 
 
-def bench(*arguments: str | Path, out: Path) -> Report:
+def bench(*arguments: str | Path, out: Path) -> BenchReport:
     assert cli._run(["bench", *map(str, arguments), "--json", str(out)]) == 0
     return results.read(out)
 
@@ -130,14 +130,14 @@ def test_plain_runtime_has_one_caller_and_no_ratios_of_latencies_among_many(
     assert "no ratios of latencies where plain had a load of its own" in capsys.readouterr().out
 
 
-def kill(worker: Worker) -> None:
+def kill(worker: WorkerProcess) -> None:
     """Kill the process and wait for its end, leaving it to be reaped by whoever started it."""
     os.kill(worker.pid, signal.SIGKILL)
     os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
 
 
 def test_dead_worker_is_told_and_reaped(engines: Path) -> None:
-    worker = Worker(parse(f"inproc:{engines}/tiny"))
+    worker = WorkerProcess(parse(f"inproc:{engines}/tiny"))
     kill(worker)
     with pytest.raises(BackendError, match="inproc:tiny: the process that carried the load died"):
         worker.give(Give("w", ("a",), (1,), "words"))
@@ -147,10 +147,10 @@ def test_dead_worker_is_told_and_reaped(engines: Path) -> None:
 
 def test_end_of_a_dead_workers_crew_hides_no_error(engines: Path) -> None:
     specs = [parse(f"{name}=inproc:{engines}/tiny") for name in ("dead", "alive")]
-    workers: list[Worker] = []
+    workers: list[WorkerProcess] = []
 
     def lose_one() -> None:
-        with Crew(specs, opening=lambda _: None) as crew:
+        with WorkerPool(specs, opening=lambda _: None) as crew:
             workers.extend(crew.workers.values())
             kill(workers[0])
             workers[0].give(Give("w", ("a",), (1,), "words"))
@@ -164,7 +164,7 @@ def test_aborted_benchmark_leaves_no_server_behind(engines: Path) -> None:
     class Stop(Exception):
         """Ctrl-C, or anything else that ends a benchmark early."""
 
-    with suppress(Stop), Crew([parse(f"serve:{engines}/tiny")], opening=lambda _: None) as crew:
+    with suppress(Stop), WorkerPool([parse(f"serve:{engines}/tiny")], opening=lambda _: None) as crew:
         (worker,) = crew.workers.values()
         (server,) = psutil.Process(worker.pid).children()
         raise Stop

@@ -16,8 +16,8 @@ import pytest
 
 from embedge.errors import InvalidInput, Overloaded
 from embedge_bench.load import (
-    Limit,
     Query,
+    SendLimit,
     Shot,
     SystemClock,
     closed_loop,
@@ -27,7 +27,7 @@ from embedge_bench.load import (
     queries,
     recorded,
 )
-from embedge_bench.targets import Answer
+from embedge_bench.targets import TargetReply
 
 VECTORS = np.zeros((1, 4), np.float32)
 QUERY = Query(("a text",), (0,), 2)
@@ -46,18 +46,18 @@ class VirtualClock:
         self.time = max(self.time, moment)
 
 
-def one_by_one(send: Callable[[Query], Answer]) -> Callable[[Query], Future[Answer]]:
+def one_by_one(send: Callable[[Query], TargetReply]) -> Callable[[Query], Future[TargetReply]]:
     """Return a way to submit in virtual time: each request is answered before the next can leave."""
 
-    def submit(query: Query) -> Future[Answer]:
-        future: Future[Answer] = Future()
+    def submit(query: Query) -> Future[TargetReply]:
+        future: Future[TargetReply] = Future()
         future.set_result(send(query))
         return future
 
     return submit
 
 
-def in_one_thread(send: Callable[[Query], Answer], *arguments: Any, **options: Any) -> list[Shot]:
+def in_one_thread(send: Callable[[Query], TargetReply], *arguments: Any, **options: Any) -> list[Shot]:
     return closed_loop_in_one_thread(one_by_one(send), *arguments, **options)
 
 
@@ -72,9 +72,9 @@ class Stalling:
         self._calls = count()
         self._stall_at = stall_at
 
-    def __call__(self, query: Query) -> Answer:
+    def __call__(self, query: Query) -> TargetReply:
         self._clock.time += 1.0 if next(self._calls) == self._stall_at else 0.01
-        return Answer(VECTORS)
+        return TargetReply(VECTORS)
 
 
 def every(seconds: float) -> Any:
@@ -89,7 +89,7 @@ def endless() -> Any:
 def test_open_loop_shows_a_stall_in_every_later_latency() -> None:
     clock = VirtualClock()
     send = Stalling(clock, stall_at=10)
-    shots = open_loop(one_by_one(send), endless(), every(0.02), limit=Limit(2.0), clock=clock)
+    shots = open_loop(one_by_one(send), endless(), every(0.02), limit=SendLimit(2.0), clock=clock)
     latencies = [shot.latency for shot in shots]
     assert latencies[:10] == pytest.approx([0.01] * 10)
     # The backlog of the stall shrinks by 10 ms a request, as 10 ms of work come every 20 ms.
@@ -100,38 +100,40 @@ def test_open_loop_shows_a_stall_in_every_later_latency() -> None:
 @CLOSED
 def test_closed_loop_hides_the_same_stall_in_one_latency(loop: Any) -> None:
     clock = VirtualClock()
-    shots = loop(Stalling(clock, stall_at=10), endless(), callers=1, limit=Limit(2.0), clock=clock)
+    shots = loop(Stalling(clock, stall_at=10), endless(), callers=1, limit=SendLimit(2.0), clock=clock)
     assert sum(shot.latency > 0.011 for shot in shots) == 1
 
 
 def test_open_loop_sends_by_the_timetable_whatever_the_target_does() -> None:
     clock = VirtualClock()
-    shots = open_loop(one_by_one(Stalling(clock, 0)), endless(), [0.0, 0.5, 3.0, 9.0], limit=Limit(5.0), clock=clock)
+    shots = open_loop(
+        one_by_one(Stalling(clock, 0)), endless(), [0.0, 0.5, 3.0, 9.0], limit=SendLimit(5.0), clock=clock
+    )
     assert [shot.intended for shot in shots] == [0.0, 0.5, 3.0]
     assert [shot.started for shot in shots] == pytest.approx([0.0, 1.0, 3.0])
 
 
 @CLOSED
-@pytest.mark.parametrize("limit", [Limit(1e9, 7), Limit(0.065)])
-def test_closed_loop_stops_at_count_or_time(loop: Any, limit: Limit) -> None:
+@pytest.mark.parametrize("limit", [SendLimit(1e9, 7), SendLimit(0.065)])
+def test_closed_loop_stops_at_count_or_time(loop: Any, limit: SendLimit) -> None:
     clock = VirtualClock()
     assert len(loop(Stalling(clock, -1), endless(), callers=1, limit=limit, clock=clock)) == 7
 
 
 def test_open_loop_stops_at_count() -> None:
     clock = VirtualClock()
-    shots = open_loop(one_by_one(Stalling(clock, -1)), endless(), every(0.1), limit=Limit(1e9, 3), clock=clock)
+    shots = open_loop(one_by_one(Stalling(clock, -1)), endless(), every(0.1), limit=SendLimit(1e9, 3), clock=clock)
     assert len(shots) == 3
 
 
 def test_closed_loop_has_as_many_requests_on_their_way_as_callers() -> None:
     together = threading.Barrier(4, timeout=30)
 
-    def send(_: Query) -> Answer:
+    def send(_: Query) -> TargetReply:
         together.wait()  # breaks unless four callers are inside at once
-        return Answer(VECTORS)
+        return TargetReply(VECTORS)
 
-    options: Any = {"callers": 4, "limit": Limit(1e9, 8), "clock": SystemClock()}
+    options: Any = {"callers": 4, "limit": SendLimit(1e9, 8), "clock": SystemClock()}
     with ThreadPoolExecutor(4) as pool:
         alone = closed_loop_in_one_thread(partial(pool.submit, send), endless(), **options)
     for shots in (closed_loop(send, endless(), **options), alone):
@@ -142,12 +144,12 @@ def test_an_error_is_a_failed_request_and_the_load_goes_on() -> None:
     def refuse(query: Query) -> Any:
         raise Overloaded("full")
 
-    def fail_later(query: Query) -> Future[Answer]:
-        future: Future[Answer] = Future()
+    def fail_later(query: Query) -> Future[TargetReply]:
+        future: Future[TargetReply] = Future()
         future.set_exception(Overloaded("full"))
         return future
 
-    limit, clock = Limit(1e9, 3), VirtualClock()
+    limit, clock = SendLimit(1e9, 3), VirtualClock()
     for shots in (
         closed_loop(refuse, endless(), callers=1, limit=limit, clock=clock),
         closed_loop_in_one_thread(refuse, endless(), callers=1, limit=limit, clock=clock),
@@ -159,10 +161,10 @@ def test_an_error_is_a_failed_request_and_the_load_goes_on() -> None:
 
 
 def test_an_answer_of_too_few_vectors_is_a_failed_request() -> None:
-    def send(query: Query) -> Answer:
-        return Answer(VECTORS[:0])
+    def send(query: Query) -> TargetReply:
+        return TargetReply(VECTORS[:0])
 
-    limit, clock = Limit(1e9, 1), VirtualClock()
+    limit, clock = SendLimit(1e9, 1), VirtualClock()
     (waited,) = closed_loop(send, endless(), callers=1, limit=limit, clock=clock)
     (flew,) = open_loop(one_by_one(send), endless(), every(0.1), limit=limit, clock=clock)
     assert "1 texts were sent and 0 vectors came back" in str(waited.error) == str(flew.error)

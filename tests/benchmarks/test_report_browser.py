@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from embedge_bench import report
-from embedge_bench.results import Report
+from embedge_bench.results import BenchReport
 from tests.benchmarks import reports
 from tests.benchmarks.browser import Document, rendered
 
@@ -76,6 +76,6 @@ def test_an_error_in_a_script_would_be_seen(tmp_path: Path) -> None:
 def test_nothing_on_a_narrow_page_reaches_past_its_edge(tmp_path: Path) -> None:
     page = tmp_path / "narrow.html"
     plain = msgspec.json.encode(reports.report(rounds=1))
-    made = msgspec.json.decode(plain.replace(b'"in process"', b'"ort:minilm?batch=8&sort=1"'), type=Report)
+    made = msgspec.json.decode(plain.replace(b'"in process"', b'"ort:minilm?batch=8&sort=1"'), type=BenchReport)
     page.write_text(report.html(made).replace("</body>", f"{REACH}</body>"), encoding="utf-8")
     assert rendered(page, tmp_path / "profile", width=500).root["data-past"] == ""

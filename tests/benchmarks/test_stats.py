@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedge_bench import stats
-from embedge_bench.results import PERCENTILES, Load, Parity, Tokens, Usage
+from embedge_bench.results import PERCENTILES, Load, Parity, TokenCounts, Usage
 from tests.benchmarks.records import CLOSED, WORKLOAD, round_of
 
 seconds = st.floats(1e-6, 1e3)
@@ -94,7 +94,7 @@ def test_rounds_with_nothing_in_them_make_no_ratio() -> None:
 def test_row_sums_up_its_rounds() -> None:
     parts = {"joules": 3.0, "server": Usage(cpu_seconds=0.4, rss=5000), "refusals": 1, "refusal_latencies": (0.01,)}
     rounds = [
-        round_of("a", 1, 0.1, 0.3, errors={"Unavailable": 2}, tokens=Tokens(real=50, computed=100), **parts),
+        round_of("a", 1, 0.1, 0.3, errors={"Unavailable": 2}, tokens=TokenCounts(real=50, computed=100), **parts),
         round_of("a", 2, 0.2, 0.4, errors={"Unavailable": 1, "BackendError": 1}, **parts),
     ]
     (row,) = stats.rows(rounds, {"short": WORKLOAD})

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from embedge_bench import stats
-from embedge_bench.results import Parity, Round, Tokens
+from embedge_bench.results import Parity, Round, TokenCounts
 from embedge_bench.tables import ratio_table, row_table
 from tests.benchmarks.records import WORKLOAD, round_of
 
@@ -28,7 +28,7 @@ def rounds_of(target: str, count: int, speed: int = 1) -> list[Round]:
     extra = {
         "joules": 1.0,
         "refusals": 12345,
-        "tokens": Tokens(real=50, computed=100),
+        "tokens": TokenCounts(real=50, computed=100),
         "parity": Parity(reference="r", items=1, min_cosine=1.0, mean_cosine=1.0),
     }
     return [round_of(target, n, *[1.5] * (speed + n), seconds=1.0, **extra) for n in range(1, count + 1)]

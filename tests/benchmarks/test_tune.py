@@ -15,10 +15,10 @@ from tests.benchmarks.reports import report
 
 
 def test_smallest_of_the_equally_fast_is_chosen() -> None:
-    candidates = [{"token_budget": budget} for budget in (256, 512, 1024)]
-    assert tune.choose(candidates, [[90.0], [99.0], [100.0]]).taken == {"token_budget": 512}
-    assert tune.choose(candidates, [[100.0], [50.0], [50.0]]).taken == {"token_budget": 256}
-    assert tune.choose(candidates, [[1.0], [2.0], [3.0]]).taken == {"token_budget": 1024}
+    candidates = [{"max_batch_tokens": budget} for budget in (256, 512, 1024)]
+    assert tune.choose(candidates, [[90.0], [99.0], [100.0]]).taken == {"max_batch_tokens": 512}
+    assert tune.choose(candidates, [[100.0], [50.0], [50.0]]).taken == {"max_batch_tokens": 256}
+    assert tune.choose(candidates, [[1.0], [2.0], [3.0]]).taken == {"max_batch_tokens": 1024}
 
 
 def test_slow_minute_of_the_machine_speaks_against_nobody() -> None:
@@ -28,11 +28,14 @@ def test_slow_minute_of_the_machine_speaks_against_nobody() -> None:
 
 
 def test_choice_says_what_was_taken_and_why() -> None:
-    budgets = [{"token_budget": budget} for budget in (256, 512, 1024)]
+    budgets = [{"max_batch_tokens": budget} for budget in (256, 512, 1024)]
     alike = tune.choose(budgets, [[90.0], [99.0], [100.0]]).reason
-    assert alike.startswith("token_budget:512, 99.0 embeddings/s; 2 of 3 are within noise (2%) of the fastest")
-    assert alike.endswith("(token_budget:512 token_budget:1024), so the smallest was taken")
-    assert tune.choose(budgets, [[1.0], [2.0], [3.0]]).reason == "token_budget:1024, 3.0 embeddings/s; the fastest of 3"
+    assert alike.startswith("max_batch_tokens:512, 99.0 embeddings/s; 2 of 3 are within noise (2%) of the fastest")
+    assert alike.endswith("(max_batch_tokens:512 max_batch_tokens:1024), so the smallest was taken")
+    assert (
+        tune.choose(budgets, [[1.0], [2.0], [3.0]]).reason
+        == "max_batch_tokens:1024, 3.0 embeddings/s; the fastest of 3"
+    )
     assert tune.choose(budgets[:1], [[5.0]]).reason.endswith("there was no other candidate")
 
 
@@ -79,15 +82,15 @@ def test_tune_writes_a_file_that_the_runtime_reads(
     assert cli._run(["tune", str(engines / "tiny"), *options, "--out", str(out)]) == 0
     found = msgspec.toml.decode(out.read_bytes(), type=dict[str, RuntimeConfig])["runtime"]
     assert (found.lanes, found.threads) == (1, 1)
-    assert found.token_budget in (64, 128)
-    assert found.max_batch in (4, 8)
+    assert found.max_batch_tokens in (64, 128)
+    assert found.max_batch_size in (4, 8)
     assert found.lengths is None or found.lengths[-1] == 32, "the last is the model's limit"
     assert re.search(r"# lengths:(as exported|[\d,]+), .* embeddings/s; ", out.read_text("utf-8"))
     said, comment = capsys.readouterr().out, out.read_text("utf-8").partition("[runtime]")[0]
     machine = environment()
     assert said.startswith("this takes about 5 s,")
-    assert f"chosen: token_budget:{found.token_budget}, " in said
+    assert f"chosen: max_batch_tokens:{found.max_batch_tokens}, " in said
     assert f"{machine.cpu}, {machine.cores} cores" in comment
     assert "workload: 'lines.txt' with 4 clients" in comment
-    assert f"# max_batch:{found.max_batch}, " in comment
+    assert f"# max_batch_size:{found.max_batch_size}, " in comment
     assert re.search(r"on \d{4}-\d\d-\d\d for 'tiny'", comment)

@@ -27,10 +27,10 @@ PYCUDA = [
             "gpu: device": "Device",
             "retained": "Context",
             "self._device()": "Device",
-            "_Stream: made": "Stream",
-            "_Stream: self.made": "Stream",
-            "_Event: self.made": "Event",
-            "_Memory: made": "DeviceAllocation",
+            "_PyCudaStream: made": "Stream",
+            "_PyCudaStream: self.made": "Stream",
+            "_PyCudaEvent: self.made": "Event",
+            "_PyCudaMemory: made": "DeviceAllocation",
         },
         calls="_ask",
         own=("wanted",),
@@ -40,7 +40,7 @@ TENSORRT = [
     View(f"{_LANE}/library.py", _TRT, handles=("trt", "tensorrt", "load()")),
     View(f"{_LANE}/engine.py", _TRT, handles=("trt", "self.trt"), kinds={"self.raw": "ICudaEngine"}),
     View(
-        f"{_LANE}/kernel.py",
+        f"{_LANE}/executable.py",
         _TRT,
         handles=("trt",),
         kinds={"context": "IExecutionContext", "self._engine.raw": "ICudaEngine"},
@@ -72,7 +72,10 @@ ONNXRUNTIME = [
         "runtime/embedge/backends/onnxruntime.py",
         _ORT,
         handles=("ort", "onnxruntime"),
-        kinds={"_Session: session": "InferenceSession", "_Session: self._session": "InferenceSession"},
+        kinds={
+            "OnnxRuntimeSession: session": "InferenceSession",
+            "OnnxRuntimeSession: self._session": "InferenceSession",
+        },
     ),
     View(
         "runtime/embedge/backends/onnxruntime_cuda.py",
@@ -81,8 +84,8 @@ ONNXRUNTIME = [
         kinds={
             "session": "InferenceSession",
             "_Alone: self._session": "InferenceSession",
-            "_Kernel: self._session": "InferenceSession",
-            "_Kernel: self._binding": "IOBinding",
+            "_BoundExecutable: self._session": "InferenceSession",
+            "_BoundExecutable: self._binding": "IOBinding",
         },
     ),
 ]

@@ -254,7 +254,7 @@ def test_plain_encoders_of_a_unigram_tokenizer(kind: str, tmp_path: Path) -> Non
     assert cosines(ours, pooled(source, [Text(text) for text in TEXTS], pool)).min() >= 0.9999
 
 
-def loaded(source: Path, **said: Any) -> sources.Model:
+def loaded(source: Path, **said: Any) -> sources.SourceModel:
     return sources.load(source, Recipe(name="m", source=str(source), **said))
 
 

@@ -22,7 +22,7 @@ from embedge.request import Request
 from embedge_export import sources
 from embedge_export.build import build
 from embedge_export.errors import ExportError
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Gate, Recipe
 from embedge_export.samples.images import images
 from embedge_export.samples.videos import videos
@@ -76,7 +76,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Case]:
     return case
 
 
-def loaded(source: Path, **settings: Any) -> Model:
+def loaded(source: Path, **settings: Any) -> SourceModel:
     return sources.load(source, Recipe(name="m", source=str(source), **settings))
 
 

@@ -24,7 +24,7 @@ from embedge.content import Audio
 from embedge.inputs.audio import AudioInput
 from embedge.request import Request
 from embedge_export.errors import ExportError
-from embedge_export.model import Input
+from embedge_export.model import GraphInput
 from embedge_export.onnx_graph import files as graph
 from embedge_export.quiet import quiet
 from embedge_export.samples.sounds import sounds
@@ -77,7 +77,7 @@ def graphed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     feed = feeds(prepare, CLIPS[:2])
     size: int | str = feed["samples"].shape[1] if prepare.fixed else "samples"
     shapes: dict[str, tuple[int | str, ...]] = {"samples_length": ("batch",)}
-    inputs = [Input(name, shapes.get(name, ("batch", size)), example) for name, example in feed.items()]
+    inputs = [GraphInput(name, shapes.get(name, ("batch", size)), example) for name, example in feed.items()]
     path = tmp_path_factory.mktemp("front") / "front.onnx"
     graph.export(front, path, inputs=inputs, outputs=["features"], opset=18)
     return case, path

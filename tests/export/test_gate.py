@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from embedge import Bundle
-from embedge.bundle.manifest import Certificate, Figure
+from embedge.bundle.manifest import Certificate, Metric
 from embedge.cli import main
 from embedge.content import Image
 from embedge.verify import Golden, Pairs
@@ -163,7 +163,7 @@ def test_golden_pairs_travel_thinned_and_within_bytes(monkeypatch: pytest.Monkey
 
 
 def test_a_miss_of_many_figures_is_still_one_line() -> None:
-    figures = {f"tower{n}.dense.cosine_min": Figure(value=0, limit=1, better="higher") for n in range(30)}
+    figures = {f"tower{n}.dense.cosine_min": Metric(value=0, limit=1, better="higher") for n in range(30)}
     miss = GateMiss(Certificate(figures=figures, items=0, corpus="", device="", backend=""))
     assert "tower5.dense.cosine_min and 24 more missed the limit" in str(miss)
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from embedge_export import sources
 from embedge_export.errors import ExportError
-from embedge_export.model import Input
+from embedge_export.model import GraphInput
 from embedge_export.onnx_graph import files as graph
 from embedge_export.recipe import Recipe
 from embedge_export.sources import tokenizer as tokenizers
@@ -25,11 +25,11 @@ from tests.export.models import encoder
 from tests.export.onnx_files import token_vectors
 
 
-def load(path: Path, *, allow_pickle: bool = False, **settings: Any) -> sources.Model:
+def load(path: Path, *, allow_pickle: bool = False, **settings: Any) -> sources.SourceModel:
     return sources.load(path, Recipe(name="m", source=str(path), **settings), allow_pickle=allow_pickle)
 
 
-def dim(model: sources.Model) -> int:
+def dim(model: sources.SourceModel) -> int:
     return model.spaces["text"].dim
 
 
@@ -185,7 +185,7 @@ def test_a_broken_onnx_file_is_refused(bundle: Path, tmp_path: Path) -> None:
 
 def test_a_graph_with_a_fixed_batch_is_refused(bundle: Path, tmp_path: Path) -> None:
     names = ("input_ids", "attention_mask", "token_type_ids")
-    inputs = [Input(name, ("batch", "length"), np.ones((3, 5), np.int64)) for name in names]
+    inputs = [GraphInput(name, ("batch", "length"), np.ones((3, 5), np.int64)) for name in names]
     file = token_vectors(tmp_path / "m.onnx", bundle / "tokenizer.json", batch=1)
     with pytest.raises(ExportError, match="has the fixed size 1 where 'batch' varies"):
         graph.describe(file, inputs)

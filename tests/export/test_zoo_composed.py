@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedge import Embedder, Request, RuntimeConfig
-from embedge.backends.onnxruntime import Slot
+from embedge.backends.onnxruntime import CpuSlot
 from embedge.bundle.manifest import Manifest
 from embedge.content import Image, Vector
 from embedge.errors import EmbedgeError
@@ -144,8 +144,8 @@ def test_a_modality_added_later_leaves_the_others_bit_for_bit(tmp_path: Path, mo
         np.testing.assert_allclose(vector, theirs, atol=1e-5)
     (tmp_path / "again.toml").write_text(f'extends = "{new.relative_to(tmp_path)}"{SERIES}')
     opened: list[str] = []
-    open_ = Slot.open
-    monkeypatch.setattr(Slot, "open", lambda self, name, path: opened.append(path.name) or open_(self, name, path))
+    open_ = CpuSlot.open
+    monkeypatch.setattr(CpuSlot, "open", lambda self, name, path: opened.append(path.name) or open_(self, name, path))
     with Embedder.open(new, config=COLD):
         assert sorted(opened) == ["image_front.onnx", "projection.onnx", "series_front.onnx", "text_front.onnx"]
     with pytest.raises(ExportError, match="it has a tower 'series' already"):

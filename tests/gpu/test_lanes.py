@@ -17,12 +17,13 @@ from embedge import Embedder, RuntimeConfig
 from tests.gpu.conftest import Gpu
 from tests.tiny import words
 
-SETTINGS: list[dict[str, Any]] = [{}, {"depth": 1}, {"lanes": LANES}, {"captures": 0}]
+SETTINGS: list[dict[str, Any]] = [{}, {"max_in_flight": 1}, {"lanes": LANES}, {"cuda_graphs": 0}]
 
 
-def drawn(items: Items, rung: int, count: int = 7) -> list[Any]:
+def drawn(items: Items, length_multiple: int, count: int = 7) -> list[Any]:
     return [
-        items.feeds(items.batch(1 + seed % 4, 8 * (1 + seed % 3), seed=seed, least=1), rung) for seed in range(count)
+        items.feeds(items.batch(1 + seed % 4, 8 * (1 + seed % 3), seed=seed, least=1), length_multiple)
+        for seed in range(count)
     ]
 
 
@@ -32,7 +33,9 @@ def test_parity_with_the_processor_and_batch_invariance(
     gpu: Gpu, backend: str, case: Case, precision: str, settings: dict[str, Any]
 ) -> None:
     with closing(Lanes(backend, case.bundles[precision], cuda=gpu.provider, **settings)) as lanes:
-        apart, invariance = measure.parity(lanes, Items(lanes.model), case.reference(), rung=lanes.rung)
+        apart, invariance = measure.parity(
+            lanes, Items(lanes.model), case.reference(), length_multiple=lanes.length_multiple
+        )
     assert apart <= LIMITS[precision]
     assert invariance <= LIMITS[precision]
 
@@ -43,7 +46,7 @@ def test_several_lanes_give_batches_back_in_order(gpu: Gpu, backend: str, case: 
         closing(Lanes("onnxruntime", path)) as processor,
         closing(Lanes(backend, path, lanes=LANES, cuda=gpu.provider)) as lanes,
     ):
-        batches = drawn(Items(lanes.model), lanes.rung)
+        batches = drawn(Items(lanes.model), lanes.length_multiple)
         for ours, theirs in zip(lanes.run(batches), processor.run(batches), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
@@ -51,7 +54,7 @@ def test_several_lanes_give_batches_back_in_order(gpu: Gpu, backend: str, case: 
 def test_plain_onnxruntime_gives_the_same(gpu: Gpu, backend: str, case: Case) -> None:
     path = case.bundles["float32"]
     with closing(PlainOnnxRuntime(path)) as plain, closing(Lanes(backend, path, cuda=gpu.provider)) as lanes:
-        batches = drawn(Items(lanes.model), lanes.rung)
+        batches = drawn(Items(lanes.model), lanes.length_multiple)
         for ours, theirs in zip(lanes.run(batches), plain.run(batches), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 

@@ -74,8 +74,8 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Exact]]:
         def __init__(self, *_: object) -> None:
             self.model = queue.pop(0)
 
-        def __enter__(self) -> jobs.Model:
-            return jobs.Model(self.model, self.model.identity)
+        def __enter__(self) -> jobs.EmbedModel:
+            return jobs.EmbedModel(self.model, self.model.identity)
 
         def __exit__(self, *_: object) -> None:
             pass

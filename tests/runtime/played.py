@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedge import Embedder, RuntimeConfig, backends
-from embedge.backends import Result
-from embedge.backends.onnxruntime import Runner as OnnxRuntime
+from embedge.backends import PendingArrays
+from embedge.backends.onnxruntime import OnnxRuntimeBackend
 from embedge.backends.onnxruntime import Slot as OnnxRuntimeSlot
 from tests.tiny import tiny_bundle
 
-__all__ = ["NAN", "POISON", "WAIT", "ZERO", "Play", "Runner", "played"]
+__all__ = ["NAN", "POISON", "WAIT", "ZERO", "Play", "PlayedBackend", "played"]
 
 # What the words do. (The tiny tokenizer knows each of them as one token.)
 POISON, WAIT, NAN, ZERO = "stone", "river", "sky", "tree"
@@ -68,7 +68,7 @@ class Play:
 _PLAY = Play()
 
 
-class Runner(OnnxRuntime):
+class PlayedBackend(OnnxRuntimeBackend):
     """The backend: see embedge.backends.base."""
 
     name = "played"
@@ -91,10 +91,10 @@ class Session:
     def __init__(self, play: Play) -> None:
         self.play = play
 
-    def start(self, feeds: Any) -> Result:
+    def start(self, feeds: Any) -> PendingArrays:
         """Compute at once where one batch is in flight; else when the result is waited for."""
         ids, mask = feeds["input_ids"], feeds["attention_mask"]
-        if Runner.depth > 1:
+        if PlayedBackend.max_in_flight > 1:
             return lambda: {"dense": self.play.run(ids, mask)}
         vectors = self.play.run(ids, mask)
         return lambda: {"dense": vectors}
@@ -104,15 +104,15 @@ class Session:
 
 
 @contextmanager
-def played(tmp_path: Path, monkeypatch: Any, depth: int = 1, **config: Any) -> Iterator[tuple[Embedder, Play]]:
+def played(tmp_path: Path, monkeypatch: Any, max_in_flight: int = 1, **config: Any) -> Iterator[tuple[Embedder, Play]]:
     """Open a tiny model on the played backend, with one lane and nothing measured unless `config` says otherwise.
 
-    depth: batches that the lane has in flight.
+    max_in_flight: batches that the lane has in flight.
     """
     global _PLAY  # the backend is opened by name, so its instances find the play here
     _PLAY = play = Play()
-    monkeypatch.setitem(backends._MODULES, "played", __name__)
-    monkeypatch.setattr(Runner, "depth", depth)
+    monkeypatch.setitem(backends._CLASSES, "played", f"{__name__}:PlayedBackend")
+    monkeypatch.setattr(PlayedBackend, "max_in_flight", max_in_flight)
     monkeypatch.setattr("embedge.lanes.lane._BACKOFF_SECONDS", 0.0)
     path = tiny_bundle(tmp_path / "tiny" / "1")
     settings = RuntimeConfig(**{"backend": "played", "lanes": 1, "warm_up_seconds": 0, **config})

@@ -11,7 +11,7 @@ import numpy as np
 
 from embedge.backends.onnxruntime import Slot as CpuSlot
 from embedge.batches.batch import Batch
-from embedge.lanes import Lane, Outcome, Post
+from embedge.lanes import Executor, Lane, Outcome
 
 __all__ = ["Rig", "batch"]
 
@@ -31,7 +31,7 @@ class Rig:
     post is opened if `heals`. lost: what `slot.check` raises. held: rows whose batch ends when `let` is called.
     """
 
-    def __init__(self, *, depth: int = 2, held: Sequence[str] = ()) -> None:
+    def __init__(self, *, max_in_flight: int = 2, held: Sequence[str] = ()) -> None:
         self.now = 0.0
         self.bad: set[str] = set()
         self.unstarted: set[str] = set()
@@ -56,7 +56,7 @@ class Rig:
             interrupt=self._interrupt,
             deliver=self._deliver,
             changed=lambda lane: self._note(lambda: self.words.append(lane.alive)),
-            depth=depth,
+            max_in_flight=max_in_flight,
             clock=lambda: self.now,
         )
 
@@ -99,13 +99,13 @@ class Rig:
 
     # What the lane is given.
 
-    def _open(self, wake: Callable[[], None], moved: Callable[[], None]) -> Post:
+    def _open(self, wake: Callable[[], None], moved: Callable[[], None]) -> Executor:
         self._act("open")
         self.broken = self.broken and not self.heals
         self.lost = self.lost if not self.heals else None
-        return Post(Slot(self), Program(self), lambda each: {"rows": np.array(each.rows)})  # type: ignore[arg-type]
+        return Executor(Slot(self), Program(self), lambda each: {"rows": np.array(each.rows)})  # type: ignore[arg-type]
 
-    def _close(self, post: Post) -> None:
+    def _close(self, post: Executor) -> None:
         self._act("close")
 
     def _take(self, called: Callable[[], bool]) -> Batch | None:

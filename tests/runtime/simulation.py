@@ -21,7 +21,7 @@ import numpy as np
 
 from embedge.batches.batch import Batch
 from embedge.errors import BackendError, DeadlineExceeded, EmbedgeError, InvalidInput, Overloaded, Unavailable
-from embedge.scheduling.capacity import Room
+from embedge.scheduling.capacity import QueueCapacity
 from embedge.scheduling.cost_table import CostTable
 from embedge.scheduling.fair_queue import FOREVER, Call, Entry
 from embedge.scheduling.forming import Limits
@@ -117,7 +117,7 @@ class World:
         self.scheduler = Scheduler(
             defaultdict(lambda: table),  # whatever the tower
             machine.limits,
-            Room(machine.max_items, machine.max_bytes),
+            QueueCapacity(machine.max_items, machine.max_bytes),
             max_seconds=machine.max_seconds,
             max_wait=machine.max_wait,
             lanes=machine.lanes,

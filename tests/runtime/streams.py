@@ -119,7 +119,7 @@ class Lane:
 
     def __init__(self, machine: Machine, make: Callable[[Machine], Any] = Weigh, **settings: Any) -> None:
         self.driver = cuda.choose()
-        self.context = cuda.Context.of(self.driver)
+        self.context = cuda.SharedContext.of(self.driver)
         self.kernels: list[Any] = []
         self.woken = 0
         self._make = lambda: make(machine)

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from embedge import BackendError, Embedder, RuntimeConfig, Unavailable, backends
-from embedge.backends import Model
-from embedge.backends.onnxruntime import Runner
+from embedge.backends import BackendModel
+from embedge.backends.onnxruntime import OnnxRuntimeBackend
 from tests.tiny import tiny_bundle
 
 QUICK = {"warm_up_seconds": 0, "lanes": 1}
 
 
-class Played(Runner):
+class Played(OnnxRuntimeBackend):
     """A backend that is missing, or cannot load, as the test says."""
 
     without = ""
@@ -28,7 +28,7 @@ class Played(Runner):
     def missing(self) -> str:
         return self.without
 
-    def load(self, model: Model) -> None:
+    def load(self, model: BackendModel) -> None:
         self.log.append(f"load {', '.join(model.graphs)}")
         if self.refuses is not None:
             raise self.refuses
@@ -45,11 +45,15 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def first(monkeypatch: pytest.MonkeyPatch) -> type[Played]:
     """The backend `first`, which `auto` asks before ONNX Runtime."""
-    runner = type("Runner", (Played,), {"name": "first", "log": []})
+    runner = type("OnnxRuntimeBackend", (Played,), {"name": "first", "log": []})
     module = ModuleType("first")
-    module.Runner = runner  # type: ignore[attr-defined]
+    module.Backend = runner  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "first", module)
-    monkeypatch.setattr(backends, "_MODULES", {"first": "first", "onnxruntime": "embedge.backends.onnxruntime"})
+    monkeypatch.setattr(
+        backends,
+        "_CLASSES",
+        {"first": "first:Backend", "onnxruntime": "embedge.backends.onnxruntime:OnnxRuntimeBackend"},
+    )
     return runner
 
 
@@ -110,7 +114,7 @@ def test_where_none_can_run_every_reason_is_told(
     path: Path, first: type[Played], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first.refuses = Unavailable("no memory")
-    monkeypatch.setattr(Runner, "missing", lambda _: "onnxruntime is not installed")
+    monkeypatch.setattr(OnnxRuntimeBackend, "missing", lambda _: "onnxruntime is not installed")
     monkeypatch.setattr(Played, "missing", lambda _: "")
     with pytest.raises(Unavailable, match=r"first: no memory; onnxruntime: onnxruntime is not installed"):
         Embedder.open(path, config=RuntimeConfig(**QUICK))
@@ -122,7 +126,7 @@ def test_a_model_that_does_not_open_closes_its_backend(
     def refuse(*_: object) -> None:
         raise OSError("no device")
 
-    monkeypatch.setattr("embedge.backends.onnxruntime.Slot.open", refuse)
+    monkeypatch.setattr("embedge.backends.onnxruntime.CpuSlot.open", refuse)
     for config in (RuntimeConfig(**QUICK), RuntimeConfig(warm_up_seconds=0.1)):
         with pytest.raises(BackendError, match="no device"):
             Embedder.open(path, config=config)
@@ -131,21 +135,21 @@ def test_a_model_that_does_not_open_closes_its_backend(
 
 
 def test_the_backend_says_how_large_batches_are_where_the_settings_do_not(path: Path, first: type[Played]) -> None:
-    first.token_budget = 77
+    first.max_batch_tokens = 77
     for budget, used in ((None, 77), (512, 512)):
-        with Embedder.open(path, config=RuntimeConfig(token_budget=budget, **QUICK)) as embedder:
+        with Embedder.open(path, config=RuntimeConfig(max_batch_tokens=budget, **QUICK)) as embedder:
             assert embedder._scheduler._limits.tokens == used
 
 
-@pytest.mark.parametrize("rung", [8, 64])
+@pytest.mark.parametrize("length_multiple", [8, 64])
 def test_a_backend_that_likes_round_widths_gives_the_same_vectors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rung: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length_multiple: int
 ) -> None:
     path = tiny_bundle(tmp_path / "tiny" / "1")
     texts = ["a cat", "the small dog sleeps by the river", "a bird", "the red cat"]
     quick = RuntimeConfig(warm_up_seconds=0, lanes=1)
     with Embedder.open(path, config=quick) as embedder:
         expected = embedder.embed(texts)
-    monkeypatch.setattr("embedge.backends.onnxruntime.Runner.rung", rung)
+    monkeypatch.setattr("embedge.backends.onnxruntime.OnnxRuntimeBackend.length_multiple", length_multiple)
     with Embedder.open(path, config=quick) as embedder:
         np.testing.assert_allclose(embedder.embed(texts), expected, rtol=0, atol=1e-6)

@@ -226,21 +226,21 @@ def test_the_mask_of_what_is_not_ragged_is_one_everywhere() -> None:
 
 @given(
     lengths=st.lists(st.integers(0, 40), min_size=1, max_size=5),
-    rung=st.integers(1, 16),
+    length_multiple=st.integers(1, 16),
     most=st.none() | st.integers(40, 50),
     left=st.booleans(),
 )
 def test_widths_are_rounded_up_within_the_limit_and_rows_keep_their_places(
-    lengths: list[int], rung: int, most: int | None, left: bool
+    lengths: list[int], length_multiple: int, most: int | None, left: bool
 ) -> None:
     rows = [{"ids": np.arange(1, length + 1)} for length in lengths]
     fills = {"ids": Fill(ragged=True, most=most, left=left, pad=-1), "mask": Fill(mask_of="ids", ragged=True)}
     form = Layout({"ids": "int64", "mask": "int64"}, fills)
 
-    arrays = pad(rows, form, rung)
+    arrays = pad(rows, form, length_multiple)
 
     width, least = arrays["ids"].shape[1], max(1, *lengths)
-    assert width == most or (width % rung == 0 and width < least + rung)
+    assert width == most or (width % length_multiple == 0 and width < least + length_multiple)
     assert least <= width <= (most or width)
     for row, ids, mask in zip(rows, arrays["ids"], arrays["mask"], strict=True):
         np.testing.assert_array_equal(ids[mask > 0], row["ids"])

@@ -63,7 +63,7 @@ def test_a_kernel_with_a_state_has_one_of_its_own_for_each_shape(simulate: Simul
 @pytest.mark.parametrize("make", [Weigh, Stateful])
 @pytest.mark.parametrize("most", [1, 2])
 def test_the_oldest_gives_way(simulate: Simulate, make: type[Weigh], most: int) -> None:
-    with lane(simulate("cuda-python"), make, captures=most) as opened:
+    with lane(simulate("cuda-python"), make, cuda_graphs=most) as opened:
         for turn in range(4):
             for shape in SHAPES[: most + 1]:
                 check(opened, *((turn, shape),) * 3)
@@ -72,14 +72,14 @@ def test_the_oldest_gives_way(simulate: Simulate, make: type[Weigh], most: int) 
 
 @pytest.mark.parametrize("make", [Weigh, Stateful])
 def test_nothing_gives_way_while_it_runs(simulate: Simulate, make: type[Weigh]) -> None:
-    with lane(simulate("cuda-python"), make, captures=1) as opened:  # late: what was started last has not run
+    with lane(simulate("cuda-python"), make, cuda_graphs=1) as opened:  # late: what was started last has not run
         check(opened, (0, SHAPES[0]), *((number, SHAPES[1]) for number in range(3)))
         check(opened, (3, SHAPES[1]), (4, SHAPES[0]), (5, SHAPES[0]))
         assert len(opened.session._graphs) == 1
 
 
 def test_many_shapes_that_come_once_are_not_recorded(simulate: Simulate) -> None:
-    with lane(simulate("cuda-python"), captures=2) as opened:
+    with lane(simulate("cuda-python"), cuda_graphs=2) as opened:
         for width in range(99, 0, -1):  # so that memory grows once
             check(opened, (width, (1, width)))
         assert len(opened.session._graphs) == 0
@@ -97,7 +97,7 @@ def test_what_is_recorded_does_not_outlive_its_memory(simulate: Simulate) -> Non
 
 @pytest.mark.parametrize(
     ("provider", "settings", "capturable"),
-    [("pycuda", {}, True), ("cuda-python", {"captures": 0}, True), ("cuda-python", {}, False)],
+    [("pycuda", {}, True), ("cuda-python", {"cuda_graphs": 0}, True), ("cuda-python", {}, False)],
 )
 def test_where_nothing_can_be_recorded_all_runs_are_plain(
     simulate: Simulate, provider: str, settings: dict[str, int], capturable: bool
@@ -132,7 +132,7 @@ class StatefulMisfit(Misfit, Stateful):
 def test_a_shape_that_cannot_be_recorded_runs_plainly_and_that_is_said_once(
     simulate: Simulate, caplog: pytest.LogCaptureFixture, make: type[Weigh]
 ) -> None:
-    with lane(simulate("cuda-python"), make, captures=3) as opened, caplog.at_level(logging.WARNING):
+    with lane(simulate("cuda-python"), make, cuda_graphs=3) as opened, caplog.at_level(logging.WARNING):
         check(opened, *((number, shape) for number in range(6) for shape in [(1, 3), (2, 4), (1, 5)]))
         assert len(opened.session._graphs) == 1
         assert caplog.text.count("cannot be recorded") == 1
@@ -141,7 +141,7 @@ def test_a_shape_that_cannot_be_recorded_runs_plainly_and_that_is_said_once(
 
 
 def test_so_many_misfits_and_nothing_is_tried_any_more(simulate: Simulate) -> None:
-    with lane(simulate("cuda-python"), Misfit, captures=2) as opened:
+    with lane(simulate("cuda-python"), Misfit, cuda_graphs=2) as opened:
         check(opened, *((number, (1, width)) for width in (3, 5) for number in range(3)))
         before = opened.kernel.enqueued
         check(opened, *((number, (2, 4)) for number in range(4)))
@@ -191,7 +191,7 @@ def test_memory_that_is_not_there_now_is_asked_for_again(simulate: Simulate) -> 
                 raise CudaError("CUDA_ERROR_OUT_OF_MEMORY")
             return super().fork()
 
-    with lane(simulate("cuda-python"), Late, captures=1) as opened:
+    with lane(simulate("cuda-python"), Late, cuda_graphs=1) as opened:
         check(opened, *((number, SHAPES[0]) for number in range(6)))
         assert len(opened.session._graphs) == 0
         opened.kernel.free = True

@@ -83,7 +83,7 @@ def test_resume_refuses_another_model_at_the_same_path(
 
 def test_a_model_is_known_by_its_manifest_and_not_by_its_path(tmp_path: Path, bundle: Path) -> None:
     def identity(path: Path) -> str:
-        with jobs.Job(str(path), None, {}, 1).opened() as opened:
+        with jobs.EmbedJob(str(path), None, {}, 1).opened() as opened:
             return opened.settings["model"]
 
     copy = shutil.copytree(bundle, tmp_path / "copy")

@@ -71,7 +71,7 @@ def test_a_model_says_all_about_itself(client: Client, tiny: Embedder) -> None:
     assert (model.name, model.version) == ("tiny", "1")
     assert model.backend == tiny.backend
     assert model.backend_reason
-    assert (model.device, model.batches_in_flight, model.captures) == (tiny.device, 1, 0)
+    assert (model.device, model.batches_in_flight, model.cuda_graphs) == (tiny.device, 1, 0)
     [part] = model.towers[0].parts
     assert (part.name, part.modality, part.max_length, list(part.prompts)) == ("text", "text", 32, ["passage", "query"])
     [output] = model.towers[0].outputs

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from embedge import __version__, doctor
-from embedge.backends.tensorrt.plans.key import Device
+from embedge.backends.tensorrt.plans.key import BuildDevice
 from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.doctor import gpus, libraries, plans
 from tests.runtime.boards import GPU, ORIN, machine, meminfo, release, states, told
@@ -87,9 +87,9 @@ def test_plans_that_nothing_here_can_use_are_counted(tmp_path: Path) -> None:
     there = machine(tmp_path, files, {"library.version()": f'["10.3.0.30", {GPU}]'})
     assert not list(plans.plans(there))
     store = PlanStore(tmp_path / "cache" / "plans")
-    device = Device.here(ORIN, tmp_path)
+    device = BuildDevice.here(ORIN, tmp_path)
     kept(store, key(device=device))
-    kept(store, key(device=Device.here(replace(ORIN, name="Thor"), tmp_path)))  # for another GPU: it stays
+    kept(store, key(device=BuildDevice.here(replace(ORIN, name="Thor"), tmp_path)))  # for another GPU: it stays
     (found,) = plans.plans(there)
     assert (found.text[:2], found.help) == ("2 ", "")
     kept(store, key(device=device, embedge=f"{__version__}.other"), b"x" * (1 << 20))

@@ -26,10 +26,10 @@ _ = model
     [
         {"lanes": -1},
         {"hang_seconds": float("nan")},
-        {"staging": 9},
+        {"batches_in_flight": 9},
         {"towers": "text"},
         {"gpu": "0"},
-        {"captures": None},
+        {"cuda_graphs": None},
     ],
 )
 def test_settings_that_were_never_checked_are(tmp_path: Path, settings: dict[str, Any]) -> None:

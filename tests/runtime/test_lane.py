@@ -28,18 +28,18 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Emb
         yield opened
 
 
-@pytest.fixture(params=[1, 2], ids=["depth 1", "depth 2"])
+@pytest.fixture(params=[1, 2], ids=["max_in_flight 1", "max_in_flight 2"])
 def any_model(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Embedder, Play]]:
     """A model with one batch in flight, and one with two."""
-    with played(tmp_path, monkeypatch, depth=request.param) as opened:
+    with played(tmp_path, monkeypatch, max_in_flight=request.param) as opened:
         yield opened
 
 
 @pytest.fixture
 def two_lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Embedder, Play]]:
-    with played(tmp_path, monkeypatch, lanes=2, max_batch=1) as opened:
+    with played(tmp_path, monkeypatch, lanes=2, max_batch_size=1) as opened:
         yield opened
 
 
@@ -277,8 +277,8 @@ class Touchy:
 def test_rows_that_are_computed_one_by_one_keep_their_own_shapes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poison, real = tiny_tokenizer().token_to_id(POISON), onnxruntime.Slot.open
-    monkeypatch.setattr(onnxruntime.Slot, "open", lambda *a: Touchy(real(*a), poison))
+    poison, real = tiny_tokenizer().token_to_id(POISON), onnxruntime.CpuSlot.open
+    monkeypatch.setattr(onnxruntime.CpuSlot, "open", lambda *a: Touchy(real(*a), poison))
     config = RuntimeConfig(towers=("text",), lanes=1, warm_up_seconds=0)
     with Embedder.open(tiny_kinds(tmp_path / "kinds"), config=config) as embedder:
         texts = ["a cat", f"the {POISON}", "the small dog sleeps"]

@@ -17,9 +17,9 @@ import pytest
 
 from embedge import Embedder, RuntimeConfig
 from embedge.backends import onnxruntime as on_cpu
-from embedge.backends.base import Model
-from embedge.backends.cores import Slots
-from embedge.backends.onnxruntime_cuda import Runner
+from embedge.backends.base import BackendModel
+from embedge.backends.cores import LaneSplit
+from embedge.backends.onnxruntime_cuda import OnnxRuntimeCudaBackend
 from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
 from embedge.bundle import manifest as m
@@ -41,13 +41,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.load(tiny_bundle(tmp_path_factory.mktemp("tiny") / "tiny"))
 
 
-def loaded(bundle: Bundle, **settings: Any) -> Runner:
+def loaded(bundle: Bundle, **settings: Any) -> OnnxRuntimeCudaBackend:
     """Return a runner that has made the bundle's graph ready."""
     config = RuntimeConfig(backend="onnxruntime-cuda", **settings)
-    runner = Runner(config)
+    runner = OnnxRuntimeCudaBackend(config)
     assert runner.missing() == ""
     probes = Probes(bundle.manifest, {"text": ItemInput(bundle, "text", config).probe()})
-    runner.load(Model(bundle, config, ("encoder",), probes))
+    runner.load(BackendModel(bundle, config, ("encoder",), probes))
     return runner
 
 
@@ -70,7 +70,7 @@ def feeds(seed: int, rows: int = 3, length: int = 8) -> dict[str, np.ndarray]:
 
 def wanted(bundle: Bundle, given: dict[str, np.ndarray]) -> np.ndarray:
     """Return what the CPU makes of a batch."""
-    slot = on_cpu.Runner(RuntimeConfig()).slot(threads=1, wake=lambda: None)
+    slot = on_cpu.OnnxRuntimeBackend(RuntimeConfig()).slot(threads=1, wake=lambda: None)
     return slot.open("encoder", bundle.graph("encoder")).start(given)()["dense"]
 
 
@@ -100,7 +100,7 @@ def test_an_embedder_gives_the_vectors_of_the_cpu(simulate: Simulate, bundle: Bu
     texts = [f"a cat sleeps {'and runs ' * (number % 7)}" for number in range(60)]
     with Embedder(bundle, RuntimeConfig(backend="onnxruntime", warm_up_seconds=0)) as embedder:
         truth = embedder.embed(texts)
-    config = RuntimeConfig(backend="onnxruntime-cuda", lanes=2, warm_up_seconds=0, max_batch=4)
+    config = RuntimeConfig(backend="onnxruntime-cuda", lanes=2, warm_up_seconds=0, max_batch_size=4)
     with (
         cuda_provider(simulate(provider, order="random", seed=5)),
         Embedder(bundle, config) as embedder,
@@ -129,7 +129,7 @@ def test_the_session_is_on_the_lanes_stream_with_exact_products(simulate: Simula
 
 def test_a_lane_has_memory_for_the_largest_batch_from_the_start(simulate: Simulate, bundle: Bundle) -> None:
     machine = simulate("cuda-python")
-    with cuda_provider(machine), opened(bundle, max_batch=16) as session:
+    with cuda_provider(machine), opened(bundle, max_batch_size=16) as session:
         there = machine.memory.alive()
         session.start(feeds(0, 16, 32))()
         assert machine.memory.alive() == there
@@ -137,13 +137,16 @@ def test_a_lane_has_memory_for_the_largest_batch_from_the_start(simulate: Simula
 
 def test_what_is_missing_is_said_with_the_way_to_get_it(simulate: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = simulate()  # no library that gives CUDA
-    assert "made without CUDA; pip install 'embedge[gpu]'" in Runner(RuntimeConfig()).missing()
+    assert "made without CUDA; pip install 'embedge[gpu]'" in OnnxRuntimeCudaBackend(RuntimeConfig()).missing()
     with cuda_provider(machine):
-        missing = Runner(RuntimeConfig()).missing()
+        missing = OnnxRuntimeCudaBackend(RuntimeConfig()).missing()
         assert "cuda-python" in missing
         assert "pip install 'embedge[cuda]'" in missing
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "onnxruntime-gpu is not installed; pip install 'embedge[gpu]'" in Runner(RuntimeConfig()).missing()
+    assert (
+        "onnxruntime-gpu is not installed; pip install 'embedge[gpu]'"
+        in OnnxRuntimeCudaBackend(RuntimeConfig()).missing()
+    )
 
 
 def test_a_provider_that_does_not_load_is_refused(simulate: Simulate, bundle: Bundle) -> None:
@@ -184,10 +187,12 @@ def test_the_version_and_the_device_name_all_that_counts(simulate: Simulate, bun
 def test_lanes_are_tried_that_have_room_for_weights_of_their_own(simulate: Simulate, bundle: Bundle) -> None:
     machine = simulate("cuda-python", device=Device(memory=80 << 30))
     with cuda_provider(machine):
-        assert Runner(RuntimeConfig()).candidates() == [Slots(1, 1)], "nothing is known before a model is loaded"
+        assert OnnxRuntimeCudaBackend(RuntimeConfig()).candidates() == [LaneSplit(1, 1)], (
+            "nothing is known before a model is loaded"
+        )
         runner = loaded(bundle, scratch_bytes=1 << 30)
         machine.memory.taken = (80 << 30) - (4 << 30)  # three times a lane's, and weights
-        assert runner.candidates() == [Slots(1, 1), Slots(2, 1)]
+        assert runner.candidates() == [LaneSplit(1, 1), LaneSplit(2, 1)]
 
 
 def test_a_run_that_breaks_the_context_is_told(simulate: Simulate, bundle: Bundle) -> None:

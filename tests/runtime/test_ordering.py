@@ -12,8 +12,8 @@ import pytest
 from embedge.lanes import Outcome
 from embedge.lanes import in_flight as line
 from embedge.lanes import pending as taken
-from embedge.lanes.pending import Taken
-from embedge.lanes.watchdog import Watch
+from embedge.lanes.pending import PendingBatches
+from embedge.lanes.watchdog import Watchdog
 from tests.runtime.races import LONG, locks, race
 from tests.runtime.scripted import Rig, batch
 
@@ -31,7 +31,7 @@ class Open:
 
     def __init__(self) -> None:
         self.answered: Counter[Any] = Counter()
-        self.taken = Taken(lambda each, _: self.answered.update([each.ticket]), lambda: 0.0)
+        self.taken = PendingBatches(lambda each, _: self.answered.update([each.ticket]), lambda: 0.0)
         self.here, self.next = batch("here"), batch("next")
         self.taken.add(self.here)
 
@@ -185,10 +185,10 @@ def test_a_lane_that_computes_row_by_row_is_late_when_a_row_is() -> None:
                 self.now += 10.0
                 watch.check(self.now)
 
-    rig = Slow(depth=1)
+    rig = Slow(max_in_flight=1)
     rig.bad.add("a0")
     late: list[float] = []
-    watch = Watch(lambda: [rig.lane], lambda _, inside: late.append(inside), hang_seconds=25)
+    watch = Watchdog(lambda: [rig.lane], lambda _, inside: late.append(inside), hang_seconds=25)
     with rig:
         rig.push(batch("a", rows=4))
         rig.ends("a")
@@ -207,9 +207,9 @@ def test_a_lane_that_opens_is_late_when_a_batch_is(what: str) -> None:
                 self.now += 200.0
                 watch.check(self.now)
 
-    rig = Slow(depth=1)
+    rig = Slow(max_in_flight=1)
     late: list[float] = []
-    watch = Watch(lambda: [rig.lane], lambda _, inside: late.append(inside), hang_seconds=30)
+    watch = Watchdog(lambda: [rig.lane], lambda _, inside: late.append(inside), hang_seconds=30)
     if what == "test":
         rig.lane._probes = [batch("p", rows=1)] * 4
     else:
@@ -226,9 +226,9 @@ def test_a_lane_that_had_nothing_to_do_for_long_has_time_to_close() -> None:
             watch.check(self.now + 299.0)
             super()._close(post)
 
-    rig = Slow(depth=1)
+    rig = Slow(max_in_flight=1)
     late: list[float] = []
-    watch = Watch(lambda: [rig.lane], lambda _, inside: late.append(inside), hang_seconds=30)
+    watch = Watchdog(lambda: [rig.lane], lambda _, inside: late.append(inside), hang_seconds=30)
     with rig:
         rig.until(lambda: rig.idle)
         rig.now = 1e4

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from embedge.errors import BackendError
-from embedge.lanes import Crew
+from embedge.lanes import LanePool
 from embedge.lanes import executors as rack_module
-from embedge.lanes.executors import Rack
-from embedge.lanes.watchdog import Watch
-from tests.runtime.played import Runner, played
+from embedge.lanes.executors import ExecutorFactory
+from embedge.lanes.watchdog import Watchdog
+from tests.runtime.played import PlayedBackend, played
 from tests.runtime.races import LONG, locks, race
 
 
@@ -43,8 +43,8 @@ class Shared:
         self.slot = Slot()
         bundle = SimpleNamespace(graph=lambda _: Path(__file__), manifest=None)
         model: Any = SimpleNamespace(bundle=bundle, graphs=graphs, probes=SimpleNamespace(feeds=dict))
-        backend: Any = SimpleNamespace(rung=1, slot=lambda **_: self.slot)
-        self.rack = Rack(model, backend, threads=1, share=True)
+        backend: Any = SimpleNamespace(length_multiple=1, slot=lambda **_: self.slot)
+        self.rack = ExecutorFactory(model, backend, threads=1, share=True)
         self.posts = [self.enter() for _ in range(posts)]
 
     def enter(self) -> Any:
@@ -92,7 +92,7 @@ def test_a_watch_looks_until_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> No
         closing.wait(LONG)  # it is still at it when it is closed
         yield from ()
 
-    watch = Watch(lanes, lambda *_: None, hang_seconds=0.0)
+    watch = Watchdog(lanes, lambda *_: None, hang_seconds=0.0)
     real = watch._thread.join
     monkeypatch.setattr(watch._thread, "join", lambda: (closing.set(), real()))
     watch.start()
@@ -118,7 +118,7 @@ def test_a_backend_is_closed_once_all_lanes_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: tuple[bool, bool]
 ) -> None:
     closed: list[Any] = []
-    monkeypatch.setattr(Runner, "close", lambda self: closed.append(self))
+    monkeypatch.setattr(PlayedBackend, "close", lambda self: closed.append(self))
     with played(tmp_path, monkeypatch) as (embedder, _):
         crew: Any = embedder._crew
         with monkeypatch.context() as patch:
@@ -131,12 +131,12 @@ def test_a_backend_is_closed_once_all_lanes_ended(
 
 def test_a_crew_that_cannot_cut_the_machine_closes_its_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[Any] = []
-    monkeypatch.setattr(Runner, "close", lambda self: closed.append(self))
+    monkeypatch.setattr(PlayedBackend, "close", lambda self: closed.append(self))
 
     def refuse(*_: object) -> Any:
         raise BackendError("no lanes")
 
-    monkeypatch.setattr(Crew, "_slots", refuse)
+    monkeypatch.setattr(LanePool, "_slots", refuse)
     with pytest.raises(BackendError, match="no lanes"), played(tmp_path, monkeypatch):
         pass
     assert len(closed) == 1

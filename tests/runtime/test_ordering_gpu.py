@@ -13,8 +13,8 @@ import pytest
 
 from embedge import RuntimeConfig, cuda
 from embedge.backends.tensorrt import backend as runner_module
-from embedge.backends.tensorrt.backend import Runner
-from embedge.cuda import Context, CudaError
+from embedge.backends.tensorrt.backend import TensorRTBackend
+from embedge.cuda import CudaError, SharedContext
 from embedge.cuda import context as context_module
 from tests.runtime.cuda.rig import add_one, opened, provider
 from tests.runtime.races import locks, race
@@ -34,7 +34,7 @@ class Users:
     def __init__(self) -> None:
         self.woken = 0
         nothing: Any = SimpleNamespace(name="cuda", enter=lambda: None, leave=lambda: None)
-        self.context = Context(nothing)
+        self.context = SharedContext(nothing)
         self.context.join(self.wake)
         self.found: list[Any] = []
         cuda._drivers.clear()
@@ -172,13 +172,13 @@ def test_memory_that_is_dropped_while_a_thread_enters_is_freed(
 
 
 @pytest.fixture
-def runner(simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
+def runner(simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TensorRTBackend:
     """TensorRT's backend with a model of several graphs."""
     monkeypatch.setenv("EMBEDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(runner_module, "Builder", Here)
     simulate("cuda-python", tensorrt="11.4.0")
-    config = RuntimeConfig(backend="tensorrt", max_batch=8, token_budget=256, warm_up_seconds=0)
-    made = Runner(config)
+    config = RuntimeConfig(backend="tensorrt", max_batch_size=8, max_batch_tokens=256, warm_up_seconds=0)
+    made = TensorRTBackend(config)
     made.load(model_of(tiny_heads(tmp_path / "heads"), config))
     return made
 
@@ -189,7 +189,7 @@ class Engines:
     def __init__(self) -> None:
         self.made: list[object] = []
         self.had: list[object] = []
-        self.runner: Any = Runner(RuntimeConfig())
+        self.runner: Any = TensorRTBackend(RuntimeConfig())
         self.runner._model = SimpleNamespace(bundle=SimpleNamespace(manifest=SimpleNamespace(graphs={"encoder": None})))
         self.runner._plans = {"encoder": SimpleNamespace(read=lambda: b"")}
         self.runner._lost.set()
@@ -217,7 +217,7 @@ def test_a_backend_that_closes_while_a_lane_opens_gives_it_its_engine(monkeypatc
 
 
 def test_a_lane_that_opens_while_another_makes_the_engines_anew_has_all_its_memory(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
+    runner: TensorRTBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The context broke, and took the engines with it: for a while there is only one of them, or none."""
     slots: list[tuple[object, ...]] = []

@@ -13,7 +13,7 @@ import pytest
 
 from embedge.errors import EmbedgeError, Unavailable
 from embedge.scheduling import scheduler as scheduler_module
-from embedge.scheduling.capacity import Room
+from embedge.scheduling.capacity import QueueCapacity
 from embedge.scheduling.fair_queue import Call, Entry
 from embedge.scheduling.forming import Limits
 from embedge.scheduling.scheduler import Scheduler
@@ -39,7 +39,7 @@ class Desk:
     """A scheduler, and threads at it. waits: how often each of them had to wait. found: what each came back with."""
 
     def __init__(self) -> None:
-        self.scheduler = Scheduler({"text": TABLE}, Limits(1, 8192), Room(100, 100), max_seconds=60.0)
+        self.scheduler = Scheduler({"text": TABLE}, Limits(1, 8192), QueueCapacity(100, 100), max_seconds=60.0)
         self.waits: Counter[str] = Counter()
         self.found: dict[str, Any] = {}
         self.changed = threading.Condition()  # guards the two; between the test and its threads

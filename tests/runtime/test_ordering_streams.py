@@ -12,10 +12,10 @@ import pytest
 
 from embedge.backends.gpu import staging
 from embedge.backends.gpu import stream as lanestream
-from embedge.backends.onnxruntime_cuda import _Slot
+from embedge.backends.onnxruntime_cuda import _CudaSlot
 from embedge.backends.tensorrt import backend as runner_module
 from embedge.backends.tensorrt.engine import Engine
-from embedge.backends.tensorrt.executable import Kernel, Scratch
+from embedge.backends.tensorrt.executable import Scratch, TensorRTExecutable
 from embedge.cuda import CudaError, choose
 from embedge.errors import BackendError
 from tests.runtime.streams import Lane, Weigh, feeds, lane, same
@@ -88,7 +88,7 @@ def test_who_closes_a_stream_that_hangs_sleeps_between_two_looks(
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
     monkeypatch.setattr(lanestream, "_left_behind", left)
     machine = simulate("cuda-python", order="eager")
-    opened = Lane(machine, patience=0.1)
+    opened = Lane(machine, settle_seconds=0.1)
     hang = machine.faults.hang()
     opened.session.start(feeds(0))
     with monkeypatch.context() as patch:
@@ -118,7 +118,7 @@ def test_a_graph_that_runs_alone_tells_of_a_broken_context_when_it_is_opened(sim
     graphs = {"vague": SimpleNamespace(inputs=(), outputs=(spec,))}
     model: Any = SimpleNamespace(bundle=SimpleNamespace(manifest=SimpleNamespace(graphs=graphs)), config=None)
 
-    class Broken(_Slot):
+    class Broken(_CudaSlot):
         def _session(self, path: Path, stream: Any) -> Any:
             raise CudaError("CUDA_ERROR_ILLEGAL_ADDRESS")
 
@@ -140,7 +140,7 @@ class Plan:
         self.model = model_of(tiny_bundle(path / "tiny"))
         self.engine = Engine("encoder", self.model.bundle.manifest.graphs["encoder"], built(self.model, "encoder"))
         self.scratch = Scratch(self.driver, self.engine.scratch)
-        self.kernels = [Kernel(self.engine, self.scratch) for _ in range(2)]
+        self.kernels = [TensorRTExecutable(self.engine, self.scratch) for _ in range(2)]
         self.stream = self.driver.stream()
         shape = self.engine.profiles[0]["input_ids"].least
         for kernel in self.kernels:
@@ -201,7 +201,7 @@ def test_plans_are_made_ready_in_the_context_and_let_go_of_at_the_end(
         return one
 
     monkeypatch.setattr(runner_module, "Engine", engine)
-    runner = runner_module.Runner(model.config)
+    runner = runner_module.TensorRTBackend(model.config)
     runner.load(model)
     assert current == [1]
     assert machine.contexts.stack == []

@@ -20,7 +20,7 @@ def no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_next_batch_begins_while_one_computes_and_no_more_than_the_depth_are_in_flight() -> None:
-    with Rig(depth=2, held=["a0", "b0", "c0"]) as rig:
+    with Rig(max_in_flight=2, held=["a0", "b0", "c0"]) as rig:
         rig.push(batch("a"), batch("b"), batch("c"))
         rig.until(lambda: "start b0" in rig.log)
         assert "end a0" not in rig.log
@@ -35,7 +35,7 @@ def test_the_next_batch_begins_while_one_computes_and_no_more_than_the_depth_are
 
 
 def test_each_thread_does_its_own_part() -> None:
-    with Rig(depth=2) as rig:
+    with Rig(max_in_flight=2) as rig:
         rig.push(batch("a"))
         rig.ends("a")
 
@@ -46,7 +46,7 @@ def test_each_thread_does_its_own_part() -> None:
 
 
 def test_a_depth_of_one_has_no_second_thread() -> None:
-    with Rig(depth=1, held=["a0"]) as rig:
+    with Rig(max_in_flight=1, held=["a0"]) as rig:
         rig.push(batch("a"), batch("b"))
         rig.until(lambda: "start a0" in rig.log)
         assert "embedge-test-results" not in {thread.name for thread in threading.enumerate()}
@@ -58,7 +58,7 @@ def test_a_depth_of_one_has_no_second_thread() -> None:
 
 
 def test_a_batch_costs_what_it_took_after_the_one_before_it() -> None:
-    with Rig(depth=2, held=["a0", "b0"]) as rig:
+    with Rig(max_in_flight=2, held=["a0", "b0"]) as rig:
         rig.push(batch("a"))
         rig.until(lambda: "start a0" in rig.log)
         rig.now = 1.0
@@ -76,7 +76,7 @@ def test_a_batch_costs_what_it_took_after_the_one_before_it() -> None:
 
 @pytest.mark.parametrize("kind", ["bad", "unstarted"])
 def test_rows_of_a_batch_that_fails_run_alone_once_all_in_flight_has_ended(kind: str) -> None:
-    with Rig(depth=2, held=["a0", "b0"]) as rig:
+    with Rig(max_in_flight=2, held=["a0", "b0"]) as rig:
         getattr(rig, kind).add("a1")
         rig.push(batch("a"), batch("b"))
         rig.until(lambda: "start b0" in rig.log)
@@ -93,7 +93,7 @@ def test_rows_of_a_batch_that_fails_run_alone_once_all_in_flight_has_ended(kind:
 
 
 def test_a_lane_that_waits_for_work_hears_of_a_failure() -> None:
-    with Rig(depth=2, held=["a0"]) as rig:
+    with Rig(max_in_flight=2, held=["a0"]) as rig:
         rig.bad.add("a0")
         rig.push(batch("a"))
         rig.until(lambda: "start a0" in rig.log and rig.idle)
@@ -104,7 +104,7 @@ def test_a_lane_that_waits_for_work_hears_of_a_failure() -> None:
 
 
 def test_all_that_is_in_flight_on_a_dead_device_is_answered_and_the_lane_opens_anew() -> None:
-    with Rig(depth=3, held=["a0", "b0", "c0"]) as rig:
+    with Rig(max_in_flight=3, held=["a0", "b0", "c0"]) as rig:
         rig.push(batch("a"), batch("b"), batch("c"))
         rig.until(lambda: "start c0" in rig.log)
         rig.broken = rig.heals = True
@@ -119,7 +119,7 @@ def test_all_that_is_in_flight_on_a_dead_device_is_answered_and_the_lane_opens_a
 
 
 def test_a_lane_whose_device_is_lost_through_another_dies_at_once() -> None:
-    with Rig(depth=2) as rig:
+    with Rig(max_in_flight=2) as rig:
         rig.until(lambda: rig.idle)
         rig.lost, rig.heals = RuntimeError("illegal address"), True
         rig.lane.wake()
@@ -129,7 +129,7 @@ def test_a_lane_whose_device_is_lost_through_another_dies_at_once() -> None:
 
 
 def test_a_wake_with_nothing_wrong_changes_nothing() -> None:
-    with Rig(depth=2) as rig:
+    with Rig(max_in_flight=2) as rig:
         rig.until(lambda: rig.idle)
         rig.lane.wake()
         rig.push(batch("a"))
@@ -143,7 +143,7 @@ def test_a_lane_that_cannot_attach_is_broken(monkeypatch: pytest.MonkeyPatch) ->
         raise RuntimeError("no context")
 
     monkeypatch.setattr("tests.runtime.scripted.Slot.attach", refuse)
-    with Rig(depth=2) as rig:
+    with Rig(max_in_flight=2) as rig:
         rig.until(lambda: rig.lane.given_up)
 
     assert "no context" in str(rig.lane.error)
@@ -173,9 +173,9 @@ KINDS = st.sampled_from(["good", "good", "bad", "unstarted", "all bad"])
 
 
 @settings(max_examples=60, deadline=None)
-@given(kinds=st.lists(KINDS, max_size=12), depth=st.integers(1, 3), breaks=st.booleans())
-def test_whatever_happens_each_batch_is_answered_once(kinds: list[str], depth: int, breaks: bool) -> None:
-    rig = Rig(depth=depth)
+@given(kinds=st.lists(KINDS, max_size=12), max_in_flight=st.integers(1, 3), breaks=st.booleans())
+def test_whatever_happens_each_batch_is_answered_once(kinds: list[str], max_in_flight: int, breaks: bool) -> None:
+    rig = Rig(max_in_flight=max_in_flight)
     names = [f"n{place}-" for place in range(len(kinds))]
     for name, kind in zip(names, kinds, strict=True):
         if kind != "good":

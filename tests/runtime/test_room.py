@@ -13,7 +13,7 @@ import pytest
 from embedge import Embedder, InvalidInput, Overloaded, Request, RuntimeConfig
 from embedge.content import Image
 from embedge.inputs.items import ItemInput
-from embedge.scheduling.capacity import Room
+from embedge.scheduling.capacity import QueueCapacity
 from tests.runtime.played import WAIT, Play, played
 from tests.tiny_towers import CHANNELS, SIDE, tiny_towers
 
@@ -32,7 +32,7 @@ def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Embe
 
 
 def test_a_call_that_never_fits_is_told_so_and_one_that_does_not_now_when_to_come_back() -> None:
-    room = Room(max_items=10, max_bytes=100)
+    room = QueueCapacity(max_items=10, max_bytes=100)
     room.check(10, 100, 1.0)
     with pytest.raises(InvalidInput, match=r"101 bytes .* 100 \(max_queue_bytes\)"):
         room.check(1, 101, 1.0)
@@ -66,19 +66,19 @@ def test_a_large_call_is_not_prepared_far_ahead_of_the_lanes(
     embedder, play = busy
     paused = threading.Event()
     pieces: list[int] = []
-    prepare, crowded = ItemInput.prepare, Room.crowded.fget
+    prepare, crowded = ItemInput.prepare, QueueCapacity.crowded.fget
 
     def noted(self: ItemInput, items: Sequence[Any], request: Request) -> Any:
         pieces.append(len(items))
         return prepare(self, items, request)
 
-    def told(room: Room) -> bool:
+    def told(room: QueueCapacity) -> bool:
         if crowded(room):
             paused.set()
         return bool(crowded(room))
 
     monkeypatch.setattr(ItemInput, "prepare", noted)
-    monkeypatch.setattr(Room, "crowded", property(told))
+    monkeypatch.setattr(QueueCapacity, "crowded", property(told))
     large = embedder.submit(Request(items=["a cat"] * 2000))
 
     assert paused.wait(LONG)

@@ -28,7 +28,7 @@ from embedge import (
     RuntimeConfig,
     Unavailable,
 )
-from embedge.backends.onnxruntime import _Session
+from embedge.backends.onnxruntime import OnnxRuntimeSession
 from embedge.bundle import manifest as m
 from embedge.bundle.output_specs import MultiVectorOutput
 from embedge.content import Image
@@ -152,19 +152,19 @@ def test_more_pieces_than_the_queue_holds_go_part_after_part(path: Path) -> None
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """An event without which no lane runs a batch."""
-    opened, run = threading.Event(), _Session.start
+    opened, run = threading.Event(), OnnxRuntimeSession.start
     opened.set()
 
-    def held(self: _Session, feeds: Any) -> Any:
+    def held(self: OnnxRuntimeSession, feeds: Any) -> Any:
         opened.wait(30)
         return run(self, feeds)
 
-    monkeypatch.setattr(_Session, "start", held)
+    monkeypatch.setattr(OnnxRuntimeSession, "start", held)
     return opened
 
 
 def test_a_large_set_does_not_hold_up_a_small_item(path: Path, gate: threading.Event) -> None:
-    with Embedder.open(path, config=RuntimeConfig(**QUICK, max_batch=8)) as model:
+    with Embedder.open(path, config=RuntimeConfig(**QUICK, max_batch_size=8)) as model:
         order: list[str] = []
         half = MOST / 8 / 2  # of the batches that the large set takes at least
         gate.clear()
@@ -179,7 +179,7 @@ def test_a_large_set_does_not_hold_up_a_small_item(path: Path, gate: threading.E
 
 
 def test_pieces_are_dropped_when_nobody_waits(path: Path, gate: threading.Event) -> None:
-    with Embedder.open(path, config=RuntimeConfig(**QUICK, max_batch=8)) as model:
+    with Embedder.open(path, config=RuntimeConfig(**QUICK, max_batch_size=8)) as model:
         gate.clear()
         call = model.submit(Request(items=[["a cat"] * 400], tower="mean"))
         assert call.cancel()

@@ -58,7 +58,7 @@ class Opened:
 
     def profiles(self, **options: Any) -> dict[str, tuple[Profile, ...]]:
         towers = [*self.manifest.towers]
-        limits: dict[str, Any] = {"max_batch": ROWS, "token_budget": TOKENS, **options}
+        limits: dict[str, Any] = {"max_batch_size": ROWS, "max_batch_tokens": TOKENS, **options}
         return shapes.profiles(self.probes, self.manifest, towers, **limits)
 
     def follow(self, tower: str, batch: Batch) -> Iterator[tuple[str, Arrays, Arrays]]:
@@ -102,7 +102,7 @@ def test_output_shapes_are_those_that_onnx_runtime_returns(opened: Opened) -> No
 
 
 def test_the_most_of_a_profile_is_the_shape_of_its_largest_batch(opened: Opened) -> None:
-    found = opened.profiles(token_budget=1 << 20)
+    found = opened.profiles(max_batch_tokens=1 << 20)
     for name, tower in opened.manifest.towers.items():
         # Of several parts any may be the longest, and the probe of audio does not fill its last unit.
         if len(tower.parts) > 1 or "audio" in tower.parts:
@@ -160,7 +160,7 @@ def test_lengths_of_the_settings_take_the_place_of_the_buckets(tmp_path: Path) -
 
 def test_widths_are_rounded_up_within_the_limit(tmp_path: Path) -> None:
     opened = Opened(tiny_bundle(tmp_path / "tiny", max_length=30))
-    found = opened.profiles(lengths=(9,), rung=8)["encoder"]
+    found = opened.profiles(lengths=(9,), length_multiple=8)["encoder"]
     assert [profile["input_ids"].most[1] for profile in found] == [16, 30]
 
 
@@ -195,7 +195,7 @@ def test_an_axis_that_depends_on_the_data_leaves_a_graph_without_profiles(tmp_pa
     manifest = changed(opened.manifest, "trunk", trunk_out=("batch", "kept"))
 
     reasons = shapes.unbounded(manifest, [*manifest.towers])
-    found = shapes.profiles(opened.probes, manifest, [*manifest.towers], max_batch=4, token_budget=64)
+    found = shapes.profiles(opened.probes, manifest, [*manifest.towers], max_batch_size=4, max_batch_tokens=64)
 
     assert reasons.keys() == {"left", "right", "deep", "picky"}
     assert "tensor 'trunk_out' of graph 'trunk' has the axis 'kept'" in reasons["deep"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from embedge.backends.cores import Slots, candidates, choose, cores, device, step_back
+from embedge.backends.cores import LaneSplit, candidates, choose, cores, device, step_back
 
 
 class Machine:
@@ -26,14 +26,14 @@ class Machine:
     def clock(self) -> float:
         return self.now
 
-    def opener(self, slots: Slots) -> Work:
+    def opener(self, slots: LaneSplit) -> Work:
         return Work(self, slots)
 
 
 class Work:
     """One lane's worker; it is opened, run and closed in one thread."""
 
-    def __init__(self, machine: Machine, slots: Slots) -> None:
+    def __init__(self, machine: Machine, slots: LaneSplit) -> None:
         self.machine, self.slots, self.thread = machine, slots, threading.get_ident()
         with machine.lock:
             machine.open.append(self)
@@ -52,7 +52,7 @@ class Work:
         self.machine.open.remove(self)
 
 
-OPTIONS = [Slots(1, 4), Slots(2, 2), Slots(4, 1)]
+OPTIONS = [LaneSplit(1, 4), LaneSplit(2, 2), LaneSplit(4, 1)]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedge.backends.base import Result
+from embedge.backends.base import PendingArrays
 from embedge.backends.gpu import staging
 from embedge.errors import BackendError
 from tests.runtime.streams import SHAPES, Lane, Weigh, feeds, lane, same, weighed
@@ -70,11 +70,11 @@ def test_two_lanes_beside_each_other(simulate: Simulate, provider: str, board: s
     st.integers(0, 3),
 )
 @settings(max_examples=60, deadline=None)
-def test_any_batches_in_any_order(sizes: list[tuple[int, int]], order: Any, board: str, captures: int) -> None:
+def test_any_batches_in_any_order(sizes: list[tuple[int, int]], order: Any, board: str, cuda_graphs: int) -> None:
     device = BOARDS[board]
     with (
         simulated(Machine(order=order[0], seed=order[1], device=device), "cuda-python") as machine,
-        lane(machine, captures=captures) as opened,
+        lane(machine, cuda_graphs=cuda_graphs) as opened,
     ):
         batches = [feeds(number, size) for number, size in enumerate(sizes)]
         for given_, found in zip(batches, pipeline(opened, batches), strict=True):
@@ -84,7 +84,7 @@ def test_any_batches_in_any_order(sizes: list[tuple[int, int]], order: Any, boar
 @pytest.mark.parametrize("board", BOARDS)
 def test_inputs_are_not_packed_over_those_that_the_gpu_has_not_read(simulate: Simulate, board: str) -> None:
     machine = simulate("cuda-python", device=BOARDS[board])  # late: nothing has run when the third is packed
-    with lane(machine, captures=0) as opened:
+    with lane(machine, cuda_graphs=0) as opened:
         for number in range(2):
             opened.session.start(feeds(number))  # nobody wants the results
         same(*opened.run(feeds(2)), feeds(2))
@@ -100,7 +100,7 @@ def test_outputs_are_not_written_over_before_they_are_read(
     batches = [feeds(0), feeds(1), feeds(2, third)]
     stuck, over = threading.Semaphore(0), threading.Event()
     lanes: list[Lane] = []
-    started: queue.SimpleQueue[Result] = queue.SimpleQueue()
+    started: queue.SimpleQueue[PendingArrays] = queue.SimpleQueue()
 
     class Noticed(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
@@ -233,7 +233,7 @@ def nobody_wants_them(machine: Machine) -> None:
 
 def pipeline(opened: Lane, batches: list[dict[str, Any]]) -> list[Any]:
     """Start all batches in this thread, and call their results in another, as a lane does."""
-    started: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
+    started: queue.SimpleQueue[PendingArrays | None] = queue.SimpleQueue()
     found: list[Any] = []
 
     def complete() -> None:

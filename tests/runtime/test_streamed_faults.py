@@ -56,14 +56,16 @@ def test_a_lane_that_comes_back_is_not_held_up_by_a_result_that_nobody_calls(sim
 
 
 @pytest.mark.parametrize("board", BOARDS)
-@pytest.mark.parametrize("captures", [0, 4])
-def test_a_batch_that_is_refused_halfway_has_given_its_set_back(simulate: Simulate, board: str, captures: int) -> None:
+@pytest.mark.parametrize("cuda_graphs", [0, 4])
+def test_a_batch_that_is_refused_halfway_has_given_its_set_back(
+    simulate: Simulate, board: str, cuda_graphs: int
+) -> None:
     machine = simulate("cuda-python", device=BOARDS[board])  # late: what it enqueued is still to run
 
     def refuse() -> None:
         raise BackendError("no")
 
-    with lane(machine, captures=captures) as opened:
+    with lane(machine, cuda_graphs=cuda_graphs) as opened:
         opened.kernel.after = refuse
         for number in range(5):
             with pytest.raises(BackendError, match="no"):
@@ -130,7 +132,7 @@ def test_a_stream_that_hangs_does_not_hold_up_closing(
     left: list[Any] = []
     monkeypatch.setattr(lanestream, "_left_behind", left)
     machine = simulate("cuda-python", order="eager", device=BOARDS[board])
-    opened = Lane(machine, patience=0.0)
+    opened = Lane(machine, settle_seconds=0.0)
     hang = machine.faults.hang()
     opened.session.start(feeds(0))
     with caplog.at_level(logging.ERROR):

@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from embedge import BackendError, Embedder, RuntimeConfig, Unavailable
-from embedge.backends.base import Model, Slot
-from embedge.backends.onnxruntime import Runner as Processor
-from embedge.backends.tensorrt import Runner, library
+from embedge.backends.base import BackendModel, DeviceSlot
+from embedge.backends.onnxruntime import TensorRTBackend as Processor
+from embedge.backends.tensorrt import TensorRTBackend, library
 from embedge.backends.tensorrt.engine import Engine, Unfit
-from embedge.backends.tensorrt.executable import Kernel, Scratch
+from embedge.backends.tensorrt.executable import Scratch, TensorRTExecutable
 from embedge.batches.batch import Batch
 from embedge.cuda import choose
 from embedge.lanes.program import Program
@@ -33,7 +33,7 @@ from tests.tiny_heads import tiny_heads
 _ = simulate
 SITE = Path(__file__).parents[1] / "simulated" / "site"
 ORDERS = [("late", 0), ("eager", 0), ("random", 1), ("random", 2)]
-CONFIG = RuntimeConfig(backend="tensorrt", max_batch=8, token_budget=256, warm_up_seconds=0, lanes=2)
+CONFIG = RuntimeConfig(backend="tensorrt", max_batch_size=8, max_batch_tokens=256, warm_up_seconds=0, lanes=2)
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def on_the_processor(path: Path, texts: list[str]) -> NDArray[Any]:
 
 
 @contextmanager
-def slot_of(runner: Any, model: Model) -> Iterator[tuple[Slot, Program]]:
+def slot_of(runner: Any, model: BackendModel) -> Iterator[tuple[DeviceSlot, Program]]:
     """Open a lane's slot and program, as a lane does."""
     slot = runner.slot(threads=1, wake=lambda: None)
     program = Program(model.bundle.manifest, {name: slot.open(name, model.bundle.graph(name)) for name in model.graphs})
@@ -66,7 +66,7 @@ def slot_of(runner: Any, model: Model) -> Iterator[tuple[Slot, Program]]:
         slot.close()
 
 
-def batches(model: Model, tower: str) -> list[Batch]:
+def batches(model: BackendModel, tower: str) -> list[Batch]:
     """Return batches of both buckets, short and long in turn, each of other rows than the one before."""
     form = model.probes.layouts[tower]
     made = []
@@ -111,7 +111,7 @@ def test_a_lane_gives_the_processors_numbers_in_any_order(
     """Steps that share a trunk, shapes that come back (A/B/A/B), captured graphs where there are any."""
     simulate(provider, tensorrt="11.4.0", order=order, seed=seed)
     model = model_of(tiny_heads(tmp_path / "heads"), CONFIG)
-    runner = Runner(CONFIG)
+    runner = TensorRTBackend(CONFIG)
     runner.load(model)
     with slot_of(runner, model) as (_, program), slot_of(Processor(CONFIG), model) as (_, reference):
         for _round in range(3):
@@ -131,9 +131,9 @@ def test_a_kernel_has_a_context_for_each_profile_and_keeps_it(
     simulate: Simulate, tmp_path: Path, integrated: bool
 ) -> None:
     simulate("cuda-python", tensorrt="11.4.0", device=Device(integrated=integrated))
-    config = RuntimeConfig(max_batch=8, token_budget=256, captures=0)
+    config = RuntimeConfig(max_batch_size=8, max_batch_tokens=256, cuda_graphs=0)
     model = model_of(tiny_bundle(tmp_path / "tiny"), config)
-    runner = Runner(config)
+    runner = TensorRTBackend(config)
     runner.load(model)
     with slot_of(runner, model) as (_, program):
         for batch in batches(model, "text") * 2:
@@ -146,7 +146,7 @@ def test_a_kernel_has_a_context_for_each_profile_and_keeps_it(
 def test_a_batch_that_no_profile_holds_is_refused(simulate: Simulate, tmp_path: Path) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     model = model_of(tiny_bundle(tmp_path / "tiny"), CONFIG)
-    runner = Runner(CONFIG)
+    runner = TensorRTBackend(CONFIG)
     runner.load(model)
     with slot_of(runner, model) as (_, program):
         large = model.probes.batch("text", 9, 8)
@@ -158,13 +158,13 @@ def test_a_batch_that_no_profile_holds_is_refused(simulate: Simulate, tmp_path: 
 
 
 @contextmanager
-def lane(machine: Machine, tmp_path: Path) -> Iterator[tuple[Kernel, Any, Any]]:
+def lane(machine: Machine, tmp_path: Path) -> Iterator[tuple[TensorRTExecutable, Any, Any]]:
     """Give a kernel, a stream, and memory for its tensors."""
     driver = choose()
     driver.enter()
     model = model_of(tiny_bundle(tmp_path / "tiny"), CONFIG)
     engine = Engine("encoder", model.bundle.manifest.graphs["encoder"], built(model, "encoder"))
-    kernel = Kernel(engine, Scratch(driver, engine.scratch))
+    kernel = TensorRTExecutable(engine, Scratch(driver, engine.scratch))
     with closing(driver.stream()) as stream, closing(driver.memory(3 << 12)) as memory, closing(kernel):
         yield kernel, stream, memory
         machine.synchronise_stream(stream.handle)
@@ -215,7 +215,7 @@ def test_a_plan_that_does_not_fit_is_built_anew(
     simulate("cuda-python", tensorrt="11.4.0")
     caplog.set_level("INFO", "embedge.backends.tensorrt.plans")
     model = model_of(tiny_bundle(tmp_path / "tiny"), CONFIG)
-    Runner(CONFIG).load(model)
+    TensorRTBackend(CONFIG).load(model)
     tried: list[int] = []
     real = Engine.__init__
 
@@ -224,7 +224,7 @@ def test_a_plan_that_does_not_fit_is_built_anew(
         real(self, name, graph, b"made elsewhere" if len(tried) == 1 else plan)
 
     monkeypatch.setattr(Engine, "__init__", stubborn)
-    Runner(CONFIG).load(model)
+    TensorRTBackend(CONFIG).load(model)
     assert len(tried) == 2
     assert "does not take the plan" in caplog.text
     assert "it is built anew" in caplog.text
@@ -238,7 +238,7 @@ def test_a_gpu_without_memory_for_the_plan_is_told_and_nothing_is_built_anew(
     simulate("cuda-python", tensorrt="11.4.0")
     library.load()._troubles.full = True
     with pytest.raises(BackendError, match="the GPU has no memory left for its plan"):
-        Runner(CONFIG).load(model_of(tiny_bundle(tmp_path / "tiny"), CONFIG))
+        TensorRTBackend(CONFIG).load(model_of(tiny_bundle(tmp_path / "tiny"), CONFIG))
     assert library.load()._state.builds == 1
 
 
@@ -246,8 +246,8 @@ def test_a_gpu_without_memory_for_the_plan_is_told_and_nothing_is_built_anew(
 def test_a_plan_that_needs_more_scratch_memory_than_allowed_is_refused(simulate: Simulate, tmp_path: Path) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     config = RuntimeConfig(scratch_bytes=100)
-    with pytest.raises(BackendError, match="and scratch_bytes allows 100; raise it, or lower max_batch"):
-        Runner(config).load(model_of(tiny_bundle(tmp_path / "tiny"), config))
+    with pytest.raises(BackendError, match="and scratch_bytes allows 100; raise it, or lower max_batch_size"):
+        TensorRTBackend(config).load(model_of(tiny_bundle(tmp_path / "tiny"), config))
 
 
 def test_plans_that_are_not_to_be_built_are_asked_for(simulate: Simulate, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_plans_that_are_not_to_be_built_are_asked_for(simulate: Simulate, tmp_pa
     path = tiny_bundle(tmp_path / "tiny")
     config = RuntimeConfig(build_plans=False)
     with pytest.raises(Unavailable, match=f"the plans of encoder are not there.*embedge build {path}"):
-        Runner(config).load(model_of(path, config))
+        TensorRTBackend(config).load(model_of(path, config))
 
 
 def test_what_the_gate_refused_leaves_the_model_to_another_backend(

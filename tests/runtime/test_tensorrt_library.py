@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from embedge import BackendError, RuntimeConfig, Unavailable
-from embedge.backends.base import Model
-from embedge.backends.tensorrt import Runner, library
+from embedge.backends.base import BackendModel
+from embedge.backends.tensorrt import TensorRTBackend, library
 from embedge.backends.tensorrt.keys import keys
 from embedge.bundle import Bundle
 from tests.simulated.fixtures import Simulate, simulate
@@ -30,7 +30,7 @@ def test_known_versions_can_be_used(simulate: Simulate, version: str) -> None:
     simulate("cuda-python", tensorrt=version)
     assert library.missing() == ""
     assert library.version() == version
-    assert Runner(RuntimeConfig()).version().startswith(f"TensorRT {version}, cuda-python")
+    assert TensorRTBackend(RuntimeConfig()).version().startswith(f"TensorRT {version}, cuda-python")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_known_versions_can_be_used(simulate: Simulate, version: str) -> None:
 )
 def test_other_versions_are_refused_with_what_to_do(simulate: Simulate, version: str, told: str) -> None:
     simulate("cuda-python", tensorrt=version)
-    assert told in Runner(RuntimeConfig()).missing()
+    assert told in TensorRTBackend(RuntimeConfig()).missing()
     with pytest.raises(Unavailable, match="TensorRT"):
         library.load()
 
@@ -69,7 +69,7 @@ def test_a_tensorrt_that_does_not_load_is_told(tmp_path: Path, monkeypatch: pyte
 
 def test_without_a_gpu_it_says_so(simulate: Simulate) -> None:
     simulate(tensorrt="11.4.0")
-    assert "no GPU can be used here" in Runner(RuntimeConfig()).missing()
+    assert "no GPU can be used here" in TensorRTBackend(RuntimeConfig()).missing()
 
 
 def test_there_is_one_logger_and_it_keeps_errors_of_any_thread(
@@ -119,8 +119,8 @@ def test_settings_make_another_key(simulate: Simulate, tmp_path: Path) -> None:
         RuntimeConfig(),
         RuntimeConfig(small_memory=False),
         RuntimeConfig(scratch_bytes=1 << 20),
-        RuntimeConfig(max_batch=2),
-        RuntimeConfig(token_budget=64),
+        RuntimeConfig(max_batch_size=2),
+        RuntimeConfig(max_batch_tokens=64),
         RuntimeConfig(lengths=(16,)),
     )
     found = [keys(model_of(path, config), GPU)["encoder"] for config in settings]
@@ -164,7 +164,7 @@ def test_what_lanes_cannot_read_is_not_for_tensorrt(
         keys(changed(model, dtype, shape), GPU)
 
 
-def changed(model: Model, dtype: str, shape: tuple[int | str, ...]) -> Model:
+def changed(model: BackendModel, dtype: str, shape: tuple[int | str, ...]) -> BackendModel:
     """Return the model with another output."""
     manifest = model.bundle.manifest
     graph = manifest.graphs["encoder"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from embedge import Embedder, InvalidInput, NotFound, Request, RuntimeConfig, Unavailable
-from embedge.backends.onnxruntime import Slot
+from embedge.backends.onnxruntime import CpuSlot
 from embedge.bundle import Bundle
 from embedge.bundle.manifest import Part
 from embedge.bundle.part_specs import TensorPrepare
@@ -216,13 +216,13 @@ class Opened:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.graphs: list[str] = []
-        real = Slot.open
+        real = CpuSlot.open
 
-        def open_(slot: Slot, name: str, path: Path) -> Any:
+        def open_(slot: CpuSlot, name: str, path: Path) -> Any:
             self.graphs.append(name)
             return real(slot, name, path)
 
-        monkeypatch.setattr(Slot, "open", open_)
+        monkeypatch.setattr(CpuSlot, "open", open_)
 
 
 def test_only_the_towers_that_are_wanted_are_loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedge import BackendError, Embedder, Request, RuntimeConfig
-from embedge.backends.onnxruntime import Slot
+from embedge.backends.onnxruntime import CpuSlot
 from embedge.batches.batch import Batch, layout, pad, trunks
 from embedge.bundle import Bundle
 from embedge.inputs.items import ItemInput
-from embedge.lanes import Lane, Outcome, Post
+from embedge.lanes import Executor, Lane, Outcome
 from embedge.lanes.program import Program
 from tests.tiny_fused import CHANNELS, series
 from tests.tiny_heads import STEPS, TOWERS, heads, tiny_heads
@@ -53,7 +53,7 @@ def bundle(path: Path) -> Bundle:
 
 @pytest.fixture
 def sessions(bundle: Bundle) -> dict[str, Counted]:
-    return {name: Counted(Slot(1).open(name, bundle.graph(name))) for name in bundle.manifest.graphs}
+    return {name: Counted(CpuSlot(1).open(name, bundle.graph(name))) for name in bundle.manifest.graphs}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_rows_of_any_towers_of_a_trunk_are_as_if_alone(bundle: Bundle, drawn: li
     items = [series(length, seed) for seed, (_, length) in enumerate(drawn)]
     high = [heads("plain", item).max() > 1000 for item in items]
     towers = ["plain" if over else tower for (tower, _), over in zip(drawn, high, strict=True)]
-    opened = {name: Counted(Slot(1).open(name, bundle.graph(name))) for name in bundle.manifest.graphs}
+    opened = {name: Counted(CpuSlot(1).open(name, bundle.graph(name))) for name in bundle.manifest.graphs}
     program = Program(bundle.manifest, opened)  # type: ignore[arg-type]
     towers = [
         tower if heads("plain", item).max() <= 1000 else "plain" for tower, item in zip(towers, items, strict=True)
@@ -119,7 +119,7 @@ class Pending(Counted):
 
 def pending(bundle: Bundle) -> tuple[dict[str, Pending], list[str]]:
     log: list[str] = []
-    return {name: Pending(Slot(1).open(name, bundle.graph(name)), name, log) for name in bundle.manifest.graphs}, log
+    return {name: Pending(CpuSlot(1).open(name, bundle.graph(name)), name, log) for name in bundle.manifest.graphs}, log
 
 
 def test_a_step_is_waited_for_where_another_reads_it_and_the_last_ones_stay_pending(bundle: Bundle) -> None:
@@ -161,15 +161,15 @@ def test_a_step_that_cannot_begin_leaves_no_other_unwaited(bundle: Bundle) -> No
 
 def test_requests_for_different_towers_ride_in_one_batch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: dict[str, Counted] = {}
-    real = Slot.open
+    real = CpuSlot.open
 
-    def open_(slot: Slot, name: str, path: Path) -> Any:
+    def open_(slot: CpuSlot, name: str, path: Path) -> Any:
         opened[name] = Counted(real(slot, name, path))
         return opened[name]
 
-    monkeypatch.setattr(Slot, "open", open_)
+    monkeypatch.setattr(CpuSlot, "open", open_)
     asked = {tower: [series(4, seed)] for seed, tower in enumerate(("left", "right", "deep", "plain"))}
-    with Embedder.open(path, config=RuntimeConfig(max_wait_us=20_000_000, max_batch=4, **QUICK)) as embedder:
+    with Embedder.open(path, config=RuntimeConfig(max_wait_us=20_000_000, max_batch_size=4, **QUICK)) as embedder:
         cost = embedder.costs["plain"]
         cost.restore([[1e-3] * len(cost.lengths)] * len(cost.rows))  # company is free
         for session in opened.values():
@@ -193,13 +193,13 @@ def test_requests_for_different_towers_ride_in_one_batch(path: Path, monkeypatch
 
 def test_a_graph_is_there_once_and_costs_are_those_of_the_trunk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs: list[str] = []
-    real = Slot.open
+    real = CpuSlot.open
 
-    def open_(slot: Slot, name: str, path: Path) -> Any:
+    def open_(slot: CpuSlot, name: str, path: Path) -> Any:
         graphs.append(name)
         return real(slot, name, path)
 
-    monkeypatch.setattr(Slot, "open", open_)
+    monkeypatch.setattr(CpuSlot, "open", open_)
     with Embedder.open(path, config=RuntimeConfig(lanes=1, warm_up_seconds=0.05)) as embedder:
         assert sorted(graphs) == ["deep", "left", "other", "picky", "right", "trunk"]
         assert list(embedder.costs) == list(TOWERS)
@@ -215,7 +215,7 @@ def test_a_head_that_fails_fails_its_rows_alone(bundle: Bundle, sessions: dict[s
     program = Program(bundle.manifest, sessions)  # type: ignore[arg-type]
     lane = Lane(
         "test",
-        open_post=lambda *_: Post(Slot(1), program, lambda each: feeds(bundle, each)),
+        open_post=lambda *_: Executor(CpuSlot(1), program, lambda each: feeds(bundle, each)),
         close_post=lambda post: post.program.close(),
         probes=[batch(bundle, ["picky"], [series(1)])],
         warm_up=lambda _: None,

@@ -13,7 +13,7 @@ import pytest
 
 from embedge import Bundle, Embedder
 from embedge.bundle import manifest, sha256
-from embedge.bundle.manifest import Certificate, Figure
+from embedge.bundle.manifest import Certificate, Metric
 from embedge.bundle.output_specs import (
     CodesOutput,
     DenseOutput,
@@ -46,7 +46,7 @@ def proven(path: Path, golden: Golden | None = None) -> Path:
             golden = pairs(texts, embedder.embed(texts, truncate=True))
     (path / "golden.npz").write_bytes(golden.to_bytes())
     figures = {
-        name: Figure(value=0, limit=limit, better="lower" if name.endswith("max_abs") else "higher")
+        name: Metric(value=0, limit=limit, better="lower" if name.endswith("max_abs") else "higher")
         for name, limit in LIMITS.items()
     }
     certificate = Certificate(figures=figures, items=0, corpus="", device="", backend="")
@@ -190,7 +190,7 @@ def test_contents_of_every_modality_travel(content: Any) -> None:
         arrays.append(array)
         return str(len(arrays) - 1)
 
-    packed = msgspec.json.decode(msgspec.json.encode(contents.pack(content, keep)), type=contents.Packed)
+    packed = msgspec.json.decode(msgspec.json.encode(contents.pack(content, keep)), type=contents.PackedContent)
     back = contents.unpack(packed, {str(place): array for place, array in enumerate(arrays)})
     alike(back, content)
     assert contents.label(content)

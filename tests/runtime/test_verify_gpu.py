@@ -90,7 +90,7 @@ def test_every_batch_is_within_the_plans(simulate: Simulate, tmp_path: Path, mod
                     bench.run([row], extra=19)
 
 
-@pytest.mark.parametrize(("settings", "count"), [({"max_batch": 3}, 3), ({"token_budget": 100}, 5), ({}, 32)])
+@pytest.mark.parametrize(("settings", "count"), [({"max_batch_size": 3}, 3), ({"max_batch_tokens": 100}, 5), ({}, 32)])
 def test_batches_are_those_that_the_scheduler_may_make(
     simulate: Simulate, tmp_path: Path, settings: dict[str, int], count: int
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from embedge import BackendError, Embedder, Reply, Request, Unavailable
 from embedge.lanes import Lane
-from embedge.lanes.watchdog import Watch
+from embedge.lanes.watchdog import Watchdog
 from tests.runtime.heard import Heard
 from tests.runtime.played import WAIT, Play, played
 from tests.runtime.scripted import Rig, batch
@@ -27,7 +27,7 @@ def model(
         yield opened
 
 
-def watched(rig: Rig) -> tuple[Watch, list[Lane]]:
+def watched(rig: Rig) -> tuple[Watchdog, list[Lane]]:
     """Return a watch over the rig's lane, and the lanes that it replaced."""
     replaced: list[Lane] = []
 
@@ -35,7 +35,7 @@ def watched(rig: Rig) -> tuple[Watch, list[Lane]]:
         replaced.append(lane)
         lane.abandon(TimeoutError(f"{inside:g} s"))
 
-    return Watch(lambda: [rig.lane], replace, hang_seconds=30), replaced
+    return Watchdog(lambda: [rig.lane], replace, hang_seconds=30), replaced
 
 
 @pytest.mark.parametrize("depth", [1, 2])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedge import BackendError
-from embedge.lanes import Post
+from embedge.lanes import Executor
 from tests.runtime import played as plays
 from tests.runtime.heard import Heard
 from tests.runtime.played import POISON, played
@@ -23,13 +23,13 @@ LONG = 30.0
 class Slow(Rig):
     """Its post opens when `let("open")` is called, and closes when `let("close")` is."""
 
-    def _open(self, wake: Callable[[], None], moved: Callable[[], None]) -> Post:
+    def _open(self, wake: Callable[[], None], moved: Callable[[], None]) -> Executor:
         self.moved = moved
         self._act("opening")
         self.until(lambda: "open" not in self.held)
         return super()._open(wake, moved)
 
-    def _close(self, post: Post) -> None:
+    def _close(self, post: Executor) -> None:
         self._act("closing")
         self.until(lambda: "close" not in self.held)
         super()._close(post)
@@ -37,7 +37,7 @@ class Slow(Rig):
 
 @pytest.mark.parametrize(("held", "seen"), [("open", "opening"), ("probe", "start probe")])
 def test_a_lane_has_five_minutes_to_open_and_to_test_itself(held: str, seen: str) -> None:
-    rig = Slow(depth=1, held=[held])
+    rig = Slow(max_in_flight=1, held=[held])
     watch, replaced = watched(rig)
     rig.lane.start()
     rig.push(batch("a"))
@@ -57,7 +57,7 @@ def test_a_lane_has_five_minutes_to_open_and_to_test_itself(held: str, seen: str
 
 
 def test_each_step_has_time_of_its_own() -> None:
-    with Slow(depth=1, held=["open"]) as rig:
+    with Slow(max_in_flight=1, held=["open"]) as rig:
         watch, replaced = watched(rig)
         rig.until(lambda: "opening" in rig.log)
         rig.now = 299.0
@@ -72,7 +72,7 @@ def test_each_step_has_time_of_its_own() -> None:
 
 
 def test_a_lane_that_hangs_as_it_leaves_a_broken_device_is_replaced() -> None:
-    rig = Slow(depth=1, held=["close"])
+    rig = Slow(max_in_flight=1, held=["close"])
     watch, replaced = watched(rig)
     rig.lane.start()
     rig.until(lambda: rig.words)

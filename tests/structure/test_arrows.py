@@ -10,8 +10,8 @@ from tests.structure.code import ROOT, Module, modules
 
 # A module imports from layers above its own line here, and from its own package. The ground comes first.
 LAYERS = (
-    "errors version",
-    "cache toml trace stop config content",
+    "errors version arrays",
+    "cache toml trace cancel config content",
     "bundle cuda",
     "batches outputs",
     "request similarity",

@@ -64,7 +64,7 @@ MANIFEST_NAMES = {
     "Buckets",
     "Certificate",
     "Chain",
-    "Figure",
+    "Metric",
     "Graph",
     "LabelSet",
     "Manifest",

@@ -50,7 +50,7 @@ def test_examples_of_what_has_no_default_are_possible(tmp_path: Path) -> None:
     assert None not in msgspec.structs.astuple(config.runtime)
 
 
-@pytest.mark.parametrize("name", [*GPU, "hang_seconds", "token_budget"])
+@pytest.mark.parametrize("name", [*GPU, "hang_seconds", "max_batch_tokens"])
 def test_what_lanes_on_a_gpu_take_is_explained_once(name: str) -> None:
     page = (ROOT / "docs" / "tuning.md").read_text(encoding="utf-8")
     assert len(re.findall(rf"^\| `{name}`[ ,]", page, re.MULTILINE)) == 1

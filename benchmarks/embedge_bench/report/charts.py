@@ -9,7 +9,7 @@ import numpy as np
 
 from embedge_bench.report import units
 from embedge_bench.report.svg import Plot, Point, Scale, linear, log, spread, tail
-from embedge_bench.results import Moment, Ratio, Round, Row
+from embedge_bench.results import LoadSummary, Moment, Ratio, Round
 
 __all__ = ["curve", "distribution", "ratios", "timeline"]
 
@@ -20,7 +20,7 @@ WIDE, HALF = 1040.0, 500.0
 _SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999)
 
 
-def curve(rows: Sequence[Row], figure: str, colours: Colours) -> str:
+def curve(rows: Sequence[LoadSummary], figure: str, colours: Colours) -> str:
     """Draw throughput (x) against a latency percentile (y): a line for each target and kind of load."""
     rows = [row for row in rows if row.latency]
     plot = Plot(HALF, 330, f"Throughput against {figure} latency")
@@ -142,16 +142,16 @@ def _ratio(plot: Plot, x: Scale, ratio: Ratio, y: float, colour: str) -> None:
     plot.text(x.end + 12, y + 4, f"{value.value:.2f}×", "figure")
 
 
-def _line_key(row: Row) -> tuple[str, str, float]:
+def _line_key(row: LoadSummary) -> tuple[str, str, float]:
     return row.target, row.load.kind, float(row.load.concurrency or row.load.rate or 0)
 
 
-def _interval(plot: Plot, x: Scale, row: Row, y: float, colour: str) -> None:
+def _interval(plot: Plot, x: Scale, row: LoadSummary, y: float, colour: str) -> None:
     if row.throughput.low is not None and row.throughput.high is not None:
         plot.add("line", x1=x(row.throughput.low), x2=x(row.throughput.high), y1=y, y2=y, cls=f"whisker {colour}")
 
 
-def _tip(row: Row) -> str:
+def _tip(row: LoadSummary) -> str:
     found = [row.target, row.load.label, f"{units.digits(row.throughput.value)} embeddings/s"]
     return "\n".join([*found, *(f"{name}: {units.time(value.value)}" for name, value in row.latency.items())])
 

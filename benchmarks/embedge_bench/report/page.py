@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from embedge_bench import stats
 from embedge_bench.report import charts, still, units
-from embedge_bench.results import Load, Report, Round, Row
+from embedge_bench.results import BenchReport, Load, LoadSummary, Round
 
 __all__ = ["html", "write"]
 
@@ -25,7 +25,7 @@ _LEARNED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class ReportFigure:
     """A picture with its heading. kind: what it shows, in a word."""
 
     kind: str
@@ -40,16 +40,16 @@ class Section:
     """All of one workload."""
 
     name: str
-    figures: list[Figure]
-    rows: list[Row]
+    figures: list[ReportFigure]
+    rows: list[LoadSummary]
 
 
-def write(report: Report, path: Path) -> None:
+def write(report: BenchReport, path: Path) -> None:
     """Write the page."""
     path.write_text(html(report), encoding="utf-8")
 
 
-def html(report: Report) -> str:
+def html(report: BenchReport) -> str:
     """Return the page: one file, nothing fetched."""
     colours = {name: f"s{number % _PALETTE}" for number, name in enumerate(report.targets)}
     jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -67,7 +67,7 @@ def html(report: Report) -> str:
     )
 
 
-def _section(report: Report, name: str, colours: charts.Colours) -> Section:
+def _section(report: BenchReport, name: str, colours: charts.Colours) -> Section:
     rows = [row for row in report.rows if row.workload == name]
     rounds = [each for each in report.rounds if each.workload == name]
     figures = [*_curves(rows, colours), *_distributions(rounds, colours), *_timelines(rounds, colours)]
@@ -82,7 +82,7 @@ def _section(report: Report, name: str, colours: charts.Colours) -> Section:
     return Section(name, figures, rows)
 
 
-def _curves(rows: Sequence[Row], colours: charts.Colours) -> Iterator[Figure]:
+def _curves(rows: Sequence[LoadSummary], colours: charts.Colours) -> Iterator[ReportFigure]:
     if any(row.latency for row in rows):
         for figure in ("p50", "p99"):
             note = f"Right and low is better. Each point is a load; bars: {_reach(rows)}; open loops are hollow."
@@ -90,7 +90,7 @@ def _curves(rows: Sequence[Row], colours: charts.Colours) -> Iterator[Figure]:
             yield _figure("curve", title, charts.curve(rows, figure, colours), note)
 
 
-def _distributions(rounds: Sequence[Round], colours: charts.Colours) -> Iterator[Figure]:
+def _distributions(rounds: Sequence[Round], colours: charts.Colours) -> Iterator[ReportFigure]:
     for load, group in _by_load(rounds):
         if any(each.latencies for each in group):
             counted = "from the intended start" if load.kind == "open" else "from the moment of sending"
@@ -98,7 +98,7 @@ def _distributions(rounds: Sequence[Round], colours: charts.Colours) -> Iterator
             yield _figure("distribution", title, charts.distribution(group, colours), f"All rounds; counted {counted}.")
 
 
-def _timelines(rounds: Sequence[Round], colours: charts.Colours) -> Iterator[Figure]:
+def _timelines(rounds: Sequence[Round], colours: charts.Colours) -> Iterator[ReportFigure]:
     """Yield the last round of each target that lets its queue be seen, under the load that filled queues most."""
     load, group = max(_by_load(rounds), key=lambda found: _fullest(found[1]))
     latest = {each.target: each for each in group}
@@ -115,7 +115,7 @@ def _fullest(rounds: Iterable[Round]) -> float:
     return max((moment.queue for each in rounds for moment in each.timeline if moment.queue is not None), default=-1.0)
 
 
-def _comparisons(report: Report, colours: charts.Colours) -> Iterator[Figure]:
+def _comparisons(report: BenchReport, colours: charts.Colours) -> Iterator[ReportFigure]:
     for name in report.workloads:
         found = [ratio for ratio in report.ratios if ratio.workload == name]
         found.sort(key=lambda ratio: (_order(ratio.load), list(colours).index(ratio.target)))
@@ -126,7 +126,7 @@ def _comparisons(report: Report, colours: charts.Colours) -> Iterator[Figure]:
             yield _figure("ratios", title, charts.ratios(found, colours), note, wide=True)
 
 
-def _costs(report: Report) -> Iterator[Figure]:
+def _costs(report: BenchReport) -> Iterator[ReportFigure]:
     for name, cells in report.costs.items():
         yield _figure("cost", f"Cost table of {name}", still.heat(cells), _LEARNED, wide=True)
 
@@ -141,16 +141,16 @@ def _order(load: Load) -> tuple[str, float, int, str]:
     return load.kind, float(load.concurrency or load.rate or 0), load.batch, load.label
 
 
-def _figure(kind: str, title: str, svg: str, note: str = "", *, wide: bool = False) -> Figure:
-    return Figure(kind, title, Markup(svg), note.strip(), wide)
+def _figure(kind: str, title: str, svg: str, note: str = "", *, wide: bool = False) -> ReportFigure:
+    return ReportFigure(kind, title, Markup(svg), note.strip(), wide)
 
 
-def _reach(rows: Sequence[Row]) -> str:
+def _reach(rows: Sequence[LoadSummary]) -> str:
     """Return what the intervals of the rows are."""
     return stats.spread(max(row.rounds for row in rows))
 
 
-def _own(report: Report) -> str:
+def _own(report: BenchReport) -> str:
     """Return why some ratios are missing."""
     names = ", ".join(report.own_loads)
     return f"No latencies where {names} had a load of its own; see its note below." if names else ""

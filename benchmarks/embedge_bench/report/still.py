@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from embedge_bench.report import units
 from embedge_bench.report.charts import HALF, WIDE, Colours
 from embedge_bench.report.svg import Plot, Scale, linear
-from embedge_bench.results import CostCells, Row, Workload
+from embedge_bench.results import CostCells, LoadSummary, Workload
 
 __all__ = ["heat", "padding", "sizes"]
 
 
-def padding(rows: Sequence[Row], colours: Colours) -> str:
+def padding(rows: Sequence[LoadSummary], colours: Colours) -> str:
     """Draw the share of computed tokens that were real: a bar for each target and load that tells."""
     height = 52 + 24 * len(rows)
     plot = Plot(HALF, height, "Padding efficiency")

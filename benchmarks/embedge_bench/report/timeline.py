@@ -6,12 +6,13 @@ import shutil
 import subprocess
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
 from embedge.errors import EmbedgeError, InvalidInput
 from embedge_bench.report import units
+from embedge_bench.report.charts import Colours
 from embedge_bench.report.svg import Plot, Scale, linear
 from embedge_bench.spans import Box, Track, busy
 
@@ -24,7 +25,6 @@ _PALETTE = 8
 _SEEN = 2.0  # pixels: what is narrower is drawn as shares of columns of this width
 _LETTER = 6.4  # pixels, on average
 
-Colours = Mapping[str, str]
 """The class that gives a span its colour, by its name."""
 
 

@@ -22,9 +22,9 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from embedge.errors import InvalidInput, NotFound
-from embedge_bench.targets.base import Answer, Counters, Target
+from embedge_bench.targets.base import Counters, Target, TargetReply
 
-__all__ = ["Answer", "Counters", "Spec", "Target", "open_target", "parse", "schemes"]
+__all__ = ["Counters", "Spec", "Target", "TargetReply", "open_target", "parse", "schemes"]
 
 # Scheme -> module that holds the function `make(spec) -> Target`.
 _MODULES = {

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from embedge.request import Reply, Request
-from embedge_bench.targets.base import Answer
+from embedge_bench.targets.base import TargetReply
 
 __all__ = ["Ask", "answer"]
 
@@ -29,6 +29,6 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         )
 
 
-def answer(reply: Reply) -> Answer:
+def answer(reply: Reply) -> TargetReply:
     """Return the vectors of a reply. Raises the error of its first bad item, InvalidInput for what is no vectors."""
-    return Answer(reply.vectors, int(np.sum(reply.tokens)))
+    return TargetReply(reply.vectors, int(np.sum(reply.tokens)))

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from embedge_bench.results import CostCells, TargetInfo
 
-__all__ = ["Answer", "Counters", "Target", "follow"]
+__all__ = ["Counters", "Target", "TargetReply", "follow"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TargetReply:
     """The vectors of one request, (n, dim), and its tokens with specials, if the target tells."""
 
     vectors: NDArray[np.generic]
@@ -61,10 +61,10 @@ class Target(Protocol):
         """Return what it is."""
 
     @abstractmethod
-    def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
+    def embed(self, texts: Sequence[str], timeout: float | None = None) -> TargetReply:
         """Return the vectors, waiting at most `timeout` seconds. Raises EmbedgeError; Overloaded if refused."""
 
-    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer] | None:
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[TargetReply] | None:
         """Return a future of the vectors without waiting; None where the target can only be called and waited for.
 
         An open loop needs it: thousands of requests may be on their way, and as many threads would be a load
@@ -84,9 +84,9 @@ class Target(Protocol):
         """Free what it holds."""
 
 
-def follow(source: Any, read: Callable[[], Answer]) -> Future[Answer]:
+def follow(source: Any, read: Callable[[], TargetReply]) -> Future[TargetReply]:
     """Return a future that has what `read` returns or raises, once the future `source` (gRPC's will do) is done."""
-    future: Future[Answer] = Future()
+    future: Future[TargetReply] = Future()
 
     def done(_: object) -> None:
         try:

@@ -12,7 +12,7 @@ from embedge_bench.processes import listening
 from embedge_bench.results import CostCells, TargetInfo
 from embedge_bench.targets import Spec
 from embedge_bench.targets.ask import Ask, answer
-from embedge_bench.targets.base import Answer, Counters, Target, follow
+from embedge_bench.targets.base import Counters, Target, TargetReply, follow
 
 __all__ = ["Grpc", "make"]
 
@@ -59,11 +59,11 @@ class Grpc(Target):
             backend=model.backend,
         )
 
-    def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
+    def embed(self, texts: Sequence[str], timeout: float | None = None) -> TargetReply:
         """Return the vectors."""
         return answer(self._client.run(self._model.name, self._ask.request(texts, timeout)))
 
-    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer]:
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[TargetReply]:
         """Return a future of the vectors, over a connection beside the client's, which only waits."""
         call = self._method.future(self._packed(tuple(texts)), timeout=timeout)
         return follow(call, lambda: self._read(call))
@@ -89,7 +89,7 @@ class Grpc(Target):
 
         return request_to_proto(self._model.name, self._ask.request(texts, None)).SerializeToString()
 
-    def _read(self, call: Any) -> Answer:
+    def _read(self, call: Any) -> TargetReply:
         import grpc
 
         from embedge.wire.convert import reply_from_proto

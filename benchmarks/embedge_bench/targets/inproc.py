@@ -16,7 +16,7 @@ from embedge.embedder import Embedder
 from embedge_bench.results import CostCells, TargetInfo
 from embedge_bench.targets import Spec
 from embedge_bench.targets.ask import Ask, answer
-from embedge_bench.targets.base import Answer, Counters, Target, follow
+from embedge_bench.targets.base import Counters, Target, TargetReply, follow
 
 __all__ = ["InProcess", "make"]
 
@@ -46,11 +46,11 @@ class InProcess(Target):
             in_process=True,
         )
 
-    def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
+    def embed(self, texts: Sequence[str], timeout: float | None = None) -> TargetReply:
         """Return the vectors."""
         return answer(self._embedder.run(self._ask.request(texts, timeout)))
 
-    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer]:
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[TargetReply]:
         """Return a future of the vectors."""
         source = self._embedder.submit(self._ask.request(texts, timeout))
         return follow(source, lambda: answer(source.result()))

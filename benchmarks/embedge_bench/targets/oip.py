@@ -17,7 +17,7 @@ from embedge.errors import InvalidInput, NotFound
 from embedge_bench.processes import listening
 from embedge_bench.results import TargetInfo
 from embedge_bench.targets import Spec
-from embedge_bench.targets.base import Answer, Target, follow
+from embedge_bench.targets.base import Target, TargetReply, follow
 
 if TYPE_CHECKING:
     from embedge.oip import grpc_service_pb2 as pb
@@ -30,7 +30,7 @@ _PACKED = 4096  # requests kept as bytes
 _DTYPES = {"FP32": "<f4", "FP16": "<f2", "FP64": "<f8"}
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OipOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of the address. truncate: sent as a request parameter, which our own server reads.
 
     pid: the process that holds all of the server, where more than those that listen do the work.
@@ -47,7 +47,7 @@ class Oip(Target):
 
     threads = False
 
-    def __init__(self, spec: Spec, address: str, model: str, options: Options) -> None:
+    def __init__(self, spec: Spec, address: str, model: str, options: OipOptions) -> None:
         import grpc
 
         from embedge.oip import grpc_service_pb2 as pb
@@ -80,11 +80,11 @@ class Oip(Target):
             backend=found.platform,
         )
 
-    def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
+    def embed(self, texts: Sequence[str], timeout: float | None = None) -> TargetReply:
         """Return the vectors."""
         return self._answer(self._call(self._infer, self._packed(tuple(texts)), timeout), len(texts))
 
-    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer]:
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[TargetReply]:
         """Return a future of the vectors."""
         call = self._infer.future(self._packed(tuple(texts)), timeout=timeout)
         return follow(call, lambda: self._answer(self._result(call.result), len(texts)))
@@ -106,7 +106,7 @@ class Oip(Target):
             request.parameters["truncate"].bool_param = True
         return request.SerializeToString()
 
-    def _answer(self, reply: pb.ModelInferResponse, rows: int) -> Answer:
+    def _answer(self, reply: pb.ModelInferResponse, rows: int) -> TargetReply:
         names = [output.name for output in reply.outputs]
         if self._output.name not in names:
             raise InvalidInput(f"target {self._spec.text!r}: the reply lacks output {self._output.name!r}")
@@ -116,7 +116,7 @@ class Oip(Target):
             values = np.frombuffer(reply.raw_output_contents[place], dtype=_DTYPES[tensor.datatype])
         else:
             values = np.array(tensor.contents.fp32_contents or tensor.contents.fp64_contents, dtype=np.float32)
-        return Answer(values.reshape(rows, -1))
+        return TargetReply(values.reshape(rows, -1))
 
     def _method(self, name: str, request: Any, reply: Any) -> Any:
         return self._channel.unary_unary(_SERVICE + name, request.SerializeToString, reply.FromString)
@@ -152,4 +152,4 @@ def make(spec: Spec) -> Oip:
     address, model = spec.host()
     if not model:
         raise InvalidInput(f"target {spec.text!r} must name a model, as in oip://localhost:8001/minilm")
-    return Oip(spec, address, model, spec.convert(Options))
+    return Oip(spec, address, model, spec.convert(OipOptions))

@@ -19,7 +19,7 @@ from embedge.errors import BackendError, DeadlineExceeded, EmbedgeError, Invalid
 from embedge_bench.processes import listening
 from embedge_bench.results import TargetInfo
 from embedge_bench.targets import Spec
-from embedge_bench.targets.base import Answer, Target, follow
+from embedge_bench.targets.base import Target, TargetReply, follow
 
 __all__ = ["OpenAI", "make"]
 
@@ -27,20 +27,20 @@ _OPEN_SECONDS = 60.0
 _PACKED = 4096  # requests kept as bytes
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OpenAIOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of the address. format: how the vectors travel. The key is read from OPENAI_API_KEY, if it is set."""
 
     model: Annotated[str, msgspec.Meta(min_length=1)]
     format: Literal["base64", "float"] = "base64"
 
 
-class _Vector(msgspec.Struct):
+class _EmbeddingObject(msgspec.Struct):
     index: int
     embedding: str | list[float]
 
 
-class _Reply(msgspec.Struct):
-    data: list[_Vector]  # its token count is not read: servers count characters, words or nothing
+class _EmbeddingsResponse(msgspec.Struct):
+    data: list[_EmbeddingObject]  # its token count is not read: servers count characters, words or nothing
 
 
 class OpenAI(Target):
@@ -48,7 +48,7 @@ class OpenAI(Target):
 
     threads = False
 
-    def __init__(self, spec: Spec, url: str, address: str, options: Options) -> None:
+    def __init__(self, spec: Spec, url: str, address: str, options: OpenAIOptions) -> None:
         try:
             import aiohttp
         except ImportError as error:
@@ -77,11 +77,11 @@ class OpenAI(Target):
             note=f"vectors as {self._options.format}",
         )
 
-    def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
+    def embed(self, texts: Sequence[str], timeout: float | None = None) -> TargetReply:
         """Return the vectors."""
         return self.submit(texts, timeout).result()
 
-    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer]:
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[TargetReply]:
         """Return a future of the vectors."""
         sent = self._start(self._post(self._packed(tuple(texts)), timeout))
         return follow(sent, lambda: _answer(sent.result(), self._url))
@@ -121,13 +121,13 @@ class OpenAI(Target):
         return content
 
 
-def _answer(content: bytes, url: str) -> Answer:
+def _answer(content: bytes, url: str) -> TargetReply:
     try:
-        reply = msgspec.json.decode(content, type=_Reply)
+        reply = msgspec.json.decode(content, type=_EmbeddingsResponse)
     except msgspec.DecodeError as error:
         raise BackendError(f"{url}: not the reply of an embeddings endpoint: {error}") from error
     rows = [_vector(item.embedding) for item in sorted(reply.data, key=lambda item: item.index)]
-    return Answer(np.stack(rows))
+    return TargetReply(np.stack(rows))
 
 
 def _vector(value: str | list[float]) -> NDArray[np.float32]:
@@ -145,4 +145,4 @@ def make(spec: Spec) -> OpenAI:
     """Connect and embed one text. Raises Unavailable, NotFound, InvalidInput."""
     address, tail = spec.host()
     url = f"{spec.scheme.partition('+')[2]}://{address}/{tail.strip('/')}".rstrip("/") + "/embeddings"
-    return OpenAI(spec, url, address, spec.convert(Options))
+    return OpenAI(spec, url, address, spec.convert(OpenAIOptions))

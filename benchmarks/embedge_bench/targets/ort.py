@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from embedge import outputs
-from embedge.backends import Arrays, Result
+from embedge.backends import Arrays, PendingArrays
 from embedge.batches.batch import layout, pad
 from embedge.bundle import Bundle
 from embedge.bundle.output_specs import DenseOutput
@@ -25,12 +25,12 @@ from embedge.lanes.program import Program
 from embedge.request import Request
 from embedge_bench.results import TargetInfo
 from embedge_bench.targets import Spec
-from embedge_bench.targets.base import Answer, Counters, Target
+from embedge_bench.targets.base import Counters, Target, TargetReply
 
 __all__ = ["OnnxRuntime", "make"]
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OrtOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of the address. threads: of the graph; default: all cores."""
 
     batch: int = 1
@@ -42,7 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class OnnxRuntime(Target):
     """One session a graph, run in the caller's thread."""
 
-    def __init__(self, spec: Spec, bundle: Bundle, options: Options) -> None:
+    def __init__(self, spec: Spec, bundle: Bundle, options: OrtOptions) -> None:
         manifest = bundle.manifest
         name = options.tower or next(iter(manifest.towers))
         if name not in manifest.towers:
@@ -57,7 +57,7 @@ class OnnxRuntime(Target):
         self._output = output
         threads = options.threads or os.cpu_count() or 1
         graphs = manifest.towers[name].graphs
-        self._program = Program(manifest, {graph: _Session(bundle, graph, threads) for graph in graphs})
+        self._program = Program(manifest, {graph: _OrtSession(bundle, graph, threads) for graph in graphs})
         self._lock = threading.Lock()  # held by a caller while its batch runs, should there be more than one
         self._done = Counters(queue=0, batches=0, rows=0, computed=0)
 
@@ -77,7 +77,7 @@ class OnnxRuntime(Target):
             in_process=True,
         )
 
-    def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
+    def embed(self, texts: Sequence[str], timeout: float | None = None) -> TargetReply:
         """Return the vectors of one batch."""
         rows = self._inputs.prepare(texts, Request(items=(), truncate=True))
         good = [row for row in rows if not isinstance(row, EmbedgeError)]
@@ -90,7 +90,7 @@ class OnnxRuntime(Target):
             self._count(len(good), len(good) * max(lengths))
         raw = tensors[self._output.tensor].astype("float32", copy=False)
         vectors = outputs.finish(raw, self._output, dim=self._output.dim, dtype="float32")
-        return Answer(vectors.values, sum(lengths))
+        return TargetReply(vectors.values, sum(lengths))
 
     def counters(self) -> Counters:
         """Return what it has run."""
@@ -110,7 +110,7 @@ class OnnxRuntime(Target):
         )
 
 
-class _Session:
+class _OrtSession:
     """A graph with ONNX Runtime's own settings, but for the number of threads."""
 
     def __init__(self, bundle: Bundle, graph: str, threads: int) -> None:
@@ -125,7 +125,7 @@ class _Session:
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._outputs = [output.name for output in self._session.get_outputs()]
 
-    def start(self, feeds: Arrays) -> Result:
+    def start(self, feeds: Arrays) -> PendingArrays:
         outputs = dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
         return lambda: outputs
 
@@ -135,4 +135,4 @@ class _Session:
 
 def make(spec: Spec) -> OnnxRuntime:
     """Open the bundle's graphs. Raises EmbedgeError."""
-    return OnnxRuntime(spec, Bundle.load(spec.rest), spec.convert(Options))
+    return OnnxRuntime(spec, Bundle.load(spec.rest), spec.convert(OrtOptions))

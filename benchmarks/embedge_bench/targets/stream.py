@@ -11,13 +11,13 @@ from embedge.errors import EmbedgeError, Unavailable
 from embedge.request import Reply, Request
 from embedge_bench.targets import Spec
 from embedge_bench.targets.ask import Ask, answer
-from embedge_bench.targets.base import Answer, follow
+from embedge_bench.targets.base import TargetReply, follow
 from embedge_bench.targets.grpc import Grpc
 
-__all__ = ["Stream", "make"]
+__all__ = ["GrpcStream", "make"]
 
 
-class Stream(Grpc):
+class GrpcStream(Grpc):
     """Requests of all callers in one stream; each caller waits for its own reply."""
 
     kind = "embedge gRPC stream"
@@ -32,11 +32,11 @@ class Stream(Grpc):
         self._reader = threading.Thread(target=self._listen, name="stream-reader", daemon=True)
         self._reader.start()
 
-    def embed(self, texts: Sequence[str], timeout: float | None = None) -> Answer:
+    def embed(self, texts: Sequence[str], timeout: float | None = None) -> TargetReply:
         """Return the vectors."""
         return self.submit(texts, timeout).result()
 
-    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[Answer]:
+    def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[TargetReply]:
         """Return a future of the vectors."""
         request = self._ask.request(texts, timeout)
         future: Future[Reply] = Future()
@@ -74,7 +74,7 @@ class Stream(Grpc):
                 future.set_exception(fault)
 
 
-def make(spec: Spec) -> Stream:
+def make(spec: Spec) -> GrpcStream:
     """Connect. Raises Unavailable, NotFound."""
     address, model = spec.host()
-    return Stream(spec, address, model, spec.convert(Ask))
+    return GrpcStream(spec, address, model, spec.convert(Ask))

@@ -17,7 +17,7 @@ import numpy as np
 from embedge.bundle import sha256
 from embedge.bundle.manifest import Graph, TensorSpec
 from embedge_export.errors import ExportError
-from embedge_export.model import Input
+from embedge_export.model import GraphInput
 from embedge_export.quiet import quiet
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = ["check", "describe", "export", "save"]
 _ONE_FILE = 2_000_000_000
 
 
-def export(module: nn.Module, path: Path, *, inputs: Sequence[Input], outputs: Sequence[str], opset: int) -> None:
+def export(module: nn.Module, path: Path, *, inputs: Sequence[GraphInput], outputs: Sequence[str], opset: int) -> None:
     """Write a module as a graph. Raises ExportError, which says what of the module cannot be traced, and why.
 
     The module takes the inputs as keyword arguments, and gives one tensor or a tuple of them: the outputs in order.
@@ -62,7 +62,7 @@ def check(path: Path) -> None:
         raise ExportError(f"{path.name}: the graph is not valid ONNX: {error}") from error
 
 
-def describe(path: Path, inputs: Sequence[Input]) -> Graph:
+def describe(path: Path, inputs: Sequence[GraphInput]) -> Graph:
     """Return the manifest's record of a graph file, its symbolic sizes named as in `inputs`.
 
     Raises ExportError for a graph that takes other inputs, or has a fixed size where an input has a symbol.
@@ -85,7 +85,7 @@ def describe(path: Path, inputs: Sequence[Input]) -> Graph:
     )
 
 
-def _match(value: onnx.ValueInfoProto, wanted: Input, names: dict[str, str], where: str) -> None:
+def _match(value: onnx.ValueInfoProto, wanted: GraphInput, names: dict[str, str], where: str) -> None:
     """Note what the graph calls the symbols of an input. Raises ExportError where sizes do not go together."""
     from onnx import helper
 
@@ -119,7 +119,7 @@ def _spec(value: onnx.ValueInfoProto, names: Mapping[str, str]) -> TensorSpec:
     return TensorSpec(name=value.name, dtype=str(helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape=tuple(sizes))
 
 
-def _trace(module: nn.Module, inputs: Sequence[Input], outputs: Sequence[str], opset: int) -> ir.Model:
+def _trace(module: nn.Module, inputs: Sequence[GraphInput], outputs: Sequence[str], opset: int) -> ir.Model:
     import torch
 
     taken = list(inspect.signature(module.forward).parameters)

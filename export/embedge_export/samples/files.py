@@ -14,7 +14,7 @@ from embedge.bundle.part_specs import AudioPrepare, ImagePrepare, Prepare, Tenso
 from embedge.content import Audio, Image, Vector, Video
 from embedge_export import corpus
 from embedge_export.errors import ExportError
-from embedge_export.model import Samples
+from embedge_export.model import SampleSource
 from embedge_export.user_code import resolve
 
 __all__ = ["samples_of"]
@@ -22,7 +22,7 @@ __all__ = ["samples_of"]
 _MEDIA: dict[type, type] = {ImagePrepare: Image, AudioPrepare: Audio, VideoPrepare: Video}
 
 
-def samples_of(where: str, parts: Mapping[str, Part], folder: str) -> Samples:
+def samples_of(where: str, parts: Mapping[str, Part], folder: str) -> SampleSource:
     """Return what gives a tower's items: contents by part.
 
     where: `package.file:function`, or a path relative to `folder`: a .npy file, a row an item; a .jsonl file, an

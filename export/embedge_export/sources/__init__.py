@@ -1,4 +1,4 @@
-"""Sources: what a trained encoder can come as. Each module turns one kind of directory into a `Model`."""
+"""Sources: what a trained encoder can come as. Each module turns one kind of directory into a `SourceModel`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import cast
 
 from embedge_export.errors import ExportError
-from embedge_export.extend import Base
-from embedge_export.model import Model
+from embedge_export.extend import BaseBundle
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
 
-__all__ = ["Model", "kind_of", "load"]
+__all__ = ["SourceModel", "kind_of", "load"]
 
 # Asked in this order. Each module has `fits(path)` and `load(path, recipe, allow_pickle)`; only the one that fits
 # imports torch or transformers, and only when it loads.
@@ -39,7 +39,9 @@ def kind_of(path: Path, recipe: Recipe) -> str:
     )
 
 
-def load(path: Path | None, recipe: Recipe, *, allow_pickle: bool = False, old: Base | None = None) -> Model:
+def load(
+    path: Path | None, recipe: Recipe, *, allow_pickle: bool = False, old: BaseBundle | None = None
+) -> SourceModel:
     """Load the trained encoder at `path`, and the recipe's own towers. Raises ExportError for what cannot be exported.
 
     path: None where the recipe names no source. old: the bundle that is extended.
@@ -50,9 +52,9 @@ def load(path: Path | None, recipe: Recipe, *, allow_pickle: bool = False, old: 
             model = importlib.import_module(_OWN).load(recipe, model, old)
     except ModuleNotFoundError as error:
         raise ExportError(f"{error.name} is not installed; pip install 'embedge[export]'") from error
-    return cast(Model, model)
+    return cast(SourceModel, model)
 
 
-def _load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
+def _load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> SourceModel:
     module = importlib.import_module(_MODULES[kind_of(path, recipe)])
-    return cast(Callable[..., Model], module.load)(path, recipe, allow_pickle=allow_pickle)
+    return cast(Callable[..., SourceModel], module.load)(path, recipe, allow_pickle=allow_pickle)

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from embedge.arrays import Floats
 from embedge_export.recipe import PoolingMode
 
 __all__ = ["normalize", "pool"]
-
-Floats = NDArray[np.float32]
 
 
 def pool(states: Floats, modes: Sequence[PoolingMode]) -> Floats:

@@ -13,7 +13,7 @@ from embedge.bundle.output_specs import DenseOutput
 from embedge.bundle.part_specs import TextPrepare
 from embedge.content import Text
 from embedge_export.errors import ExportError
-from embedge_export.model import GraphSource, Model, SpaceSource, TowerSource
+from embedge_export.model import GraphSource, SourceModel, SpaceSource, TowerSource
 
 __all__ = ["OUTPUT", "POOLER", "TOKENIZER", "before", "one_vector", "text_prepare", "whole"]
 
@@ -74,7 +74,7 @@ def one_vector(
     definition: Mapping[str, Any],
     hashes: Mapping[str, str],
     tools: Mapping[str, str],
-) -> Model:
+) -> SourceModel:
     """Return a model of one tower that makes one vector of a text. `encode` is the original: the vector of one text."""
     output = DenseOutput(tensor=OUTPUT, space="text", dim=dim, normalized=normalized, dims=tuple(sorted(dims)))
     tower = TowerSource(
@@ -83,7 +83,7 @@ def one_vector(
         outputs={"dense": output},
         original=lambda text: {"dense": encode(text)},
     )
-    return Model(
+    return SourceModel(
         kind=kind,
         towers={"text": tower},
         spaces={"text": SpaceSource(definition={**definition, "normalized": normalized}, dim=dim)},

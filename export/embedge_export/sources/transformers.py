@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embedge.content import Text
 from embedge_export.errors import ExportError
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.quiet import quiet
 from embedge_export.recipe import POOLING, Recipe
 from embedge_export.sources import pooling, text, weights
@@ -24,7 +24,7 @@ def fits(path: Path) -> bool:
     return (path / "config.json").is_file()
 
 
-def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
+def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> SourceModel:
     """Load the directory. Raises ExportError."""
     if not recipe.modes:
         raise ExportError(
@@ -110,10 +110,10 @@ def _reserved(model: Any) -> int:
 
 def _fuse(model: Any, recipe: Recipe, tokenizer: str, *, languages: bool) -> tuple[dict[Any, str], Any]:
     from embedge_export.sources.torch.fused import fuse
-    from embedge_export.sources.torch.heads import Normalize, Pool
+    from embedge_export.sources.torch.heads import Normalize, Pooling
     from embedge_export.sources.torch.languages import by_row
 
-    heads = [Pool(recipe.modes), *([Normalize()] if recipe.normalize else [])]
+    heads = [Pooling(recipe.modes), *([Normalize()] if recipe.normalize else [])]
     return fuse(by_row(model) if languages else model, heads, tokenizer, languages=languages)
 
 

@@ -8,7 +8,7 @@ import threading
 
 from embedge.backends.tensorrt.plans.child import Parent
 from embedge.errors import InvalidInput
-from embedge_export.tensorrt.work import Work
+from embedge_export.tensorrt.work import BuildWork
 
 __all__ = ["main"]
 
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     except InvalidInput as error:
         sys.stderr.write(f"{error.message}\n")
         return 2
-    work = Work(request, parent)
+    work = BuildWork(request, parent)
     builder = threading.Thread(target=work.run, name="embedge-build")  # owned by this call, which waits for it
     builder.start()
     while builder.is_alive():

@@ -15,7 +15,7 @@ from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.plans.timing import TimingCache
 from embedge.batches.shapes import Range
 from embedge_export.tensorrt.failure import PlanError, cancelled, not_built, not_parsed
-from embedge_export.tensorrt.monitor import Tell, monitor
+from embedge_export.tensorrt.monitor import OnProgress, monitor
 
 __all__ = ["Order", "build"]
 
@@ -36,7 +36,7 @@ class Order:
     timing: TimingCache | None = None
 
 
-def build(order: Order, tell: Tell, stop: threading.Event) -> bytes:
+def build(order: Order, tell: OnProgress, stop: threading.Event) -> bytes:
     """Return the plan. stop: ends the build soon after it is set, from any thread. Raises PlanError."""
     trt = library.load()
     logger, recorder = library.logger(trt), library.recorder(trt)

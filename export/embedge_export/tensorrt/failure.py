@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from embedge.backends.tensorrt import library
-from embedge.backends.tensorrt.plans.messages import Failed, Kind, ParseFault
+from embedge.backends.tensorrt.plans.messages import Failed, FailureKind, ParseFault
 
 __all__ = ["PlanError", "cancelled", "not_built", "not_parsed"]
 
@@ -16,9 +16,9 @@ _SHOWN = 5
 class PlanError(Exception):
     """There is no plan for a graph. The message names the graph, and what else can be done."""
 
-    def __init__(self, kind: Kind, text: str, faults: Iterable[ParseFault] = ()) -> None:
+    def __init__(self, kind: FailureKind, text: str, faults: Iterable[ParseFault] = ()) -> None:
         super().__init__(text)
-        self.kind: Kind = kind
+        self.kind: FailureKind = kind
         self.faults = tuple(faults)
 
     def message(self, graph: str) -> Failed:

@@ -20,15 +20,15 @@ from embedge import outputs
 from embedge.backends import Arrays, Session
 from embedge.backends.gpu.slot import StreamSession, StreamSlot
 from embedge.backends.tensorrt.engine import Engine
-from embedge.backends.tensorrt.executable import Kernel, Scratch
+from embedge.backends.tensorrt.executable import Scratch, TensorRTExecutable
 from embedge.backends.tensorrt.plans.record import CAPTURED
 from embedge.bundle import Bundle
 from embedge.bundle.manifest import Graph
 from embedge.bundle.output_specs import Output, ScoresOutput
-from embedge.cuda import Context, Driver, Stream
+from embedge.cuda import Driver, SharedContext, Stream
 from embedge.verify import compare
 from embedge_export.limits import Gate
-from embedge_export.tensorrt.reference import Case, Reference
+from embedge_export.tensorrt.reference import CornerCase, OnnxReference
 
 __all__ = ["Miss", "prove"]
 
@@ -48,16 +48,16 @@ class Miss(Exception):
 
 
 def prove(
-    bundle: Bundle, graph: str, engine: Engine, driver: Driver, reference: Reference, *, captures: int = 1
+    bundle: Bundle, graph: str, engine: Engine, driver: Driver, reference: OnnxReference, *, cuda_graphs: int = 1
 ) -> dict[str, float]:
     """Return the figures of a plan that passes. The calling thread has entered. Raises Miss, PlanError, CudaError.
 
-    captures: 0 where lanes capture nothing. Without figures of captured graphs, they are not to be used.
+    cuda_graphs: 0 where lanes capture nothing. Without figures of captured graphs, they are not to be used.
     """
     spec = bundle.manifest.graphs[graph]
     judged = reference.computes(graph)
     judge = _Judge(graph, spec, judged)
-    with _session(bundle, graph, engine, driver, captures=0) as session:
+    with _session(bundle, graph, engine, driver, cuda_graphs=0) as session:
         cases = list(reference.cases(graph, None if judged else session))
         for case in cases:
             _corner(spec, case, session, judge)
@@ -66,27 +66,29 @@ def prove(
                 for name, output in bundle.manifest.towers[tower].outputs.items():
                     ours = _result(output, tensors)
                     judge.golden(compare.compare(output, ours, pairs.outputs[name][0]), f"{label} of tower {tower!r}")
-        if captures and driver.captures:
-            with _session(bundle, graph, engine, driver, captures=len(cases) * _SETS) as other:
+        if cuda_graphs and driver.captures:
+            with _session(bundle, graph, engine, driver, cuda_graphs=len(cases) * _SETS) as other:
                 judge.figures |= replayed(spec, cases, session, other, _Judge(graph, spec, judged))
     return judge.figures
 
 
 @contextmanager
-def _session(bundle: Bundle, graph: str, engine: Engine, driver: Driver, *, captures: int) -> Iterator[StreamSession]:
+def _session(
+    bundle: Bundle, graph: str, engine: Engine, driver: Driver, *, cuda_graphs: int
+) -> Iterator[StreamSession]:
     """Give a session of a lane, in the calling thread."""
     scratch = Scratch(driver, engine.scratch)
 
-    def kernel(name: str, path: Path, stream: Stream) -> Kernel:
-        return Kernel(engine, scratch)
+    def kernel(name: str, path: Path, stream: Stream) -> TensorRTExecutable:
+        return TensorRTExecutable(engine, scratch)
 
-    slot = StreamSlot(driver, Context.of(driver), lambda: None, kernel, sets=_SETS, captures=captures)
+    slot = StreamSlot(driver, SharedContext.of(driver), lambda: None, kernel, sets=_SETS, cuda_graphs=cuda_graphs)
     with closing(slot), closing(cast(StreamSession, slot.open(graph, bundle.graph(graph)))) as session:
         yield session
 
 
 def replayed(
-    spec: Graph, cases: Sequence[Case], plain: Session, capturing: StreamSession, judge: _Judge
+    spec: Graph, cases: Sequence[CornerCase], plain: Session, capturing: StreamSession, judge: _Judge
 ) -> dict[str, float]:
     """Return the figures of captured graphs, held against plain runs of two contents in turn; none if they differ."""
     try:
@@ -98,7 +100,7 @@ def replayed(
     return judge.figures if capturing.captured else {}
 
 
-def _replay(spec: Graph, case: Case, plain: Session, capturing: StreamSession, judge: _Judge) -> None:
+def _replay(spec: Graph, case: CornerCase, plain: Session, capturing: StreamSession, judge: _Judge) -> None:
     rows = _rows(spec, case.inputs)
     places = [place % rows for place in range(max(rows, case.rows))]
     contents = [_take(spec, case.inputs, each) for each in (places, places[::-1])]
@@ -110,7 +112,7 @@ def _replay(spec: Graph, case: Case, plain: Session, capturing: StreamSession, j
             judge.replay(found[name], array, f"{case.label}, run {turn + 1}")
 
 
-def _corner(spec: Graph, case: Case, session: Session, judge: _Judge) -> None:
+def _corner(spec: Graph, case: CornerCase, session: Session, judge: _Judge) -> None:
     """Run a case's rows as a full batch and one at a time, and hold both against what they have to be."""
     rows = _rows(spec, case.inputs)
     full = session.start(_take(spec, case.inputs, [place % rows for place in range(max(rows, case.rows))]))()

@@ -7,15 +7,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Tell", "monitor"]
+__all__ = ["OnProgress", "monitor"]
 
-Tell = Callable[[str, str, int, int], None]
+OnProgress = Callable[[str, str, int, int], None]
 """Is told of a phase: its name, that of the phase it is part of or nothing, steps that are done, steps in all."""
 
 _PARTS = 100  # a phase is told of at most so often: some have a step for each kernel that is tried
 
 
-def monitor(trt: Any, tell: Tell, cancelled: threading.Event) -> Any:
+def monitor(trt: Any, tell: OnProgress, cancelled: threading.Event) -> Any:
     """Return a progress monitor. TensorRT calls it from any of its threads, and stops soon after `cancelled` is set."""
     return _monitor_class(trt)(tell, cancelled)
 
@@ -23,7 +23,7 @@ def monitor(trt: Any, tell: Tell, cancelled: threading.Event) -> Any:
 @functools.cache
 def _monitor_class(trt: Any) -> Any:
     class _Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self, tell: Tell, cancelled: threading.Event) -> None:
+        def __init__(self, tell: OnProgress, cancelled: threading.Event) -> None:
             trt.IProgressMonitor.__init__(self)  # the binding asks for exactly this call
             self._tell = tell
             self._cancelled = cancelled

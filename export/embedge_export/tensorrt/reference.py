@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.backends import Arrays, Result, Session
-from embedge.backends.gpu.policy import RUNG, TOKENS
-from embedge.backends.onnxruntime import Runner
+from embedge.backends import Arrays, PendingArrays, Session
+from embedge.backends.gpu.policy import LENGTH_MULTIPLE, TOKENS
+from embedge.backends.onnxruntime import OnnxRuntimeBackend
 from embedge.batches.batch import Row, pad, stretch
 from embedge.batches.probes import Probes
 from embedge.batches.shapes import buckets
@@ -26,7 +26,7 @@ from embedge.request import Request
 from embedge.verify import Golden, Pairs
 from embedge_export.tensorrt.failure import PlanError
 
-__all__ = ["Case", "Reference"]
+__all__ = ["CornerCase", "OnnxReference"]
 
 log = logging.getLogger("embedge.tensorrt")
 
@@ -37,7 +37,7 @@ _ITEMS = 16
 
 
 @dataclass(frozen=True)
-class Case:
+class CornerCase:
     """Inputs of a graph at a corner of a profile, a few rows, and what they have to become. rows: most in a batch."""
 
     label: str
@@ -46,11 +46,11 @@ class Case:
     rows: int
 
 
-class Reference:
+class OnnxReference:
     """The graphs of a bundle as ONNX Runtime runs them, and items to run through them."""
 
     def __init__(self, bundle: Bundle, config: RuntimeConfig) -> None:
-        runner = Runner(config)
+        runner = OnnxRuntimeBackend(config)
         self._missing = runner.missing()
         self._bundle, self._config = bundle, config
         self._slot = runner.slot(threads=config.threads or 0, wake=lambda: None)
@@ -76,13 +76,13 @@ class Reference:
             return False
         return True
 
-    def cases(self, graph: str, session: Session | None = None) -> Iterator[Case]:
+    def cases(self, graph: str, session: Session | None = None) -> Iterator[CornerCase]:
         """Yield what the graph is given, and has to give, at the corners of each tower's length buckets.
 
         session: runs the graph in place of ONNX Runtime, which may not be able to.
         """
-        tokens = self._config.token_budget or TOKENS
-        limits = {"max_batch": self._config.max_batch, "token_budget": tokens}
+        tokens = self._config.max_batch_tokens or TOKENS
+        limits = {"max_batch_size": self._config.max_batch_size, "max_batch_tokens": tokens}
         for tower in self.towers(graph):
             for bucket in buckets(self._probes, tower, **limits, lengths=self._config.lengths):
                 for length in sorted({bucket.shortest, bucket.longest}):
@@ -90,7 +90,7 @@ class Reference:
                     self._run(tower, self._batch(tower, length, bucket.rows), graph, heard)
                     for inputs, outputs in heard.runs:
                         label = f"tower {tower!r} at length {length}"
-                        yield Case(label, inputs, outputs, min(bucket.rows, max(1, tokens // length)))
+                        yield CornerCase(label, inputs, outputs, min(bucket.rows, max(1, tokens // length)))
 
     def golden(self, graph: str, session: Session) -> Iterator[tuple[str, str, Arrays, Pairs]]:
         """Yield for golden items the tower, a label, the tensors that it makes, and the pairs of that one item.
@@ -103,7 +103,7 @@ class Reference:
                 raise PlanError("unavailable", f"tower {tower!r} has no golden pairs to prove graph {graph!r} with")
             for place in range(0, len(pairs.items), max(1, len(pairs.items) // _ITEMS)):
                 (row,) = self._prepared(tower, [pairs.items[place]])
-                arrays = pad([row], self._probes.layouts[tower], RUNG)
+                arrays = pad([row], self._probes.layouts[tower], LENGTH_MULTIPLE)
                 yield tower, pairs.label(place), self._run(tower, arrays, graph, session), pairs.take([place])
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class Reference:
             row = rows[place % len(rows)]
             own = self._inputs[tower].length(row)
             chosen.append(stretch(row, form, max(1, round(length * share)) / own) if form.varies else row)
-        return pad(chosen, form, RUNG)
+        return pad(chosen, form, LENGTH_MULTIPLE)
 
     def _rows(self, tower: str) -> Sequence[Row]:
         """Return prepared golden items; the probe where there are none."""
@@ -158,7 +158,7 @@ class _Heard:
         self.runs: list[tuple[Arrays, Arrays]] = []
         self._session = session
 
-    def start(self, feeds: Arrays) -> Result:
+    def start(self, feeds: Arrays) -> PendingArrays:
         outputs = self._session.start(feeds)()
         self.runs.append((dict(feeds), outputs))
         return lambda: outputs

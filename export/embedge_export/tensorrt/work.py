@@ -14,7 +14,16 @@ from typing import Any
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.engine import Engine
 from embedge.backends.tensorrt.plans.child import Parent
-from embedge.backends.tensorrt.plans.messages import Built, Failed, Job, Log, Message, Progress, Refused, Request
+from embedge.backends.tensorrt.plans.messages import (
+    BuildJob,
+    BuildRequest,
+    Built,
+    Failed,
+    Log,
+    Message,
+    Progress,
+    Refused,
+)
 from embedge.backends.tensorrt.plans.timing import TimingCache
 from embedge.bundle import Bundle
 from embedge.cuda import CudaError, Driver, choose
@@ -23,15 +32,15 @@ from embedge_export.tensorrt.builder import Order, build
 from embedge_export.tensorrt.facts import check_tensors, precision_share
 from embedge_export.tensorrt.failure import PlanError, cancelled
 from embedge_export.tensorrt.gate import Miss, prove
-from embedge_export.tensorrt.reference import Reference
+from embedge_export.tensorrt.reference import OnnxReference
 
-__all__ = ["Work"]
+__all__ = ["BuildWork"]
 
 
-class Work:
+class BuildWork:
     """Builds what is asked for. done: every graph was told of."""
 
-    def __init__(self, request: Request, parent: Parent) -> None:
+    def __init__(self, request: BuildRequest, parent: Parent) -> None:
         self.done = False
         self._request = request
         self._parent = parent
@@ -39,7 +48,7 @@ class Work:
 
     def run(self) -> None:
         """Build all plans and tell of each. Called in the thread that builds."""
-        hears = _Hears(self)
+        hears = _ForwardToSupervisor(self)
         logging.getLogger("embedge.tensorrt").addHandler(hears)
         try:
             with self._told_of_all():
@@ -58,7 +67,7 @@ class Work:
         driver = choose(self._request.config.cuda, self._request.config.gpu)
         driver.enter()
         try:
-            reference = Reference(bundle, self._request.config)
+            reference = OnnxReference(bundle, self._request.config)
             for graph, job in self._request.jobs.items():
                 self._now = graph
                 self._parent.say(self._one(bundle, graph, job, driver, reference))
@@ -76,7 +85,7 @@ class Work:
             for graph in graphs[graphs.index(self._now) :]:
                 self._parent.say(_failed(graph, error))
 
-    def _one(self, bundle: Bundle, graph: str, job: Job, driver: Driver, reference: Reference) -> Message:
+    def _one(self, bundle: Bundle, graph: str, job: BuildJob, driver: Driver, reference: OnnxReference) -> Message:
         start = time.monotonic()
         try:
             plan = self._plan(bundle, graph, job)
@@ -85,8 +94,8 @@ class Work:
             check_tensors(graph, bundle.manifest.graphs[graph], engine.raw)
             share = precision_share(graph, bundle.manifest.graphs[graph], engine.raw)
             self._told(graph, "proving", 0)
-            captures = self._request.config.captures
-            figures = prove(bundle, graph, engine, driver, reference, captures=captures)
+            cuda_graphs = self._request.config.cuda_graphs
+            figures = prove(bundle, graph, engine, driver, reference, cuda_graphs=cuda_graphs)
             self._told(graph, "proving", 1)
             figures |= {} if share is None else {"precision_share": share}
             file = _write(graph, job, plan)
@@ -101,7 +110,7 @@ class Work:
         digest = hashlib.sha256(plan).hexdigest()
         return Built(graph=graph, file=file, sha256=digest, nbytes=len(plan), seconds=seconds, figures=_finite(figures))
 
-    def _plan(self, bundle: Bundle, graph: str, job: Job) -> bytes:
+    def _plan(self, bundle: Bundle, graph: str, job: BuildJob) -> bytes:
         """Build one graph. Raises PlanError, Unavailable."""
         if self._parent.cancelled.is_set():
             raise cancelled(graph)
@@ -125,10 +134,10 @@ class Work:
         self._parent.say(Progress(graph=graph, phase=phase, done=done, total=1))
 
 
-class _Hears(logging.Handler):
+class _ForwardToSupervisor(logging.Handler):
     """Sends what TensorRT says to the supervisor."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: BuildWork) -> None:
         super().__init__(logging.WARNING)
         self._work = work
 
@@ -152,7 +161,7 @@ def _finite(figures: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in figures.items() if abs(value) < float("inf")}
 
 
-def _write(graph: str, job: Job, plan: bytes) -> str:
+def _write(graph: str, job: BuildJob, plan: bytes) -> str:
     """Write the plan to the first place that takes it, durably, and return that. Raises PlanError."""
     said = []
     for file in job.files:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
+import pkgutil
 from pathlib import Path
 from typing import cast
 
-from embedge.backends.base import Arrays, Backend, Model, Result, Session, Slot
+from embedge.backends.base import Arrays, Backend, BackendModel, DeviceSlot, PendingArrays, Session
 from embedge.config import RuntimeConfig
 from embedge.errors import BackendError, NotFound, Unavailable
 
-__all__ = ["Arrays", "Backend", "Model", "Result", "Session", "Slot", "choose", "names", "ready"]
+__all__ = ["Arrays", "Backend", "BackendModel", "DeviceSlot", "PendingArrays", "Session", "choose", "names", "ready"]
 
 log = logging.getLogger("embedge.backends")
 
-# In order of preference. The value is the module that holds the class `Runner`.
-_MODULES = {
-    "tensorrt": "embedge.backends.tensorrt",
-    "onnxruntime-cuda": "embedge.backends.onnxruntime_cuda",
-    "onnxruntime": "embedge.backends.onnxruntime",
+# In order of preference. A class is imported only when its backend is asked for.
+_CLASSES = {
+    "tensorrt": "embedge.backends.tensorrt:TensorRTBackend",
+    "onnxruntime-cuda": "embedge.backends.onnxruntime_cuda:OnnxRuntimeCudaBackend",
+    "onnxruntime": "embedge.backends.onnxruntime:OnnxRuntimeBackend",
 }
 # Where an NVIDIA GPU shows: the driver's own file on a server, on a Jetson, and under WSL.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")
@@ -27,7 +27,7 @@ _GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")
 
 def names() -> tuple[str, ...]:
     """Return the names of all backends, the preferred first."""
-    return tuple(_MODULES)
+    return tuple(_CLASSES)
 
 
 def choose(config: RuntimeConfig | None = None) -> tuple[Backend, str]:
@@ -35,7 +35,7 @@ def choose(config: RuntimeConfig | None = None) -> tuple[Backend, str]:
     return _first(config or RuntimeConfig(), None)
 
 
-def ready(model: Model) -> tuple[Backend, str]:
+def ready(model: BackendModel) -> tuple[Backend, str]:
     """Return a backend that has made the model ready, and the reason for it.
 
     Of `auto`, the first in order that can; the log warns of each that is passed over where there may be a GPU.
@@ -44,11 +44,11 @@ def ready(model: Model) -> tuple[Backend, str]:
     return _first(model.config, model)
 
 
-def _first(config: RuntimeConfig, model: Model | None) -> tuple[Backend, str]:
+def _first(config: RuntimeConfig, model: BackendModel | None) -> tuple[Backend, str]:
     if config.backend != "auto":
         return _asked(config, model), f"{config.backend} was asked for"
     refused: list[str] = []
-    for name in _MODULES:
+    for name in _CLASSES:
         backend = _made(name, config)
         if missing := backend.missing():
             log.log(logging.WARNING if _gpu() else logging.INFO, "backend %s is passed over: %s", name, missing)
@@ -58,7 +58,7 @@ def _first(config: RuntimeConfig, model: Model | None) -> tuple[Backend, str]:
             _load(backend, model)
         except (Unavailable, BackendError) as error:
             if model is not None:
-                model.stop.check()  # or the next would be loaded, for nobody
+                model.cancel.check()  # or the next would be loaded, for nobody
             log.warning("backend %s is passed over: %s", name, error)
             refused.append(f"{name}: {error}")
             continue
@@ -67,7 +67,7 @@ def _first(config: RuntimeConfig, model: Model | None) -> tuple[Backend, str]:
     raise Unavailable(f"no backend can run here: {'; '.join(refused)}")
 
 
-def _asked(config: RuntimeConfig, model: Model | None) -> Backend:
+def _asked(config: RuntimeConfig, model: BackendModel | None) -> Backend:
     """Return the backend that the settings name."""
     backend = _made(config.backend, config)
     if missing := backend.missing():
@@ -76,7 +76,7 @@ def _asked(config: RuntimeConfig, model: Model | None) -> Backend:
     return backend
 
 
-def _load(backend: Backend, model: Model | None) -> None:
+def _load(backend: Backend, model: BackendModel | None) -> None:
     """Let the backend make the model ready; it is closed if it cannot."""
     if model is None:
         return
@@ -93,6 +93,6 @@ def _gpu() -> bool:
 
 
 def _made(name: str, config: RuntimeConfig) -> Backend:
-    if name not in _MODULES:
-        raise NotFound(f"backend {name!r} is unknown; choose one of auto, {', '.join(_MODULES)}")
-    return cast(Backend, importlib.import_module(_MODULES[name]).Runner(config))
+    if name not in _CLASSES:
+        raise NotFound(f"backend {name!r} is unknown; choose one of auto, {', '.join(_CLASSES)}")
+    return cast(Backend, pkgutil.resolve_name(_CLASSES[name])(config))

@@ -15,17 +15,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.backends.cores import Slots
+from embedge.backends.cores import LaneSplit
 from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
+from embedge.cancel import CancelToken
 from embedge.config import RuntimeConfig
-from embedge.stop import Stop
 
-__all__ = ["Arrays", "Backend", "Model", "Result", "Session", "Slot"]
+__all__ = ["Arrays", "Backend", "BackendModel", "DeviceSlot", "PendingArrays", "Session"]
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
-Result = Callable[[], Arrays]
+PendingArrays = Callable[[], Arrays]
 """What a started run will give: all outputs by name, in arrays of their own, nothing of the lane's memory.
 
 Waits for them where they are not there yet. Called once, by the lane's thread or by the one that waits for it. An
@@ -34,20 +34,20 @@ exception means that this run failed.
 
 
 @dataclass(frozen=True)
-class Model:
-    """What a backend is to make ready. graphs: names of those that will be opened. stop: ends what takes minutes."""
+class BackendModel:
+    """What a backend is to make ready. graphs: names of those that will be opened. cancel: ends what takes minutes."""
 
     bundle: Bundle
     config: RuntimeConfig
     graphs: tuple[str, ...]
     probes: Probes
-    stop: Stop = field(default_factory=Stop)
+    cancel: CancelToken = field(default_factory=CancelToken)
 
 
 class Session(Protocol):
     """A graph made ready to run in one lane."""
 
-    def start(self, feeds: Arrays) -> Result:
+    def start(self, feeds: Arrays) -> PendingArrays:
         """Begin a run with the inputs by name, which are the caller's again when this returns.
 
         Any exception means that this run failed.
@@ -59,7 +59,7 @@ class Session(Protocol):
         ...
 
 
-class Slot(Protocol):
+class DeviceSlot(Protocol):
     """What a lane owns beside its sessions: nothing on a CPU, its stream on a GPU.
 
     All but `attach` and `detach` is called in the lane's own thread.
@@ -90,20 +90,20 @@ class Backend(Protocol):
     """A way to run graphs on this machine.
 
     shares: whether lanes of one thread each may run the same session at the same time, so that weights are held once.
-    depth: batches that a lane may have in flight; with 1, a run is over when `start` returns.
-    rung: lengths of batches are rounded up to a multiple of this, as far as they may be padded.
-    token_budget: most padded tokens in a batch where the settings name no number.
-    captures: shapes of batches that a lane replays from captured graphs, once a model is loaded; 0: none.
-    patience: seconds beyond what was predicted after which a lane in a batch counts as hung, where they name none.
+    max_in_flight: batches that a lane may have in flight; with 1, a run is over when `start` returns.
+    length_multiple: lengths of batches are rounded up to a multiple of this, as far as they may be padded.
+    max_batch_tokens: most padded tokens in a batch where the settings name no number.
+    cuda_graphs: shapes of batches that a lane replays from captured graphs, once a model is loaded; 0: none.
+    hang_seconds: seconds beyond what was predicted after which a lane in a batch counts as hung, where they name none.
     """
 
     name: str
     shares: bool
-    depth: int
-    rung: int
-    token_budget: int
-    captures: int
-    patience: float
+    max_in_flight: int
+    length_multiple: int
+    max_batch_tokens: int
+    cuda_graphs: int
+    hang_seconds: float
 
     def missing(self) -> str:
         """Return why this backend cannot run here and how to get it; empty when it can."""
@@ -117,15 +117,15 @@ class Backend(Protocol):
         """Return the name of what it computes on: what is measured holds for it."""
         ...
 
-    def load(self, model: Model) -> None:
+    def load(self, model: BackendModel) -> None:
         """Make ready what all lanes share. Raises BackendError or Unavailable with the reason; `auto` then goes on."""
         ...
 
-    def candidates(self) -> list[Slots]:
+    def candidates(self) -> list[LaneSplit]:
         """Return the ways to cut the machine into lanes that are worth measuring."""
         ...
 
-    def slot(self, *, threads: int, wake: Callable[[], None]) -> Slot:
+    def slot(self, *, threads: int, wake: Callable[[], None]) -> DeviceSlot:
         """Return a slot for a lane with so many compute threads. Called in the lane's thread.
 
         wake: called from any thread where an idle lane must look at its slot (`check`).

@@ -15,7 +15,7 @@ from typing import Annotated, Protocol
 
 import msgspec
 
-__all__ = ["Slots", "Worker", "candidates", "choose", "cores", "device", "step_back"]
+__all__ = ["LaneSplit", "TrialWorker", "candidates", "choose", "cores", "device", "step_back"]
 
 _ROUNDS = 3
 _ROUND_SECONDS = 0.04
@@ -26,7 +26,7 @@ _WORTH = 1.05
 _NICENESS = 5
 
 
-class Slots(msgspec.Struct, frozen=True):
+class LaneSplit(msgspec.Struct, frozen=True):
     """`lanes` execution slots with `threads` compute threads each, and why."""
 
     lanes: Annotated[int, msgspec.Meta(ge=1)]
@@ -59,13 +59,13 @@ def device() -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
-def candidates(count: int) -> list[Slots]:
+def candidates(count: int) -> list[LaneSplit]:
     """Return the ways to cut `count` cores that are worth trying: 1, 2, 4 … lanes up to one a core."""
     lanes = sorted({1, count} | {1 << power for power in range(count.bit_length()) if 1 << power < count})
-    return [Slots(number, max(1, count // number)) for number in lanes]
+    return [LaneSplit(number, max(1, count // number)) for number in lanes]
 
 
-class Worker(Protocol):
+class TrialWorker(Protocol):
     """What one lane of a trial does: called, it runs a little work and returns its amount."""
 
     def __call__(self) -> int:
@@ -78,18 +78,18 @@ class Worker(Protocol):
 
 
 def choose(
-    options: list[Slots],
-    opener: Callable[[Slots], Worker],
+    options: list[LaneSplit],
+    opener: Callable[[LaneSplit], TrialWorker],
     *,
     clock: Callable[[], float] = time.perf_counter,
-) -> Slots:
+) -> LaneSplit:
     """Return the option that does the most work when every lane is busy. Raises what `opener` and its workers raise.
 
     `opener(slots)` opens the worker of one lane. Each lane has a thread, in which its worker is opened, run and closed.
     Options take turns, round by round, so that a disturbance hits all of them alike.
     """
     teams = {option: _Team(option) for option in options}
-    rates: dict[Slots, list[float]] = {option: [] for option in options}
+    rates: dict[LaneSplit, list[float]] = {option: [] for option in options}
     try:
         for team in teams.values():
             team.open(opener)
@@ -105,17 +105,17 @@ def choose(
         if medians[option] > medians[best] * _WORTH:
             best = option
     figures = ", ".join(f"{o.lanes}x{o.threads}: {medians[o] / medians[options[0]]:.2f}" for o in options)
-    return Slots(best.lanes, best.threads, f"most work when busy (lanes x threads, relative: {figures})")
+    return LaneSplit(best.lanes, best.threads, f"most work when busy (lanes x threads, relative: {figures})")
 
 
 class _Team:
     """The lanes of one option: a thread each, owned by the trial, and what is open in it."""
 
-    def __init__(self, option: Slots) -> None:
+    def __init__(self, option: LaneSplit) -> None:
         self._option = option
-        self._lanes: list[tuple[ThreadPoolExecutor, Worker]] = []
+        self._lanes: list[tuple[ThreadPoolExecutor, TrialWorker]] = []
 
-    def open(self, opener: Callable[[Slots], Worker]) -> None:
+    def open(self, opener: Callable[[LaneSplit], TrialWorker]) -> None:
         """Open every lane's worker, and let it work once: that pays for what is allocated once."""
         for _ in range(self._option.lanes):
             thread = ThreadPoolExecutor(1, "embedge-trial")
@@ -131,7 +131,7 @@ class _Team:
         """Return the work a second while all lanes work for a moment."""
         start = clock()
 
-        def repeat(worker: Worker) -> int:
+        def repeat(worker: TrialWorker) -> int:
             done = 0
             while clock() - start < _ROUND_SECONDS:
                 done += worker()

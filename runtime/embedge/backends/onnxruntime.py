@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from embedge.backends import cores as slots
-from embedge.backends.base import Arrays, Model, Result
-from embedge.backends.cores import Slots
+from embedge.backends.base import Arrays, BackendModel, PendingArrays
+from embedge.backends.cores import LaneSplit
 from embedge.config import RuntimeConfig
 from embedge.errors import BundleError
 
-__all__ = ["Runner", "Slot"]
+__all__ = ["CpuSlot", "OnnxRuntimeBackend"]
 
 # Its CPU kernel takes three times as long as the two nodes that it replaces (8x128 tokens, hidden size 384).
 _SLOWER = ["SkipLayerNormFusion"]
 
 
-class Runner:
+class OnnxRuntimeBackend:
     """Opens graphs with ONNX Runtime's CPU provider."""
 
     name = "onnxruntime"
     shares = True
-    depth = 1
-    rung = 1
-    patience = 600.0  # nothing waits for a device here, and a large batch on a slow, busy board takes minutes
-    token_budget = 2048  # a CPU is as fast at a few hundred as at any number, and memory grows with it
-    captures = 0
+    max_in_flight = 1
+    length_multiple = 1
+    hang_seconds = 600.0  # nothing waits for a device here, and a large batch on a slow, busy board takes minutes
+    max_batch_tokens = 2048  # a CPU is as fast at a few hundred as at any number, and memory grows with it
+    cuda_graphs = 0
 
     def __init__(self, config: RuntimeConfig) -> None:
         """Nothing in the settings is this backend's own."""
@@ -48,28 +48,28 @@ class Runner:
         """Return the processor's name."""
         return slots.device()
 
-    def load(self, model: Model) -> None:
+    def load(self, model: BackendModel) -> None:
         """Do nothing: each lane reads the graphs itself, as its number of threads is part of a session."""
 
-    def candidates(self) -> list[Slots]:
+    def candidates(self) -> list[LaneSplit]:
         """Return the ways to cut the cores into lanes."""
         return slots.candidates(slots.cores())
 
-    def slot(self, *, threads: int, wake: Callable[[], None]) -> Slot:
+    def slot(self, *, threads: int, wake: Callable[[], None]) -> CpuSlot:
         """Return a slot whose sessions have `threads` compute threads; nothing can be lost under it."""
-        return Slot(threads)
+        return CpuSlot(threads)
 
     def close(self) -> None:
         """Do nothing: lanes share nothing here but sessions, which are theirs."""
 
 
-class Slot:
+class CpuSlot:
     """A slot on the CPU: a number of threads, and nothing that could be lost."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
 
-    def open(self, name: str, path: Path) -> _Session:
+    def open(self, name: str, path: Path) -> OnnxRuntimeSession:
         """Load the graph with the slot's number of compute threads. Raises BundleError."""
         import onnxruntime as ort
 
@@ -89,7 +89,7 @@ class Slot:
             raise BundleError(
                 f"{path}: ONNX Runtime cannot load the graph: {error}; export the bundle again"
             ) from error
-        return _Session(session)
+        return OnnxRuntimeSession(session)
 
     def check(self) -> None:
         """Do nothing: a processor is not lost."""
@@ -104,12 +104,12 @@ class Slot:
         """Do nothing: any thread may run a session."""
 
 
-class _Session:
+class OnnxRuntimeSession:
     def __init__(self, session: Any) -> None:
         self._session = session
         self._outputs = [output.name for output in session.get_outputs()]
 
-    def start(self, feeds: Arrays) -> Result:
+    def start(self, feeds: Arrays) -> PendingArrays:
         outputs = dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
         return lambda: outputs
 

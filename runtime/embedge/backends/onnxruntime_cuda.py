@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 
 from embedge import cuda
-from embedge.backends.base import Arrays, Model, Result, Session
-from embedge.backends.cores import Slots
+from embedge.backends.base import Arrays, BackendModel, PendingArrays, Session
+from embedge.backends.cores import LaneSplit
 from embedge.backends.gpu import policy as board
-from embedge.backends.gpu.executable import Bound, Kernel
+from embedge.backends.gpu.executable import Bound, Executable
 from embedge.backends.gpu.slot import StreamSlot
 from embedge.backends.gpu.stream import LaneStream
 from embedge.batches.shapes import Shape, resolve, symbols
 from embedge.bundle.manifest import Graph
 from embedge.config import RuntimeConfig
-from embedge.cuda import Context, CudaError, Driver, Event, Stream
+from embedge.cuda import CudaError, Driver, Event, SharedContext, Stream
 from embedge.errors import BackendError, BundleError, Unavailable
 
-__all__ = ["Runner"]
+__all__ = ["OnnxRuntimeCudaBackend"]
 
 log = logging.getLogger("embedge.backends")
 
@@ -38,20 +38,20 @@ _LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]', or install the CUDA and
 _WORKING = 512 << 20  # bytes of GPU memory that a lane needs beside its weights, where the settings say nothing
 
 
-class Runner:
+class OnnxRuntimeCudaBackend:
     """Opens graphs with ONNX Runtime's CUDA provider. Every lane has weights of its own."""
 
     name = "onnxruntime-cuda"
     shares = False
-    rung = board.RUNG
-    patience = board.PATIENCE
-    token_budget = board.TOKENS
-    captures = 0
+    length_multiple = board.LENGTH_MULTIPLE
+    hang_seconds = board.HANG_SECONDS
+    max_batch_tokens = board.TOKENS
+    cuda_graphs = 0
 
     def __init__(self, config: RuntimeConfig) -> None:
-        self.depth = config.staging or 2
+        self.max_in_flight = config.batches_in_flight or 2
         self._config = config
-        self._model: Model | None = None
+        self._model: BackendModel | None = None
         self._largest: dict[str, list[Mapping[str, Shape]]] = {}
 
     def missing(self) -> str:
@@ -78,7 +78,7 @@ class Runner:
         """Return the GPU's name."""
         return self._driver().gpu().name
 
-    def load(self, model: Model) -> None:
+    def load(self, model: BackendModel) -> None:
         """See that the provider works, which only a session shows. Raises Unavailable, BundleError."""
         import onnxruntime as ort
 
@@ -93,10 +93,10 @@ class Runner:
             for graph, found in board.sizes(model).items()
         }
 
-    def candidates(self) -> list[Slots]:
+    def candidates(self) -> list[LaneSplit]:
         """Return one lane and more, as many as have room for weights of their own."""
         if self._model is None:
-            return [Slots(1, 1)]
+            return [LaneSplit(1, 1)]
         weights = sum(self._model.bundle.graph(name).stat().st_size for name in self._model.graphs)
         return board.lanes(self._driver(), self._config, weights + (self._config.scratch_bytes or _WORKING))
 
@@ -104,7 +104,7 @@ class Runner:
         """Return a slot with a stream. Called in the lane's thread; threads do nothing on a GPU. Raises CudaError."""
         if self._model is None:
             raise BackendError("no model was loaded before a lane was opened")
-        return _Slot(self._driver(), wake, self._model, sets=self.depth, largest=self._largest)
+        return _CudaSlot(self._driver(), wake, self._model, sets=self.max_in_flight, largest=self._largest)
 
     def close(self) -> None:
         """Do nothing: lanes share no memory."""
@@ -113,19 +113,21 @@ class Runner:
         return cuda.choose(self._config.cuda, self._config.gpu)
 
 
-class _Slot(StreamSlot):
+class _CudaSlot(StreamSlot):
     """Opens sessions on the lane's stream; where only the data tell the shapes of outputs, they run by themselves."""
 
     def __init__(
         self,
         driver: Driver,
         wake: Callable[[], None],
-        model: Model,
+        model: BackendModel,
         *,
         sets: int,
         largest: Mapping[str, Sequence[Mapping[str, Shape]]],
     ) -> None:
-        super().__init__(driver, Context.of(driver), wake, self._kernel, sets=sets, captures=0, largest=largest)
+        super().__init__(
+            driver, SharedContext.of(driver), wake, self._kernel, sets=sets, cuda_graphs=0, largest=largest
+        )
         self._graphs = model.bundle.manifest.graphs
         self._config = model.config
 
@@ -142,8 +144,8 @@ class _Slot(StreamSlot):
                 return _Alone(self._session(path, self.lane.stream), self.lane)
         return super().open(name, path)
 
-    def _kernel(self, name: str, path: Path, stream: Stream) -> Kernel:
-        return _Kernel(self._session(path, stream), self._graphs[name], self._config.gpu)
+    def _kernel(self, name: str, path: Path, stream: Stream) -> Executable:
+        return _BoundExecutable(self._session(path, stream), self._graphs[name], self._config.gpu)
 
     def _session(self, path: Path, stream: Stream) -> Any:
         options: dict[str, object] = {
@@ -158,7 +160,7 @@ class _Slot(StreamSlot):
         return _open(path, options)
 
 
-class _Kernel:
+class _BoundExecutable:
     """A session whose inputs and outputs are bound to the lane's memory."""
 
     # ONNX Runtime may free host memory by a function on the stream, which a replay would call again: see
@@ -203,7 +205,7 @@ class _Alone:
         self._lane = lane
         self._outputs = [output.name for output in session.get_outputs()]
 
-    def start(self, feeds: Arrays) -> Result:
+    def start(self, feeds: Arrays) -> PendingArrays:
         with self._lane.told(), _translated():
             made = dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
         return lambda: made

@@ -82,17 +82,17 @@ def layout(manifest: Manifest, tower: Tower) -> Layout:
     return Layout({name: dtypes.get(name, "float32") for name in fills}, fills)
 
 
-def pad(rows: Sequence[Row], form: Layout, rung: int = 1) -> dict[str, NDArray[np.generic]]:
+def pad(rows: Sequence[Row], form: Layout, length_multiple: int = 1) -> dict[str, NDArray[np.generic]]:
     """Return the input arrays, each (rows, …): ragged ones padded, masks made, the others stacked.
 
-    Where widths are those of the longest row, they are rounded up to a multiple of `rung`, or to the fill's limit.
+    Widths that follow the longest row are rounded up to a multiple of `length_multiple`, or to the fill's limit.
     """
     arrays: dict[str, NDArray[np.generic]] = {}
     insides: dict[str, NDArray[np.bool_]] = {}
     for name, fill in form.fills.items():
         source = fill.mask_of or name
         if fill.ragged and source not in insides:
-            insides[source] = _inside([len(row[source]) for row in rows], form.fills[source], rung)
+            insides[source] = _inside([len(row[source]) for row in rows], form.fills[source], length_multiple)
         if fill.mask_of is not None:
             arrays[name] = insides[source].astype(form.dtypes[name])
         elif fill.ragged:
@@ -120,15 +120,15 @@ def _fill(arrays: list[NDArray[np.generic]], inside: NDArray[np.bool_], pad: flo
     return filled
 
 
-def _inside(sizes: Sequence[int], fill: Fill, rung: int) -> NDArray[np.bool_]:
+def _inside(sizes: Sequence[int], fill: Fill, length_multiple: int) -> NDArray[np.bool_]:
     """Return (rows, width) bool: where a row has values of its own. A batch of empty rows still has one place each."""
-    width = fill.width or _width(max(1, *sizes), fill, rung)
+    width = fill.width or _width(max(1, *sizes), fill, length_multiple)
     places = np.arange(width)
     column = np.asarray(sizes)[:, None]
     return places >= width - column if fill.left else places < column
 
 
-def _width(longest: int, fill: Fill, rung: int) -> int:
+def _width(longest: int, fill: Fill, length_multiple: int) -> int:
     """Return the width of a batch whose longest row is this; a row over the fill's limit keeps its own length."""
-    rounded = -(-longest // rung) * rung
+    rounded = -(-longest // length_multiple) * length_multiple
     return rounded if fill.most is None else max(longest, min(rounded, fill.most))

@@ -43,6 +43,6 @@ class Probes:
         row = stretch(self.arrays(tower), self.layouts[tower], length / self.width(tower))
         return Batch([tower] * rows, [row] * rows, [length] * rows)
 
-    def feeds(self, batch: Batch, rung: int = 1) -> dict[str, NDArray[np.generic]]:
-        """Return the batch's input arrays, each (rows, …), padded to a multiple of `rung` as far as they may be."""
-        return pad(batch.rows, self.layouts[batch.towers[0]], rung)
+    def feeds(self, batch: Batch, length_multiple: int = 1) -> dict[str, NDArray[np.generic]]:
+        """Return the batch's input arrays, each (rows, …), padded to a multiple of `length_multiple`."""
+        return pad(batch.rows, self.layouts[batch.towers[0]], length_multiple)

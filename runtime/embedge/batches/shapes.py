@@ -67,22 +67,24 @@ def profiles(
     manifest: Manifest,
     towers: Collection[str],
     *,
-    max_batch: int,
-    token_budget: int,
-    rung: int = 1,
+    max_batch_size: int,
+    max_batch_tokens: int,
+    length_multiple: int = 1,
     lengths: Sequence[int] | None = None,
 ) -> dict[str, tuple[Profile, ...]]:
     """Return by graph a profile for each length bucket, ascending; () for a graph that `unbounded` names.
 
-    Each holds all smaller batches, too, so that whatever is batched has a smallest profile. max_batch, token_budget,
-    rung: as batches are formed and padded. lengths: in place of the bundle's buckets, up to their limit.
+    Each holds all smaller batches, so every batch has a smallest profile. max_batch_size,
+    max_batch_tokens, length_multiple: as batches are formed and padded. lengths: instead of the bundle's buckets.
     """
     found: dict[str, dict[tuple[Shape, ...], Profile]] = {}
     for name in towers:
         tower = manifest.towers[name]
-        sizes = _Sizes(probes, name, rung)
+        sizes = _Sizes(probes, name, length_multiple)
         turns = len(tower.chain.modules) if tower.chain is not None and tower.chain.trail else 1
-        for bucket in buckets(probes, name, max_batch=max_batch, token_budget=token_budget, lengths=lengths):
+        for bucket in buckets(
+            probes, name, max_batch_size=max_batch_size, max_batch_tokens=max_batch_tokens, lengths=lengths
+        ):
             corners = ((1, 0, 1), (bucket.usual, bucket.longest, turns), (bucket.rows, bucket.longest, turns))
             walks = [list(_walk(manifest, tower, sizes(rows, length), rows, each)) for rows, length, each in corners]
             for steps in zip(*walks, strict=True):
@@ -125,7 +127,7 @@ class Bucket(NamedTuple):
 
 
 def buckets(
-    probes: Probes, tower: str, *, max_batch: int, token_budget: int, lengths: Sequence[int] | None = None
+    probes: Probes, tower: str, *, max_batch_size: int, max_batch_tokens: int, lengths: Sequence[int] | None = None
 ) -> list[Bucket]:
     """Return a tower's buckets, ascending; one where its rows do not differ in length. Options as for `profiles`.
 
@@ -138,12 +140,12 @@ def buckets(
     ladder = [*sorted(length for length in {*chosen} if length < limit), limit]
     if not probes.layouts[tower].varies:
         ladder = [limit]
-    cap = max(2, max_batch, *spec.buckets.batches)  # the self-test of a lane has two rows
+    cap = max(2, max_batch_size, *spec.buckets.batches)  # the self-test of a lane has two rows
     before = 0 if probes.layouts[tower].varies else limit - 1
     found = []
     for length in ladder:
-        usual = min(max_batch, max(1, token_budget // length))
-        found.append(Bucket(before + 1, length, min(cap, max(2, token_budget // (before + 1))), usual))
+        usual = min(max_batch_size, max(1, max_batch_tokens // length))
+        found.append(Bucket(before + 1, length, min(cap, max(2, max_batch_tokens // (before + 1))), usual))
         before = length
     return found
 
@@ -215,11 +217,11 @@ def _volume(most: tuple[Shape, ...]) -> tuple[int, tuple[Shape, ...]]:
 
 @dataclass(frozen=True)
 class _Sizes:
-    """Shapes of a tower's prepared arrays at any number of rows and any length, widths rounded up to the rung."""
+    """Shapes of a tower's prepared arrays by rows and length, with widths rounded up to `length_multiple`."""
 
     probes: Probes
     tower: str
-    rung: int
+    length_multiple: int
 
     def __call__(self, rows: int, length: int) -> dict[str, Shape]:
         """Return the shapes by graph input; at length 0 those of rows with one place."""
@@ -241,7 +243,7 @@ class _Sizes:
         if fixed is not None:
             return fixed
         places = max(1, int(length * _places(prepare)))
-        rounded = -(-places // self.rung) * self.rung if length else places
+        rounded = -(-places // self.length_multiple) * self.length_multiple if length else places
         return rounded if most is None else min(rounded, most)
 
 

@@ -21,7 +21,7 @@ __all__ = [
 Vocabulary = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 
 
-class _Kind(Strict, frozen=True):
+class _OutputSpec(Strict, frozen=True):
     """What all output specs have."""
 
     @property
@@ -41,7 +41,7 @@ class _Kind(Strict, frozen=True):
         return tuple(name for name in named if name is not None)
 
 
-class DenseOutput(_Kind, frozen=True, kw_only=True, tag="dense", tag_field="kind"):
+class DenseOutput(_OutputSpec, frozen=True, kw_only=True, tag="dense", tag_field="kind"):
     """One vector an item, from `tensor` (batch, dim).
 
     `dims` lists the sizes the vector was trained to be cut to; empty means that any size up to `dim` is allowed.
@@ -54,7 +54,7 @@ class DenseOutput(_Kind, frozen=True, kw_only=True, tag="dense", tag_field="kind
     dims: tuple[Size, ...] = ()
 
 
-class MultiVectorOutput(_Kind, frozen=True, kw_only=True, tag="multi_vector", tag_field="kind"):
+class MultiVectorOutput(_OutputSpec, frozen=True, kw_only=True, tag="multi_vector", tag_field="kind"):
     """A vector a token, patch or frame, from `tensor` (batch, places, dim).
 
     keep: the graph output (batch, places), bool or integers, that is not 0 where a place has a vector of its own;
@@ -74,7 +74,7 @@ class MultiVectorOutput(_Kind, frozen=True, kw_only=True, tag="multi_vector", ta
         return True
 
 
-class SparseOutput(_Kind, frozen=True, kw_only=True, tag="sparse", tag_field="kind"):
+class SparseOutput(_OutputSpec, frozen=True, kw_only=True, tag="sparse", tag_field="kind"):
     """Weights of a vocabulary's entries, from `tensor` (batch, dim); those over 0 are kept, at most `top`."""
 
     tensor: str
@@ -88,7 +88,7 @@ class SparseOutput(_Kind, frozen=True, kw_only=True, tag="sparse", tag_field="ki
         return True
 
 
-class GaussianOutput(_Kind, frozen=True, kw_only=True, tag="gaussian", tag_field="kind"):
+class GaussianOutput(_OutputSpec, frozen=True, kw_only=True, tag="gaussian", tag_field="kind"):
     """A normal distribution with a diagonal covariance: `mean` and `log_variance`, each (batch, dim)."""
 
     mean: str
@@ -102,7 +102,7 @@ class GaussianOutput(_Kind, frozen=True, kw_only=True, tag="gaussian", tag_field
         return (self.mean, self.log_variance)
 
 
-class CodesOutput(_Kind, frozen=True, kw_only=True, tag="codes", tag_field="kind"):
+class CodesOutput(_OutputSpec, frozen=True, kw_only=True, tag="codes", tag_field="kind"):
     """Discrete codes, from `tensor`.
 
     form `bits`: (batch, dim), a number over 0 is a 1; they travel packed, dim a multiple of 8, and compare by Hamming
@@ -121,7 +121,7 @@ class CodesOutput(_Kind, frozen=True, kw_only=True, tag="codes", tag_field="kind
         return self.keep is not None
 
 
-class ScoresOutput(_Kind, frozen=True, kw_only=True, tag="scores", tag_field="kind"):
+class ScoresOutput(_OutputSpec, frozen=True, kw_only=True, tag="scores", tag_field="kind"):
     """A named number for each of `labels`, from `tensor` (batch, labels): class scores, or values of a regression."""
 
     tensor: str

@@ -37,8 +37,8 @@ __all__ = [
 Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
 Tokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 _PadId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
-_Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
-_Rate = Annotated[int, msgspec.Meta(ge=1000, le=384_000)]
+_Duration = Annotated[float, msgspec.Meta(gt=0, le=86400)]
+_SampleRate = Annotated[int, msgspec.Meta(ge=1000, le=384_000)]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -197,12 +197,12 @@ class AudioPrepare(Strict, frozen=True, kw_only=True, tag="audio", tag_field="mo
     carriers: ClassVar[tuple[str, ...]] = ("samples",)
 
     inputs: dict[Literal["samples", "mask", "length"], str]
-    rate: _Rate
-    max_seconds: _Seconds
+    rate: _SampleRate
+    max_seconds: _Duration
     min_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.0
     fixed: bool = False
     fill: Literal["zero", "repeat", "repeat_whole"] = "zero"
-    hop_seconds: _Seconds | None = None
+    hop_seconds: _Duration | None = None
     max_windows: Size = 64
     unit: Tokens = 320
 
@@ -238,7 +238,7 @@ class VideoPrepare(Strict, frozen=True, kw_only=True, tag="video", tag_field="mo
     sampling: Literal["uniform", "center", "fps"] = "uniform"
     stride: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
     fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
-    max_seconds: _Seconds = 3600.0
+    max_seconds: _Duration = 3600.0
 
     def fills(self) -> dict[str, Fill]:
         """Return frames (frames, channels, height, width), and mask made from it."""

@@ -13,10 +13,10 @@ __all__ = [
     "Buckets",
     "Certificate",
     "Chain",
-    "Figure",
     "Graph",
     "LabelSet",
     "Manifest",
+    "Metric",
     "Part",
     "Provenance",
     "SetSpec",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 # Far above any real model, and below what a damaged number could make the runtime allocate.
-_Rows = Annotated[int, msgspec.Meta(ge=1, le=1 << 12)]
+_BatchSize = Annotated[int, msgspec.Meta(ge=1, le=1 << 12)]
 _SOME = msgspec.Meta(min_length=1)
 _FEW = msgspec.Meta(min_length=1, max_length=64)
 
@@ -115,7 +115,7 @@ class Buckets(Strict, frozen=True, kw_only=True):
     """Sizes that warm-up measures and that an engine builder makes profiles for. A row of no axis has length 1."""
 
     lengths: Annotated[tuple[Tokens, ...], _FEW]
-    batches: Annotated[tuple[_Rows, ...], _FEW] = (1, 2, 4, 8, 16, 32)
+    batches: Annotated[tuple[_BatchSize, ...], _FEW] = (1, 2, 4, 8, 16, 32)
 
 
 class Chain(Strict, frozen=True, kw_only=True):
@@ -188,7 +188,7 @@ class Provenance(Strict, frozen=True, kw_only=True):
     created: str = ""
 
 
-class Figure(Strict, frozen=True, kw_only=True):
+class Metric(Strict, frozen=True, kw_only=True):
     """One measured figure of the certificate beside its threshold. `worst` names the input that set it."""
 
     value: float
@@ -205,7 +205,7 @@ class Figure(Strict, frozen=True, kw_only=True):
 class Certificate(Strict, frozen=True, kw_only=True):
     """The recorded parity figures, with the device and versions they were taken on."""
 
-    figures: dict[str, Figure]
+    figures: dict[str, Metric]
     items: int
     corpus: str
     device: str

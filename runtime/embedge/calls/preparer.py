@@ -45,7 +45,7 @@ class _Chunks:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _TaskChunk:
     """A chunk of a task, items `start` to `end`; `rest` has the chunks after it."""
 
     task: Task
@@ -75,7 +75,7 @@ class Preparer:
     def __init__(self, inputs: dict[str, ItemInput], scheduler: Scheduler, *, threads: int) -> None:
         self._inputs = inputs
         self._scheduler = scheduler
-        self._line: deque[_Job] = deque()
+        self._line: deque[_TaskChunk] = deque()
         self._closed = False
         self._more = threading.Condition()  # guards the two fields above; never held while anything is prepared
         self._threads = [
@@ -91,7 +91,7 @@ class Preparer:
         chunk = rest.take()
         self._share(task, rest, len(self._threads))
         while chunk is not None:
-            job = _Job(task, rest, *chunk)
+            job = _TaskChunk(task, rest, *chunk)
             if not job.wanted:  # it may have failed or expired meanwhile
                 return
             self._prepare([job])
@@ -139,7 +139,7 @@ class Preparer:
         chunk = rest.take()
         if chunk is not None:
             with self._more:
-                self._line.append(_Job(task, rest, *chunk))
+                self._line.append(_TaskChunk(task, rest, *chunk))
                 self._more.notify()
 
     def _main(self) -> None:
@@ -156,7 +156,7 @@ class Preparer:
                 for job in jobs:
                     self.fail(job.task, error)
 
-    def _take(self) -> list[_Job]:
+    def _take(self) -> list[_TaskChunk]:
         """Wait for the first job in line; return it and those behind it that fit: one tokenizer call for all.
 
         Nothing, once closed.
@@ -175,7 +175,7 @@ class Preparer:
                 jobs.append(self._line.popleft())
         return jobs
 
-    def _prepare(self, jobs: Sequence[_Job]) -> None:
+    def _prepare(self, jobs: Sequence[_TaskChunk]) -> None:
         began = time.perf_counter()
         first = jobs[0].task
         items = [item for job in jobs for item in job.items]
@@ -198,7 +198,7 @@ class Preparer:
             self._push(job, rows[place : place + count], seconds * count / len(items))
             place += count
 
-    def _push(self, job: _Job, rows: Sequence[Row | EmbedgeError], seconds: float) -> None:
+    def _push(self, job: _TaskChunk, rows: Sequence[Row | EmbedgeError], seconds: float) -> None:
         task = job.task
         length = self._inputs[task.tower].length
         entries, errors = [], {}

@@ -34,10 +34,10 @@ def bars() -> Iterator[Callable[[Message], None]]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, console=console, transient=True) as shown:
-        yield _Hears(shown)
+        yield _PhaseBars(shown)
 
 
-class _Hears:
+class _PhaseBars:
     """A bar for each phase that runs, those within others indented."""
 
     def __init__(self, shown: Bars) -> None:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from embedge.backends import Model
+    from embedge.backends import BackendModel
     from embedge.backends.tensorrt.plans.key import PlanKey
-    from embedge.backends.tensorrt.plans.record import Plan, Record
+    from embedge.backends.tensorrt.plans.record import Plan, PlanRecord
     from embedge.bundle import Bundle
     from embedge.config import RuntimeConfig
 
@@ -85,23 +85,23 @@ def _build(path: Path, config: RuntimeConfig, *, force: bool, sign: Path | None,
 
 def _keys(bundle: Bundle, config: RuntimeConfig) -> dict[str, PlanKey]:
     """Return by graph the plan that is wanted here. Raises Unavailable where none can be built."""
-    from embedge.backends.tensorrt.backend import Runner
+    from embedge.backends.tensorrt.backend import TensorRTBackend
 
-    runner = Runner(config)
+    runner = TensorRTBackend(config)
     if missing := runner.missing():
         raise Unavailable(f"plans cannot be built here: {missing}")
     return runner.keys(_model(bundle, config))
 
 
-def _model(bundle: Bundle, config: RuntimeConfig) -> Model:
-    from embedge.backends import Model
+def _model(bundle: Bundle, config: RuntimeConfig) -> BackendModel:
+    from embedge.backends import BackendModel
     from embedge.batches.probes import Probes
     from embedge.calls.sets import towers
     from embedge.inputs.items import ItemInput
 
     inputs = {name: ItemInput(bundle, name, config) for name in towers(bundle.manifest, config.towers)}
     probes = Probes(bundle.manifest, {name: each.probe() for name, each in inputs.items()})
-    return Model(bundle, config, probes.graphs, probes)
+    return BackendModel(bundle, config, probes.graphs, probes)
 
 
 def _ship(plans: Mapping[str, Plan], out: Path, key: Ed25519PrivateKey) -> None:
@@ -114,14 +114,14 @@ def _ship(plans: Mapping[str, Plan], out: Path, key: Ed25519PrivateKey) -> None:
 
 def _prune(config: RuntimeConfig) -> None:
     from embedge.backends.tensorrt import library
-    from embedge.backends.tensorrt.plans.key import Device
+    from embedge.backends.tensorrt.plans.key import BuildDevice
     from embedge.backends.tensorrt.plans.prune import prune
     from embedge.backends.tensorrt.plans.store import PlanStore
     from embedge.cuda import choose
 
     if missing := library.missing():
         raise Unavailable(f"--prune keeps what is for the TensorRT here: {missing}")
-    count, freed = prune(PlanStore(), library.version(), Device.here(choose(config.cuda, config.gpu).gpu()))
+    count, freed = prune(PlanStore(), library.version(), BuildDevice.here(choose(config.cuda, config.gpu).gpu()))
     console.print(f"removed {count} plans, {freed / _MIB:,.1f} MiB", highlight=False)
 
 
@@ -137,13 +137,13 @@ def _list() -> None:
     console.print(table)
 
 
-def _row(record: Record) -> list[str]:
+def _row(record: PlanRecord) -> list[str]:
     key = record.key
     words = (record.model, record.graph, key.device.gpu, key.tensorrt, key.embedge)
     return [*map(escape, words), f"{record.nbytes / _MIB:.1f}", record.created]
 
 
-def _state(folder: Path, record: Record | None) -> str:
+def _state(folder: Path, record: PlanRecord | None) -> str:
     if record is None:
         return f"[red]damaged[/]: {folder.name[:12]}…"
     return f"[red]refused[/]: {escape(record.refused)}" if record.refused else "[green]good[/]"

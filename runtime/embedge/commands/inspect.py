@@ -13,7 +13,7 @@ from embedge.commands.tables import certificate_table, console
 from embedge.commands.towers import tower_tree
 
 if TYPE_CHECKING:
-    from embedge.backends.cores import Slots
+    from embedge.backends.cores import LaneSplit
     from embedge.bundle import Bundle
     from embedge.bundle.manifest import Manifest
 
@@ -46,7 +46,7 @@ def inspect(
         console.print(certificate_table(manifest.certificate))
 
 
-def _backend(bundle: Bundle) -> tuple[str | None, str, str, Slots | None]:
+def _backend(bundle: Bundle) -> tuple[str | None, str, str, LaneSplit | None]:
     """Return the backend that would be chosen here, its device, why, and how an earlier start cut the cores into lanes.
 
     None and why not where there is no backend; no lanes where none were measured yet.
@@ -54,17 +54,19 @@ def _backend(bundle: Bundle) -> tuple[str | None, str, str, Slots | None]:
     from embedge import backends
     from embedge.config import RuntimeConfig
     from embedge.errors import Unavailable
-    from embedge.lanes.measurements import Measured
+    from embedge.lanes.measurements import StartupMeasurements
 
     try:
         backend, reason = backends.choose()
     except Unavailable as error:
         return None, "", error.message, None
-    measured = Measured.recall(Measured.key(bundle, backend, RuntimeConfig(), next(iter(bundle.manifest.towers))))
+    measured = StartupMeasurements.recall(
+        StartupMeasurements.key(bundle, backend, RuntimeConfig(), next(iter(bundle.manifest.towers)))
+    )
     return f"{backend.name} {backend.version()}", backend.device(), reason, measured.slots if measured else None
 
 
-def _print_json(bundle: Bundle, backend: str | None, device: str, reason: str, lanes: Slots | None) -> None:
+def _print_json(bundle: Bundle, backend: str | None, device: str, reason: str, lanes: LaneSplit | None) -> None:
     import msgspec
 
     report: dict[str, Any] = {
@@ -78,7 +80,7 @@ def _print_json(bundle: Bundle, backend: str | None, device: str, reason: str, l
     typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
 
 
-def _overview(bundle: Bundle, backend: str | None, device: str, reason: str, lanes: Slots | None) -> Table:
+def _overview(bundle: Bundle, backend: str | None, device: str, reason: str, lanes: LaneSplit | None) -> Table:
     manifest = bundle.manifest
     table = Table(box=None, show_header=False)
     table.add_column(style="bold")

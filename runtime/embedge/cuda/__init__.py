@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import threading
 from typing import cast
 
-from embedge.cuda.context import Context
-from embedge.cuda.driver import Captured, CudaError, Driver, Event, Gpu, Memory, Pinned, Stream
+from embedge.cuda.context import SharedContext
+from embedge.cuda.driver import CapturedGraph, CudaError, Driver, Event, Gpu, Memory, Pinned, Stream
 from embedge.errors import NotFound, Unavailable
 
 __all__ = [
-    "Captured",
-    "Context",
+    "CapturedGraph",
     "CudaError",
     "Driver",
     "Event",
     "Gpu",
     "Memory",
     "Pinned",
+    "SharedContext",
     "Stream",
     "choose",
     "names",
 ]
 
-# In order of preference: only the first can capture. The value is the module that holds the class `Provider`.
-_MODULES = {"cuda-python": "embedge.cuda.cuda_python", "pycuda": "embedge.cuda.pycuda"}
+# In order of preference: only the first can capture. A class is imported only when asked for.
+_CLASSES = {
+    "cuda-python": "embedge.cuda.cuda_python:CudaPythonDriver",
+    "pycuda": "embedge.cuda.pycuda:PyCudaDriver",
+}
 
 # One driver a library and device, so that the primary context is retained once; kept until the process ends.
 _drivers: dict[tuple[str, int], Driver] = {}
@@ -34,7 +37,7 @@ _making = threading.Lock()  # guards `_drivers`; held by `_driver`
 
 def names() -> tuple[str, ...]:
     """Return the names of all libraries, the preferred first."""
-    return tuple(_MODULES)
+    return tuple(_CLASSES)
 
 
 def choose(name: str = "auto", device: int = 0) -> Driver:
@@ -42,8 +45,8 @@ def choose(name: str = "auto", device: int = 0) -> Driver:
 
     Raises NotFound for a name that is unknown, Unavailable with every reason where none can run here.
     """
-    if name != "auto" and name not in _MODULES:
-        raise NotFound(f"cuda {name!r} is unknown; choose one of auto, {', '.join(_MODULES)}")
+    if name != "auto" and name not in _CLASSES:
+        raise NotFound(f"cuda {name!r} is unknown; choose one of auto, {', '.join(_CLASSES)}")
     refused: list[str] = []
     for candidate in names() if name == "auto" else (name,):
         driver = _driver(candidate, device)
@@ -56,5 +59,5 @@ def choose(name: str = "auto", device: int = 0) -> Driver:
 def _driver(name: str, device: int) -> Driver:
     with _making:
         if (name, device) not in _drivers:
-            _drivers[name, device] = cast(Driver, importlib.import_module(_MODULES[name]).Provider(device))
+            _drivers[name, device] = cast(Driver, pkgutil.resolve_name(_CLASSES[name])(device))
         return _drivers[name, device]

@@ -13,17 +13,17 @@ from typing import ClassVar
 
 from embedge.cuda.driver import CudaError, Driver
 
-__all__ = ["Context"]
+__all__ = ["SharedContext"]
 
 log = logging.getLogger("embedge.cuda")
 
 _PATIENCE = 5.0  # seconds: the others only close what they have
 
 
-class Context:
-    """One a driver: get it with `Context.of`."""
+class SharedContext:
+    """One a driver: get it with `SharedContext.of`."""
 
-    _all: ClassVar[dict[Driver, Context]] = {}
+    _all: ClassVar[dict[Driver, SharedContext]] = {}
 
     def __init__(self, driver: Driver, *, patience: float = _PATIENCE) -> None:
         self.broken: CudaError | None = None
@@ -34,7 +34,7 @@ class Context:
         self._changed = threading.Condition()
 
     @classmethod
-    def of(cls, driver: Driver) -> Context:
+    def of(cls, driver: Driver) -> SharedContext:
         """Return the context of a driver, the same for all who ask."""
         return cls._all.setdefault(driver, cls(driver))  # one step, so that it needs no lock
 

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.cuda import reasons
-from embedge.cuda.driver import Captured, CudaError, Event, Gpu, Memory, Pinned, Stream
+from embedge.cuda.driver import CapturedGraph, CudaError, Event, Gpu, Memory, Pinned, Stream
 from embedge.cuda.owned import HostArray, Life, Owned, release
 
-__all__ = ["Provider"]
+__all__ = ["CudaPythonDriver"]
 
 log = logging.getLogger("embedge.cuda")
 
@@ -27,7 +27,7 @@ _OLDEST = (12, 9, 1)
 _INSTALL = "pip install 'embedge[cuda]'"
 
 
-class Provider:
+class CudaPythonDriver:
     """The driver of one device."""
 
     name = "cuda-python"
@@ -136,13 +136,13 @@ class Provider:
         least, greatest = self._ask(self._api.cuCtxGetStreamPriorityRange())
         flags = int(self._api.CUstream_flags.CU_STREAM_NON_BLOCKING)
         made = self._ask(self._api.cuStreamCreateWithPriority(flags, greatest if high else least))
-        return _Stream(self, made, self._api.cuStreamDestroy)
+        return _CudaPythonStream(self, made, self._api.cuStreamDestroy)
 
     def event(self, *, timing: bool = False) -> Event:
         """Return a new event that is waited for asleep."""
         flags = self._api.CUevent_flags
         chosen = int(flags.CU_EVENT_BLOCKING_SYNC) | (0 if timing else int(flags.CU_EVENT_DISABLE_TIMING))
-        return _Event(self, self._ask(self._api.cuEventCreate(chosen)), self._api.cuEventDestroy)
+        return _CudaPythonEvent(self, self._ask(self._api.cuEventCreate(chosen)), self._api.cuEventDestroy)
 
     def pinned(self, nbytes: int) -> Pinned:
         """Return page-locked memory for all contexts, mapped for the device."""
@@ -167,7 +167,7 @@ class Provider:
 
     def memory(self, nbytes: int) -> Memory:
         """Return memory of the device, with whatever is in it."""
-        return _Memory(self, self._ask(self._api.cuMemAlloc(nbytes), lambda: self._full(nbytes)), nbytes)
+        return _CudaPythonMemory(self, self._ask(self._api.cuMemAlloc(nbytes), lambda: self._full(nbytes)), nbytes)
 
     def _full(self, wanted: int) -> str:
         return reasons.out_of_memory(wanted, *self.free_memory(), integrated=self.gpu().integrated)
@@ -185,7 +185,7 @@ class Provider:
         free, total = self._ask(self._api.cuMemGetInfo())
         return int(free), int(total)
 
-    def capture(self, stream: Stream, enqueue: Callable[[], None]) -> Captured:
+    def capture(self, stream: Stream, enqueue: Callable[[], None]) -> CapturedGraph:
         """Record what `enqueue` puts on the stream."""
         mode = self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._ask(self._api.cuStreamBeginCapture(stream.handle, mode))
@@ -196,7 +196,9 @@ class Provider:
             raise
         graph = self._ask(self._api.cuStreamEndCapture(stream.handle))
         try:
-            return _Captured(self, self._ask(self._api.cuGraphInstantiate(graph, 0)), self._api.cuGraphExecDestroy)
+            return _CudaPythonGraph(
+                self, self._ask(self._api.cuGraphInstantiate(graph, 0)), self._api.cuGraphExecDestroy
+            )
         finally:
             self._ask(self._api.cuGraphDestroy(graph))
 
@@ -242,7 +244,7 @@ class Provider:
 class _Handle(Owned):
     """Something that CUDA names by a handle."""
 
-    def __init__(self, provider: Provider, made: Any, destroy: Callable[[Any], tuple[Any]]) -> None:
+    def __init__(self, provider: CudaPythonDriver, made: Any, destroy: Callable[[Any], tuple[Any]]) -> None:
         self._handle = int(made)
         self._ask, self._api = provider._ask, provider._api
         super().__init__(provider._life, lambda: provider._ask(destroy(made)))
@@ -252,10 +254,10 @@ class _Handle(Owned):
         return self.opened(self._handle)
 
 
-class _Stream(_Handle): ...
+class _CudaPythonStream(_Handle): ...
 
 
-class _Event(_Handle):
+class _CudaPythonEvent(_Handle):
     def record(self, stream: Stream) -> None:
         self._ask(self._api.cuEventRecord(self.handle, stream.handle))
 
@@ -273,13 +275,13 @@ class _Event(_Handle):
         return float(self._ask(self._api.cuEventElapsedTime(earlier.handle, self.handle))) / 1000.0
 
 
-class _Captured(_Handle):
+class _CudaPythonGraph(_Handle):
     def launch(self, stream: Stream) -> None:
         self._ask(self._api.cuGraphLaunch(self.handle, stream.handle))
 
 
-class _Memory(Owned):
-    def __init__(self, provider: Provider, made: Any, nbytes: int) -> None:
+class _CudaPythonMemory(Owned):
+    def __init__(self, provider: CudaPythonDriver, made: Any, nbytes: int) -> None:
         self._pointer, self.nbytes = int(made), nbytes
         super().__init__(provider._life, lambda: provider._ask(provider._api.cuMemFree(made)))
 

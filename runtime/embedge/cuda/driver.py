@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FATAL", "Captured", "CudaError", "Driver", "Event", "Gpu", "Memory", "Pinned", "Stream"]
+__all__ = ["FATAL", "CapturedGraph", "CudaError", "Driver", "Event", "Gpu", "Memory", "Pinned", "Stream"]
 
 # Errors after which every later call on the context fails, whoever makes it, with the driver's words for them. cuda.h
 # says of most that they leave the process in an inconsistent state; the others end the device or the context itself.
@@ -155,7 +155,7 @@ class Memory(Protocol):
         """Give it back."""
 
 
-class Captured(Protocol):
+class CapturedGraph(Protocol):
     """Enqueued work that was recorded, with its addresses, to be launched as one."""
 
     def launch(self, stream: Stream) -> None:
@@ -212,7 +212,7 @@ class Driver(Protocol):
     def free_memory(self) -> tuple[int, int]:
         """Return how many bytes of the device are free, and how many there are. Raises what broke the context."""
 
-    def capture(self, stream: Stream, enqueue: Callable[[], None]) -> Captured:
+    def capture(self, stream: Stream, enqueue: Callable[[], None]) -> CapturedGraph:
         """Record what `enqueue` puts on the stream, which does not run now. Other threads are not disturbed.
 
         What `enqueue` raises is raised once the capture is ended. Raises CudaError where the work cannot be captured.

@@ -16,10 +16,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from embedge.cuda import reasons
-from embedge.cuda.driver import Captured, CudaError, Event, Gpu, Memory, Pinned, Stream
+from embedge.cuda.driver import CapturedGraph, CudaError, Event, Gpu, Memory, Pinned, Stream
 from embedge.cuda.owned import HostArray, Life, Owned, release
 
-__all__ = ["Provider"]
+__all__ = ["PyCudaDriver"]
 
 log = logging.getLogger("embedge.cuda")
 
@@ -45,7 +45,7 @@ _WORDS = {
 T = TypeVar("T")
 
 
-class Provider:
+class PyCudaDriver:
     """The driver of one device."""
 
     name = "pycuda"
@@ -139,13 +139,13 @@ class Provider:
 
     def stream(self, *, high: bool = False) -> Stream:
         """Return a new stream that does not wait for the default one; pycuda knows no priorities."""
-        return _Stream(self, self._ask(self._api.Stream, _NON_BLOCKING))
+        return _PyCudaStream(self, self._ask(self._api.Stream, _NON_BLOCKING))
 
     def event(self, *, timing: bool = False) -> Event:
         """Return a new event that is waited for asleep."""
         flags = self._api.event_flags
         chosen = int(flags.BLOCKING_SYNC) | (0 if timing else int(flags.DISABLE_TIMING))
-        return _Event(self, self._ask(self._api.Event, chosen))
+        return _PyCudaEvent(self, self._ask(self._api.Event, chosen))
 
     def pinned(self, nbytes: int) -> Pinned:
         """Return page-locked memory for all contexts, mapped for the device."""
@@ -172,7 +172,7 @@ class Provider:
     def memory(self, nbytes: int) -> Memory:
         """Return memory of the device, with whatever is in it."""
         with self._explained(lambda: self._full(nbytes)):
-            return _Memory(self, self._ask(self._api.mem_alloc, nbytes), nbytes)
+            return _PyCudaMemory(self, self._ask(self._api.mem_alloc, nbytes), nbytes)
 
     def _full(self, wanted: int) -> str:
         return reasons.out_of_memory(wanted, *self.free_memory(), integrated=self.gpu().integrated)
@@ -192,7 +192,7 @@ class Provider:
         free, total = self._ask(self._api.mem_get_info)
         return int(free), int(total)
 
-    def capture(self, stream: Stream, enqueue: Callable[[], None]) -> Captured:
+    def capture(self, stream: Stream, enqueue: Callable[[], None]) -> CapturedGraph:
         """Raise CudaError: pycuda has no function for it."""
         raise CudaError("CUDA_ERROR_NOT_SUPPORTED", "pycuda cannot capture; pip install 'embedge[cuda]' can")
 
@@ -242,7 +242,7 @@ class Provider:
 class _Made(Owned):
     """Something that pycuda destroys with its object."""
 
-    def __init__(self, provider: Provider, made: Any) -> None:
+    def __init__(self, provider: PyCudaDriver, made: Any) -> None:
         self._ask = provider._ask
         self._held: Any = made
         super().__init__(provider._life, self._drop)
@@ -256,13 +256,13 @@ class _Made(Owned):
         self._held = None
 
 
-class _Stream(_Made):
+class _PyCudaStream(_Made):
     @property
     def handle(self) -> int:
         return int(self.made.handle)
 
 
-class _Event(_Made):
+class _PyCudaEvent(_Made):
     handle = 0  # which pycuda keeps to itself
 
     def record(self, stream: Stream) -> None:
@@ -275,11 +275,11 @@ class _Event(_Made):
         return bool(self._ask(self.made.query))
 
     def seconds_since(self, earlier: Event) -> float:
-        return float(self._ask(self.made.time_since, cast(_Event, earlier).made)) / 1000.0
+        return float(self._ask(self.made.time_since, cast(_PyCudaEvent, earlier).made)) / 1000.0
 
 
-class _Memory(Owned):
-    def __init__(self, provider: Provider, made: Any, nbytes: int) -> None:
+class _PyCudaMemory(Owned):
+    def __init__(self, provider: PyCudaDriver, made: Any, nbytes: int) -> None:
         self._pointer, self.nbytes = int(made), nbytes
         super().__init__(provider._life, lambda: provider._ask(made.free))
 
@@ -294,4 +294,4 @@ def _failure(words: str, kind: str) -> CudaError:
 
 
 def _made(stream: Stream) -> Any:
-    return cast(_Stream, stream).made
+    return cast(_PyCudaStream, stream).made

@@ -56,7 +56,7 @@ def out_of_memory(wanted: int, free: int, total: int, *, integrated: bool) -> st
     tool = "tegrastats and top (CPU and GPU share the memory)" if integrated else "nvidia-smi"
     return (
         f"{_size(wanted)} are asked for; {_size(free)} of {_size(total)} are free. See with {tool} who has the rest; "
-        "fewer lanes, a smaller token_budget or small_memory need less"
+        "fewer lanes, a smaller max_batch_tokens or small_memory need less"
     )
 
 
@@ -64,7 +64,7 @@ def out_of_host_memory(wanted: int) -> str:
     """Return that page-locked memory of so many bytes is not to be had."""
     return (
         f"{_size(wanted)} of page-locked memory of the host are not to be had: see with `free -h` what is available; "
-        "fewer lanes, a smaller staging or small_memory need less"
+        "fewer lanes, a smaller batches_in_flight or small_memory need less"
     )
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from embedge.backends.tensorrt.plans.key import Device
+from embedge.backends.tensorrt.plans.key import BuildDevice
 from embedge.backends.tensorrt.plans.prune import outdated
-from embedge.backends.tensorrt.plans.record import Record
+from embedge.backends.tensorrt.plans.record import PlanRecord
 from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.cuda.driver import Gpu
 from embedge.doctor.findings import Finding
@@ -51,12 +51,12 @@ def plans(machine: Machine) -> Iterator[Finding]:
         yield Finding("plans", text)
 
 
-def _useless(machine: Machine, kept: list[tuple[Path, Record | None]]) -> list[Path]:
+def _useless(machine: Machine, kept: list[tuple[Path, PlanRecord | None]]) -> list[Path]:
     """Return the folders of what would be pruned; nothing where it cannot be known."""
     here = msgspec.json.decode(machine.run(python(_HERE)), type=tuple[str, Gpu] | None)
     if here is None:
         return []
-    version, device = here[0], Device.here(here[1], machine.root)
+    version, device = here[0], BuildDevice.here(here[1], machine.root)
     return [folder for folder, record in kept if record is None or outdated(record, version, device)]
 
 

@@ -15,12 +15,11 @@ from embedge.config import RuntimeConfig
 from embedge.content import Audio
 from embedge.errors import EmbedgeError, InvalidInput
 from embedge.inputs import clips, media
+from embedge.inputs.clips import Samples
 from embedge.inputs.wanted import go_on
 from embedge.request import Request
 
 __all__ = ["AudioInput"]
-
-Samples = NDArray[np.float32]
 
 # Decoded beyond the limit where a clip is cut, for the resampler: it looks so far ahead.
 _SPARE_SECONDS = 0.1

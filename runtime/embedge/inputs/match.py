@@ -26,7 +26,7 @@ _MODALITIES: dict[type, str] = {
     tuple: "set",
 }
 
-Kind = str | frozenset[str]
+PartKind = str | frozenset[str]
 """What there is to see of an item: its modality, or the names of its parts."""
 
 
@@ -60,7 +60,7 @@ def choose(items: Sequence[Any], towers: Mapping[str, Tower]) -> str:
     """
     if len(towers) == 1:
         return next(iter(towers))
-    first: dict[Kind, int] = {}
+    first: dict[PartKind, int] = {}
     for index, item in enumerate(items):
         first.setdefault(_kind(item), index)
     fits = {kind: [name for name, tower in towers.items() if _fits(kind, tower.parts)] for kind in first}
@@ -81,7 +81,7 @@ def choose(items: Sequence[Any], towers: Mapping[str, Tower]) -> str:
     raise InvalidInput(f"the items need different towers: {told}; send them in a call for each tower")
 
 
-def _kind(item: Any) -> Kind:
+def _kind(item: Any) -> PartKind:
     if isinstance(item, Mapping):
         return frozenset(map(str, item))
     return next((_MODALITIES[base] for base in type(item).__mro__ if base in _MODALITIES), "")
@@ -100,7 +100,7 @@ def _place(item: Any, parts: Mapping[str, Part]) -> str | None:
     return places[0] if len(places) == 1 else None
 
 
-def _fits(kind: Kind, parts: Mapping[str, Part]) -> bool:
+def _fits(kind: PartKind, parts: Mapping[str, Part]) -> bool:
     required = {name for name, part in parts.items() if not part.optional}
     if isinstance(kind, frozenset):
         return required <= kind <= set(parts)
@@ -108,7 +108,7 @@ def _fits(kind: Kind, parts: Mapping[str, Part]) -> bool:
     return len(places) == 1 and required <= set(places)
 
 
-def _say(kind: Kind) -> str:
+def _say(kind: PartKind) -> str:
     if isinstance(kind, frozenset):
         return f"the parts {', '.join(sorted(kind)) or '(none)'}"
     article = "an" if kind[:1] in "aio" else "a"

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from embedge.arrays import Array
 from embedge.bundle.part_specs import FarthestPoints, TensorStep
 
 __all__ = ["apply"]
-
-Array = NDArray[Any]
 
 
 def apply(step: TensorStep, values: Array) -> Array:

@@ -19,7 +19,7 @@ from embedge.request import Request
 
 __all__ = ["TableInput"]
 
-Cells = Mapping[str, object]
+RawCells = Mapping[str, object]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _NAMED = 8  # so many names of a long list are said
@@ -54,7 +54,7 @@ class TableInput:
         rows = iter(self._rows([cells for cells in found if not isinstance(cells, EmbedgeError)]))
         return [cells if isinstance(cells, EmbedgeError) else next(rows) for cells in found]
 
-    def probe(self) -> Cells:
+    def probe(self) -> RawCells:
         """Return a row that has every cell."""
         return {column.name: _sample(column) for column in self.spec.columns}
 
@@ -70,7 +70,7 @@ class TableInput:
         """Return about how many bytes the row has."""
         return 16 * len(content) if isinstance(content, Mapping) else 16
 
-    def _cells(self, row: object) -> Cells | EmbedgeError:
+    def _cells(self, row: object) -> RawCells | EmbedgeError:
         """Return the row if it is one and all its columns are known."""
         if not isinstance(row, Mapping):
             return InvalidInput(
@@ -81,7 +81,7 @@ class TableInput:
             return InvalidInput(f"column {repr(unknown)[:_SHOWN]} is unknown; this part has: {_some(self._columns)}")
         return row
 
-    def _rows(self, rows: Sequence[Cells]) -> list[Row | EmbedgeError]:
+    def _rows(self, rows: Sequence[RawCells]) -> list[Row | EmbedgeError]:
         """Return each row's arrays, or the fault of its first bad cell."""
         if not rows:
             return []
@@ -102,7 +102,7 @@ class TableInput:
             for place, row in enumerate(rows)
         ]
 
-    def _fault(self, row: Cells, bad: NDArray[np.bool_]) -> EmbedgeError:
+    def _fault(self, row: RawCells, bad: NDArray[np.bool_]) -> EmbedgeError:
         if not bad.any():
             return InvalidInput("every cell of the row is missing; leave the item out")
         column = self.spec.columns[int(bad.argmax())]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from embedge.arrays import Array
 from embedge.batches.batch import Row
 from embedge.bundle.part_specs import TensorPrepare
 from embedge.config import RuntimeConfig
@@ -19,8 +19,6 @@ from embedge.inputs import steps
 from embedge.request import Request
 
 __all__ = ["TensorInput"]
-
-Array = NDArray[Any]
 
 # Kinds of NumPy dtypes that convert into each kind and mean the same: a number is no truth value, nor the reverse.
 _FROM = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}

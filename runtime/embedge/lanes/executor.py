@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from embedge.backends import Arrays, Slot
+from embedge.backends import Arrays, DeviceSlot
 from embedge.batches.batch import Batch
 from embedge.lanes.outcome import Group
 from embedge.lanes.program import Computed, Program
 
-__all__ = ["Post"]
+__all__ = ["Executor"]
 
 
 @dataclass(frozen=True)
-class Post:
+class Executor:
     """Opened, used and closed in the lane's thread; `finish` may run in the one that waits for its results.
 
     feeds: a batch as input arrays, padded.
     """
 
-    slot: Slot
+    slot: DeviceSlot
     program: Program
     feeds: Callable[[Batch], Arrays]
 

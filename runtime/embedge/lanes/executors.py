@@ -7,24 +7,24 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from embedge.backends import Backend, Model, Slot
+from embedge.backends import Backend, BackendModel, DeviceSlot
 from embedge.errors import BundleError
-from embedge.lanes.executor import Post
+from embedge.lanes.executor import Executor
 from embedge.lanes.program import Program
 
-__all__ = ["Rack"]
+__all__ = ["ExecutorFactory"]
 
 
-class Rack:
+class ExecutorFactory:
     """Posts of one kind for the lanes of one model."""
 
-    def __init__(self, model: Model, backend: Backend, *, threads: int, share: bool) -> None:
+    def __init__(self, model: BackendModel, backend: Backend, *, threads: int, share: bool) -> None:
         """threads: compute threads of each. share: whether all of them run the same program, which is held once."""
         self._model = model
         self._backend = backend
         self._threads = threads
         self._share = share
-        self._feeds = partial(model.probes.feeds, rung=backend.rung)
+        self._feeds = partial(model.probes.feeds, length_multiple=backend.length_multiple)
         self._stamps: dict[str, tuple[int, ...]] = {}  # what the graphs' files were when they were first opened
         # Held by a lane's thread while it opens or closes sessions, but not while it opens or closes its slot: a slot
         # on a GPU may wait until all others of a broken context are closed.
@@ -32,23 +32,23 @@ class Rack:
         self._shared: Program | None = None
         self._users: dict[Program, int] = {}
 
-    def enter(self, wake: Callable[[], None], moved: Callable[[], None] = lambda: None) -> Post:
+    def enter(self, wake: Callable[[], None], moved: Callable[[], None] = lambda: None) -> Executor:
         """Open a post for the calling thread. wake: called where it must look at its slot. moved: after every step."""
         slot = self._backend.slot(threads=self._threads, wake=wake)
         try:
-            return Post(slot, self._join(slot, moved), self._feeds)
+            return Executor(slot, self._join(slot, moved), self._feeds)
         except BaseException:
             slot.close()
             raise
 
-    def exit(self, post: Post) -> None:
+    def exit(self, post: Executor) -> None:
         """Close a post in the thread that opened it; its program stays open while others run it."""
         try:
             self._leave(post.program)
         finally:
             post.slot.close()
 
-    def _join(self, slot: Slot, moved: Callable[[], None]) -> Program:
+    def _join(self, slot: DeviceSlot, moved: Callable[[], None]) -> Program:
         """Return a program for a slot: a fresh one, or the one that all share."""
         with self._opening:
             moved()  # it has waited for others, not hung
@@ -67,7 +67,7 @@ class Rack:
                 del self._users[program]
                 program.close()
 
-    def _open(self, slot: Slot, moved: Callable[[], None]) -> Program:
+    def _open(self, slot: DeviceSlot, moved: Callable[[], None]) -> Program:
         opened = {}
         try:
             for name in self._model.graphs:

@@ -1,7 +1,7 @@
-"""The line: the batches that are in flight at a lane's post, one after the other.
+"""Batches in flight in a lane, in order.
 
-With one in flight, a batch is over when `put` returns, all in the lane's thread. With more (`Pipeline`), the lane
-prepares and starts the next one while the device computes, and a second thread waits for results.
+`SyncSubmitter` has one in flight, all in the lane's thread. `PipelinedSubmitter` has more: the lane prepares and starts
+the next batch while the device computes, and a second thread waits for results.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from embedge import trace
 from embedge.batches.batch import Batch
-from embedge.lanes.executor import Post
+from embedge.lanes.executor import Executor
 from embedge.lanes.outcome import Outcome
 from embedge.lanes.program import Computed
 
-__all__ = ["Line", "Pipeline"]
+__all__ = ["PipelinedSubmitter", "SyncSubmitter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class Flight:
     start: float
 
 
-class Line:
+class SyncSubmitter:
     """Used by the lane's thread only.
 
     failed: batches that did not come out, with the reason; they are not answered yet.
     """
 
-    def __init__(self, post: Post, answer: Callable[[Batch, Outcome], None], clock: Callable[[], float]) -> None:
+    def __init__(self, post: Executor, answer: Callable[[Batch, Outcome], None], clock: Callable[[], float]) -> None:
         """`answer`: takes over each batch that came out."""
         self.failed: list[tuple[Batch, Exception]] = []
         self._post = post
@@ -84,22 +84,22 @@ class Line:
         self._answer(flight.batch, Outcome(groups, seconds=now - since))
 
 
-class Pipeline(Line):
-    """Up to `depth` batches in flight, and the thread that waits for their results in order. Owned by its lane."""
+class PipelinedSubmitter(SyncSubmitter):
+    """Up to `max_in_flight` batches, and the thread that waits for their results in order. Owned by its lane."""
 
     def __init__(
         self,
-        post: Post,
+        post: Executor,
         answer: Callable[[Batch, Outcome], None],
         clock: Callable[[], float],
         *,
-        depth: int,
+        max_in_flight: int,
         wake: Callable[[], None],
         name: str,
     ) -> None:
         """`wake`: gets the lane out of its wait for work when a batch has failed. Raises what `attach` raises."""
         super().__init__(post, answer, clock)
-        self._depth = depth
+        self._max_in_flight = max_in_flight
         self._wake = wake
         self._flights: deque[Flight] = deque()  # the first is being waited for
         self._closing = False
@@ -110,9 +110,9 @@ class Pipeline(Line):
         attached.result()
 
     def wait(self) -> None:
-        """Wait until fewer than `depth` are in flight, or one has failed."""
+        """Wait until fewer than `max_in_flight` are in flight, or one has failed."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._flights) < self._depth or self.failed)
+            self._changed.wait_for(lambda: len(self._flights) < self._max_in_flight or self.failed)
 
     def put(self, batch: Batch) -> None:
         """Begin a batch; its result is waited for elsewhere."""

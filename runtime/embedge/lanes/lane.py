@@ -16,10 +16,10 @@ from dataclasses import replace
 
 from embedge.backends.cores import step_back
 from embedge.batches.batch import Batch
-from embedge.lanes.executor import Post
-from embedge.lanes.in_flight import Line, Pipeline
+from embedge.lanes.executor import Executor
+from embedge.lanes.in_flight import PipelinedSubmitter, SyncSubmitter
 from embedge.lanes.outcome import Group, Outcome
-from embedge.lanes.pending import Taken
+from embedge.lanes.pending import PendingBatches
 from embedge.lanes.program import Computed
 
 __all__ = ["Lane"]
@@ -41,15 +41,15 @@ class Lane:
         self,
         name: str,
         *,
-        open_post: Callable[[Callable[[], None], Callable[[], None]], Post],
-        close_post: Callable[[Post], None],
+        open_post: Callable[[Callable[[], None], Callable[[], None]], Executor],
+        close_post: Callable[[Executor], None],
         probes: Sequence[Batch],
         warm_up: Callable[[Callable[[Batch], Computed]], None],
         take: Callable[[Callable[[], bool]], Batch | None],
         interrupt: Callable[[], None],
         deliver: Callable[[Batch, Outcome], None],
         changed: Callable[[Lane], None],
-        depth: int = 1,
+        max_in_flight: int = 1,
         failures: int = 0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -58,7 +58,7 @@ class Lane:
         open_post: is given what wakes the lane, and what to call when it came on. probes: a small batch per tower for
         the self-test. warm_up: is given a way to run batches, once, before the lane is alive. take: waits for a batch;
         None at the end, or once what it is given says so and `interrupt` was called. changed: hears of every change of
-        `alive`. depth: batches in flight.
+        `alive`. max_in_flight: batches in flight.
         """
         self.name = name
         self.alive = self.given_up = False
@@ -71,9 +71,9 @@ class Lane:
         self._take = take
         self._interrupt = interrupt
         self._changed = changed
-        self._depth = depth
+        self._max_in_flight = max_in_flight
         self._clock = clock
-        self._taken = Taken(deliver, clock)
+        self._taken = PendingBatches(deliver, clock)
         self._called = threading.Event()  # set by any thread: look at the post before the next batch
         self._stop = threading.Event()  # set by the crew; cuts a back-off short
         self._over = threading.Event()  # set at the end of the thread, or when it is abandoned
@@ -98,7 +98,7 @@ class Lane:
         return not self._thread.is_alive()
 
     def hangs(self, now: float, seconds: float) -> float | None:
-        """Return for how long the lane has been in a batch or opening, where that is too long; see `Taken.hangs`."""
+        """Return for how many seconds the lane has hung, or None; see `PendingBatches.hangs`."""
         return self._taken.hangs(now, seconds)
 
     def abandon(self, error: Exception) -> None:
@@ -148,13 +148,13 @@ class Lane:
                 self._leave(post)
             self._taken.come()
 
-    def _leave(self, post: Post) -> None:
+    def _leave(self, post: Executor) -> None:
         try:
             self._close_post(post)
         except Exception:  # as where the device is gone; whether a new post opens shows whether it matters
             log.exception("lane %s cannot close all that it had open", self.name)
 
-    def _serve(self, post: Post) -> None:
+    def _serve(self, post: Executor) -> None:
         """Run batches until there are no more. Raises if the lane is broken; all that it took is answered then."""
         line = self._line(post)
         try:
@@ -167,13 +167,15 @@ class Lane:
             for batch, error in line.close():
                 self._answer(batch, Outcome(error=error))
 
-    def _line(self, post: Post) -> Line:
-        if self._depth == 1:
-            return Line(post, self._answer, self._clock)
+    def _line(self, post: Executor) -> SyncSubmitter:
+        if self._max_in_flight == 1:
+            return SyncSubmitter(post, self._answer, self._clock)
         name = self._thread.name
-        return Pipeline(post, self._answer, self._clock, depth=self._depth, wake=self.wake, name=name)
+        return PipelinedSubmitter(
+            post, self._answer, self._clock, max_in_flight=self._max_in_flight, wake=self.wake, name=name
+        )
 
-    def _next(self, post: Post, line: Line) -> bool:
+    def _next(self, post: Executor, line: SyncSubmitter) -> bool:
         """Take a batch and begin it, or look at the post where the lane is called to; False if there are no more."""
         batch = self._take(self._called.is_set)
         if batch is not None:
@@ -186,7 +188,7 @@ class Lane:
             return False
         return not self._taken.abandoned
 
-    def _recover(self, post: Post, failed: Sequence[tuple[Batch, Exception]]) -> None:
+    def _recover(self, post: Executor, failed: Sequence[tuple[Batch, Exception]]) -> None:
         """Answer batches that failed, with nothing in flight. Raises if the lane itself is broken."""
         if not failed:
             return
@@ -199,7 +201,7 @@ class Lane:
         for batch, _ in failed:
             self._answer(batch, self._one_by_one(post, batch))
 
-    def _one_by_one(self, post: Post, batch: Batch) -> Outcome:
+    def _one_by_one(self, post: Executor, batch: Batch) -> Outcome:
         """Run each row alone, so that a row which no batch survives fails by itself."""
         groups: list[Group] = []
         faults: dict[int, Exception] = {}
@@ -217,12 +219,12 @@ class Lane:
             self.failures = 0
         self._taken.answer(batch, outcome)
 
-    def _self_test(self, post: Post) -> None:
+    def _self_test(self, post: Executor) -> None:
         for probe in self._probes:
             post.test(probe)
             self._taken.move()
 
-    def _warm(self, post: Post) -> None:
+    def _warm(self, post: Executor) -> None:
         if self._warm_up is not None:
             self._warm_up(lambda batch: self._moved(post.compute(batch)))
             self._warm_up = None  # a rebuilt lane costs what it cost before

@@ -6,24 +6,24 @@ import msgspec
 
 from embedge import cache
 from embedge.backends import Backend
-from embedge.backends.cores import Slots, cores
+from embedge.backends.cores import LaneSplit, cores
 from embedge.bundle import Bundle
 from embedge.config import RuntimeConfig
 from embedge.scheduling.cost_table import CostTable
 
-__all__ = ["Measured"]
+__all__ = ["StartupMeasurements"]
 
 _KIND = "cost"
 
 
-class Measured(msgspec.Struct, frozen=True):
+class StartupMeasurements(msgspec.Struct, frozen=True):
     """A record in the cache, of one tower: how the cores were cut, and the tower's cost table.
 
     It holds for one device, its cores, the settings, the towers that run beside it, the backend's version and the
     tower's graphs.
     """
 
-    slots: Slots
+    slots: LaneSplit
     rows: list[int]
     lengths: list[int]
     seconds: list[list[float]]
@@ -37,11 +37,11 @@ class Measured(msgspec.Struct, frozen=True):
         return cache.key(*here, tower, *graphs)
 
     @classmethod
-    def recall(cls, key: str) -> Measured | None:
+    def recall(cls, key: str) -> StartupMeasurements | None:
         """Return the record of an earlier start, or None where there is none that makes sense."""
         return cache.load(_KIND, key, cls)
 
-    def suits(self, slots: Slots, table: CostTable) -> bool:
+    def suits(self, slots: LaneSplit, table: CostTable) -> bool:
         """Return whether the figures are of lanes like these, over the ladder of this table."""
         same = (self.slots.lanes, self.slots.threads) == (slots.lanes, slots.threads)
         return same and (self.rows, self.lengths) == (table.rows, table.lengths)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from embedge.batches.batch import Batch
 from embedge.lanes.outcome import Outcome
 
-__all__ = ["Taken"]
+__all__ = ["PendingBatches"]
 
 log = logging.getLogger("embedge.lane")
 
@@ -23,7 +23,7 @@ _PATIENCE = 10.0
 _OPENING = 10.0
 
 
-class Taken:
+class PendingBatches:
     """A lane's open batches. The lane's threads add and answer; the watch looks, and gives up."""
 
     def __init__(self, deliver: Callable[[Batch, Outcome], None], clock: Callable[[], float]) -> None:

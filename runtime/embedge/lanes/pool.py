@@ -9,24 +9,24 @@ from collections.abc import Callable
 from functools import partial
 
 from embedge import backends
-from embedge.backends import Model
-from embedge.backends.cores import Slots, cores
+from embedge.backends import BackendModel
+from embedge.backends.cores import LaneSplit, cores
 from embedge.batches.batch import Batch, trunks
 from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
+from embedge.cancel import CancelToken
 from embedge.config import RuntimeConfig
 from embedge.errors import BackendError, EmbedgeError
-from embedge.lanes.executors import Rack
+from embedge.lanes.executors import ExecutorFactory
 from embedge.lanes.lane import Lane
-from embedge.lanes.measurements import Measured
+from embedge.lanes.measurements import StartupMeasurements
 from embedge.lanes.outcome import Outcome
-from embedge.lanes.trial import measured
-from embedge.lanes.watchdog import Watch
+from embedge.lanes.trial import measure_splits
+from embedge.lanes.watchdog import Watchdog
 from embedge.scheduling.cost_table import CostTable
 from embedge.scheduling.scheduler import Scheduler
-from embedge.stop import Stop
 
-__all__ = ["Crew"]
+__all__ = ["LanePool"]
 
 log = logging.getLogger("embedge.crew")
 
@@ -35,26 +35,28 @@ _SHORT_LENGTHS = (4, 8)
 _SHORT_ROWS = 8  # what the choice of lanes is measured on, beside a lone long one
 
 
-class Crew:
+class LanePool:
     """Opens, watches and closes the lanes of one model. Owned by its embedder."""
 
-    def __init__(self, bundle: Bundle, config: RuntimeConfig, probes: Probes, stop: Stop) -> None:
-        """probes: what test and warm-up are made of. stop: ends what takes minutes.
+    def __init__(self, bundle: Bundle, config: RuntimeConfig, probes: Probes, cancel: CancelToken) -> None:
+        """probes: what test and warm-up are made of. cancel: ends what takes minutes.
 
         Raises what `backends.ready` raises, and BackendError.
         """
-        self._model = Model(bundle, config, probes.graphs, probes, stop)
+        self._model = BackendModel(bundle, config, probes.graphs, probes, cancel)
         self._backend, self.backend_reason = backends.ready(self._model)
-        self.token_budget = config.token_budget or self._backend.token_budget
+        self.max_batch_tokens = config.max_batch_tokens or self._backend.max_batch_tokens
         self._config = config
         self._probes = probes
         self._towers = probes.towers
         self._changed = threading.Condition()  # owned by whoever reports or waits for a change of a lane
         self.trunks = trunks(bundle.manifest, self._towers)
-        self._keys = {name: Measured.key(bundle, self._backend, config, name) for name in self.trunks.values()}
+        self._keys = {
+            name: StartupMeasurements.key(bundle, self._backend, config, name) for name in self.trunks.values()
+        }
         self._tables = {name: self._table(name) for name in self._keys}
         self.costs = {name: self._tables[trunk] for name, trunk in self.trunks.items()}
-        stored = {name: Measured.recall(key) for name, key in self._keys.items()}
+        stored = {name: StartupMeasurements.recall(key) for name, key in self._keys.items()}
         try:
             self.slots = self._slots(next(iter(stored.values())))
         except BaseException:
@@ -64,10 +66,10 @@ class Crew:
             if record is not None and record.suits(self.slots, self._tables[name]):
                 self._tables[name].restore(record.seconds)
         share = self._backend.shares and self.slots.threads == 1
-        self._new_rack = partial(Rack, self._model, self._backend, threads=self.slots.threads, share=share)
+        self._new_rack = partial(ExecutorFactory, self._model, self._backend, threads=self.slots.threads, share=share)
         self._rack = self._new_rack()
-        hang_seconds = config.hang_seconds or self._backend.patience
-        self._watch = Watch(lambda: self.lanes, self._replace, hang_seconds=hang_seconds)
+        hang_seconds = config.hang_seconds or self._backend.hang_seconds
+        self._watch = Watchdog(lambda: self.lanes, self._replace, hang_seconds=hang_seconds)
         self.lanes: list[Lane] = []
         self._left: list[Lane] = []  # abandoned, and their threads may be there for ever
         self._replacing = False  # while all lanes are there, from the start to the end
@@ -83,14 +85,14 @@ class Crew:
         return self._backend.device()
 
     @property
-    def depth(self) -> int:
+    def max_in_flight(self) -> int:
         """Batches that a lane may have in flight."""
-        return self._backend.depth
+        return self._backend.max_in_flight
 
     @property
-    def captures(self) -> int:
+    def cuda_graphs(self) -> int:
         """Shapes of batches that a lane replays from captured graphs; 0: none."""
-        return self._backend.captures
+        return self._backend.cuda_graphs
 
     @property
     def alive(self) -> bool:
@@ -124,7 +126,7 @@ class Crew:
             interrupt=scheduler.interrupt,
             deliver=deliver,
             changed=report,
-            depth=self._backend.depth,
+            max_in_flight=self._backend.max_in_flight,
         )
         name = self._model.bundle.manifest.name
         self.lanes += [self._lane(f"{name}-{number}", self._warm_up) for number in range(self.slots.lanes)]
@@ -187,7 +189,7 @@ class Crew:
         cost = self._tables[tower]
         if not (cost.measured and cost.fits(run)):
             budget = self._config.warm_up_seconds / len(self._tables)
-            cost.measure(run, budget=budget, tokens=self.token_budget)
+            cost.measure(run, budget=budget, tokens=self.max_batch_tokens)
 
     def _table(self, tower: str) -> CostTable:
         """Return a tower's cost table, not measured yet; its only length is the probe's where rows do not differ."""
@@ -202,17 +204,17 @@ class Crew:
         chosen = buckets if self._config.lengths is None else self._config.lengths
         return [*(length for length in chosen if length < max(buckets)), max(buckets)]
 
-    def _slots(self, stored: Measured | None) -> Slots:
+    def _slots(self, stored: StartupMeasurements | None) -> LaneSplit:
         """Return how the cores are cut: as the settings say, as stored, or as measured now."""
         lanes, threads = self._config.lanes, self._config.threads
         if lanes or threads or not self._config.warm_up_seconds:
             number = lanes or max(1, cores() // (threads or cores()))
-            return Slots(number, threads or max(1, cores() // number), "as the settings say")
+            return LaneSplit(number, threads or max(1, cores() // number), "as the settings say")
         possible = {(option.lanes, option.threads) for option in self._backend.candidates()}
         if stored is not None and (stored.slots.lanes, stored.slots.threads) in possible:
             return stored.slots
         try:
-            return measured(self._model, self._backend, self._typical())
+            return measure_splits(self._model, self._backend, self._typical())
         except EmbedgeError:
             raise
         except Exception as error:  # what a backend raises is its own business
@@ -223,9 +225,9 @@ class Crew:
         tower = next(iter(self._towers))
         lengths = self.costs[tower].lengths
         usual = [length for length in lengths if length in self._usual(tower)] or lengths
-        rows = max(1, min(_SHORT_ROWS, self.token_budget // usual[0]))
+        rows = max(1, min(_SHORT_ROWS, self.max_batch_tokens // usual[0]))
         return [self._probes.batch(tower, rows, usual[0]), self._probes.batch(tower, 1, usual[len(usual) // 2])]
 
     def _store(self) -> None:
         for tower, cost in self._tables.items():
-            Measured(self.slots, cost.rows, cost.lengths, cost.grid).keep(self._keys[tower])
+            StartupMeasurements(self.slots, cost.rows, cost.lengths, cost.grid).keep(self._keys[tower])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge import outputs
-from embedge.backends import Arrays, Result, Session
+from embedge.backends import Arrays, PendingArrays, Session
 from embedge.bundle.manifest import Chain, Manifest
 from embedge.lanes.chain import pass_on
 
@@ -29,7 +29,7 @@ class _End:
 
     rows: Mapping[str, Sequence[int]]
     values: Arrays
-    result: Result
+    result: PendingArrays
 
 
 class Program:
@@ -115,7 +115,7 @@ class Program:
                 computed[tower] = rows[tower], _take(values, self._named(tower), own)
         return computed
 
-    def _begin(self, step: str, values: Arrays) -> Result:
+    def _begin(self, step: str, values: Arrays) -> PendingArrays:
         """Start the step's graph with what it reads of the values."""
         return self._sessions[step].start({spec.name: values[spec.name] for spec in self._manifest.graphs[step].inputs})
 
@@ -125,7 +125,7 @@ class Program:
         last = np.arange(there.shape[1]) == there.sum(axis=1, keepdims=True) - 1
         chosen = there if chain.trail else last
         values: dict[str, NDArray[Any]] = {chain.takes: states[chosen]}
-        result: Result = dict
+        result: PendingArrays = dict
         for step in self._manifest.towers[tower].steps:
             values.update(result())
             result = self._begin(step, values)

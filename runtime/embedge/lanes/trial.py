@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embedge.backends import Backend, Model
-from embedge.backends.cores import Slots, choose
+from embedge.backends import Backend, BackendModel
+from embedge.backends.cores import LaneSplit, choose
 from embedge.batches.batch import Batch
-from embedge.lanes.executors import Rack
+from embedge.lanes.executors import ExecutorFactory
 
-__all__ = ["measured"]
+__all__ = ["measure_splits"]
 
 
-def measured(model: Model, backend: Backend, batches: Sequence[Batch]) -> Slots:
+def measure_splits(model: BackendModel, backend: Backend, batches: Sequence[Batch]) -> LaneSplit:
     """Return the backend's cut that runs these batches fastest on all lanes. Raises what the backend raises."""
     options = backend.candidates()
-    racks = {each: Rack(model, backend, threads=each.threads, share=backend.shares) for each in options}
-    return choose(options, lambda slots: _Work(racks[slots], batches))
+    racks = {each: ExecutorFactory(model, backend, threads=each.threads, share=backend.shares) for each in options}
+    return choose(options, lambda slots: _Trial(racks[slots], batches))
 
 
-class _Work:
+class _Trial:
     """The batches, over and over, at a post in the calling thread; as many at once as a lane may have in flight."""
 
-    def __init__(self, rack: Rack, batches: Sequence[Batch]) -> None:
+    def __init__(self, rack: ExecutorFactory, batches: Sequence[Batch]) -> None:
         self._rack = rack
         self._post = rack.enter(lambda: None)
         self._batches = batches

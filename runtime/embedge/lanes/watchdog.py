@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 
 from embedge.lanes.lane import Lane
 
-__all__ = ["Watch"]
+__all__ = ["Watchdog"]
 
 _LONGEST_NAP = 5.0
 
 
-class Watch:
+class Watchdog:
     """One thread, owned by the crew, that looks at the lanes now and then."""
 
     def __init__(

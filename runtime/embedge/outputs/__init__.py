@@ -26,7 +26,7 @@ from embedge.bundle.output_specs import (
 )
 from embedge.errors import BundleError
 from embedge.outputs import codes, dense, gaussian, multi_vector, scores, sparse
-from embedge.outputs.base import Collector, Flags, Kind, Tensors
+from embedge.outputs.base import Collector, OutputKind, RowMask, Tensors
 from embedge.outputs.dense import finish
 from embedge.outputs.quantise import DTYPES, DType, normalize
 from embedge.outputs.results import Codes, Gaussian, MultiVectors, Result, Scores, Sparse, Vectors
@@ -50,7 +50,7 @@ __all__ = [
     "normalize",
 ]
 
-_KINDS: dict[type, Kind[Any]] = {
+_KINDS: dict[type, OutputKind[Any]] = {
     DenseOutput: dense,
     MultiVectorOutput: multi_vector,
     SparseOutput: sparse,
@@ -68,7 +68,7 @@ def check(output: Output, dim: int | None, dtype: str, pool: int | None = None, 
     return _KINDS[type(output)].check(output, dim, dtype, pool, name=name)
 
 
-def good(specs: Iterable[Output], tensors: Tensors, rows: int) -> Flags:
+def good(specs: Iterable[Output], tensors: Tensors, rows: int) -> RowMask:
     """Return (rows,) bool: whether a row of every output is what its kind may be; at least finite."""
     flags = np.ones(rows, bool)
     for output in specs:

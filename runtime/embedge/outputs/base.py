@@ -14,10 +14,21 @@ from embedge.errors import InvalidInput
 from embedge.outputs.quantise import DTYPES, DType
 from embedge.outputs.results import Result
 
-__all__ = ["Collector", "Flags", "Kind", "Shapes", "Tensors", "cut_to", "magnitudes", "one_of", "uncut", "unpooled"]
+__all__ = [
+    "Collector",
+    "OutputKind",
+    "RowMask",
+    "Shapes",
+    "Tensors",
+    "cut_to",
+    "magnitudes",
+    "one_of",
+    "uncut",
+    "unpooled",
+]
 
 Tensors = Mapping[str, NDArray[Any]]
-Flags = NDArray[np.bool_]
+RowMask = NDArray[np.bool_]
 Shapes = dict[str, tuple[str, tuple[int | str, ...]]]
 
 S = TypeVar("S", contravariant=True)
@@ -33,7 +44,7 @@ class Collector(Protocol):
         """Return the result; items that never came are zero, or empty. Raises InvalidInput."""
 
 
-class Kind(Protocol[S]):
+class OutputKind(Protocol[S]):
     """A module of a kind. `output` is its spec."""
 
     def check(self, output: S, dim: int | None, dtype: str, pool: int | None, *, name: str) -> int:
@@ -42,7 +53,7 @@ class Kind(Protocol[S]):
     def shapes(self, output: S) -> Shapes:
         """Return what each tensor must be: NumPy's kinds of dtype, and the axes after the rows."""
 
-    def good(self, output: S, tensors: Tensors) -> Flags:
+    def good(self, output: S, tensors: Tensors) -> RowMask:
         """Return (rows,) bool: whether a row can be told to anybody."""
 
     def collector(self, output: S, count: int, *, dim: int, dtype: DType, pool: int | None) -> Collector:

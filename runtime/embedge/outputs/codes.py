@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.bundle.output_specs import CodesOutput
-from embedge.outputs.base import Flags, Shapes, Tensors, one_of, uncut, unpooled
+from embedge.outputs.base import RowMask, Shapes, Tensors, one_of, uncut, unpooled
 from embedge.outputs.multi_vector import kept
 from embedge.outputs.quantise import DType
-from embedge.outputs.ragged import Rows
+from embedge.outputs.ragged import RaggedRows
 from embedge.outputs.results import Codes
 
 __all__ = ["CodesCollector", "check", "collector", "good", "shapes"]
@@ -37,10 +37,10 @@ def shapes(output: CodesOutput) -> Shapes:
     return {output.tensor: (kinds, ("places", output.dim)), output.keep: ("biu", ("places",))}
 
 
-def good(output: CodesOutput, tensors: Tensors) -> Flags:
+def good(output: CodesOutput, tensors: Tensors) -> RowMask:
     """Return which rows are finite, or integers that int32 holds."""
     array = tensors[output.tensor]
-    fine: Flags = np.isfinite(array) if array.dtype.kind == "f" else (array >= _INT32.min) & (array <= _INT32.max)
+    fine: RowMask = np.isfinite(array) if array.dtype.kind == "f" else (array >= _INT32.min) & (array <= _INT32.max)
     if output.keep is not None:
         fine |= (tensors[output.keep] == 0)[:, :, None]
     return np.logical_and.reduce(fine, axis=tuple(range(1, fine.ndim)))  # type: ignore[no-any-return]
@@ -53,7 +53,7 @@ class CodesCollector:
         self._output = output
         bits = output.form == "bits"
         self._values = np.zeros((count, output.dim // 8 if bits else output.dim), np.uint8 if bits else np.int32)
-        self._rows = None if output.keep is None else Rows(count, self._values[:0])
+        self._rows = None if output.keep is None else RaggedRows(count, self._values[:0])
 
     def add(self, indices: Sequence[int], tensors: Tensors) -> None:
         """Take over rows."""

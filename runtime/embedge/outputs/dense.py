@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.bundle.output_specs import DenseOutput
-from embedge.outputs.base import Flags, Shapes, Tensors, cut_to, magnitudes, unpooled
+from embedge.outputs.base import RowMask, Shapes, Tensors, cut_to, magnitudes, unpooled
 from embedge.outputs.quantise import DType, normalize, quantise
 from embedge.outputs.results import Vectors
 
@@ -29,7 +29,7 @@ def shapes(output: DenseOutput) -> Shapes:
     return {output.tensor: ("f", (output.dim,))}
 
 
-def good(output: DenseOutput, tensors: Tensors) -> Flags:
+def good(output: DenseOutput, tensors: Tensors) -> RowMask:
     """Return which rows are finite and not zero."""
     total = magnitudes(tensors[output.tensor])
     return np.isfinite(total) & (total > 0)

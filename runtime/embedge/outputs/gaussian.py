@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from embedge.bundle.output_specs import GaussianOutput
-from embedge.outputs.base import Flags, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
+from embedge.outputs.base import RowMask, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
 from embedge.outputs.quantise import DType, halve
 from embedge.outputs.results import Gaussian
 
@@ -26,7 +26,7 @@ def shapes(output: GaussianOutput) -> Shapes:
     return dict.fromkeys(output.tensors, ("f", (output.dim,)))
 
 
-def good(output: GaussianOutput, tensors: Tensors) -> Flags:
+def good(output: GaussianOutput, tensors: Tensors) -> RowMask:
     """Return which rows are finite; a mean of 0 and any variance are answers."""
     return np.isfinite(magnitudes(tensors[output.mean]) + magnitudes(tensors[output.log_variance]))
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.arrays import Floats
 from embedge.bundle.output_specs import CodesOutput, MultiVectorOutput
 from embedge.errors import InvalidInput
-from embedge.outputs.base import Flags, Shapes, Tensors, cut_to, magnitudes
+from embedge.outputs.base import RowMask, Shapes, Tensors, cut_to, magnitudes
 from embedge.outputs.quantise import DType, normalize, quantise
-from embedge.outputs.ragged import Rows, offsets_of, places
+from embedge.outputs.ragged import RaggedRows, offsets_of, places
 from embedge.outputs.results import MultiVectors
 
 __all__ = ["MultiVectorCollector", "check", "collector", "good", "kept", "pooled", "shapes"]
 
-Floats = NDArray[np.float32]
 Offsets = NDArray[np.int64]
 
 
@@ -53,19 +53,19 @@ def kept(output: MultiVectorOutput | CodesOutput, tensors: Tensors) -> tuple[NDA
     return keep.sum(axis=1, dtype=np.int64), array[keep]
 
 
-def good(output: MultiVectorOutput, tensors: Tensors) -> Flags:
+def good(output: MultiVectorOutput, tensors: Tensors) -> RowMask:
     """Return which rows are finite and not all zero, wherever they have a vector; a row may have none."""
     totals = magnitudes(tensors[output.tensor])
-    empty: Flags = np.zeros(len(totals), bool)
+    empty: RowMask = np.zeros(len(totals), bool)
     if output.keep is not None:
         keep = tensors[output.keep] != 0
         totals, empty = np.where(keep, totals, 0.0), ~keep.any(axis=1)
     total = totals.sum(axis=1)
-    flags: Flags = np.isfinite(total) & ((total > 0) | empty)
+    flags: RowMask = np.isfinite(total) & ((total > 0) | empty)
     return flags
 
 
-def pooled(values: Floats, offsets: Offsets, pool: int) -> tuple[Floats, Offsets, Flags]:
+def pooled(values: Floats, offsets: Offsets, pool: int) -> tuple[Floats, Offsets, RowMask]:
     """Return at most `pool` vectors an item, their offsets, and which of them are means of several.
 
     An item of k > pool vectors becomes `pool` groups of neighbours, as equal in size as can be (vector j is in group
@@ -91,7 +91,7 @@ class MultiVectorCollector:
         self, output: MultiVectorOutput, count: int, *, dim: int, dtype: DType, pool: int | None = None
     ) -> None:
         self._output, self._dim, self._dtype, self._pool = output, dim, dtype, pool
-        self._rows = Rows(count, np.empty((0, dim), np.float32))
+        self._rows = RaggedRows(count, np.empty((0, dim), np.float32))
 
     def add(self, indices: Sequence[int], tensors: Tensors) -> None:
         """Take over rows; batches may differ in their number of places."""

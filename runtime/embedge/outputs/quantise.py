@@ -7,14 +7,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.arrays import Floats
 from embedge.errors import InvalidInput
 
 __all__ = ["DTYPES", "DType", "halve", "normalize", "quantise"]
 
 DType = Literal["float32", "float16", "int8", "ubinary"]
 DTYPES: tuple[str, ...] = get_args(DType)
-
-Floats = NDArray[np.float32]
 
 
 def normalize(values: Floats) -> Floats:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rows", "offsets_of", "places"]
+__all__ = ["RaggedRows", "offsets_of", "places"]
 
 Counts = NDArray[np.int64]
 
@@ -26,7 +26,7 @@ def places(starts: NDArray[np.int64], counts: Counts) -> NDArray[np.int64]:
     return np.arange(before[-1]) + np.repeat(starts - before[:-1], counts)
 
 
-class Rows:
+class RaggedRows:
     """Collects the entries of `count` items, which come in any order, many items at a time; one that never comes has 0.
 
     templates: an empty array for each of the arrays that an entry is made of, for the dtype and the width.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Codes", "Gaussian", "MultiVectors", "Result", "Scores", "Sparse", "Vectors"]
 
 
-class _Rows:
+class _Rowwise:
     """What all results have: arrays whose first axis goes by row, or by the entries of ragged rows."""
 
     __slots__ = ()
@@ -76,7 +76,7 @@ class _Rows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Vectors(_Rows):
+class Vectors(_Rowwise):
     """Dense vectors of one space; `[i]` is values[i].
 
     values: (n, dim) in float32, float16 or int8; (n, dim / 8) uint8 for ubinary, first number in the high bit.
@@ -96,7 +96,7 @@ class Vectors(_Rows):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MultiVectors(_Rows):
+class MultiVectors(_Rowwise):
     """Several vectors an item, of one space: a token's, a patch's or a frame's each; `[i]` is (k, dim).
 
     values: (total, dim) as those of `Vectors`. offsets: (n + 1,) int64, item i has rows offsets[i] to offsets[i + 1].
@@ -120,7 +120,7 @@ class MultiVectors(_Rows):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sparse(_Rows):
+class Sparse(_Rowwise):
     """Weights over 0 of a vocabulary's entries; `[i]` is (indices, weights), each (k,).
 
     indices: (total,) int32, ascending in each row. weights: (total,) float32 or float16. offsets: (n + 1,) int64.
@@ -150,7 +150,7 @@ class Sparse(_Rows):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gaussian(_Rows):
+class Gaussian(_Rowwise):
     """Normal distributions with diagonal covariances; `[i]` is (mean, log_variance), each (dim,).
 
     mean, log_variance: (n, dim) float32 or float16. log_variance is the natural logarithm.
@@ -170,7 +170,7 @@ class Gaussian(_Rows):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Codes(_Rows):
+class Codes(_Rowwise):
     """Discrete codes; `[i]` is (dim,), or (k, dim) where an item has several.
 
     values: form `bits`: uint8 (n, dim / 8), first bit in the high place; form `integers`: int32 (n, dim). With offsets,
@@ -199,7 +199,7 @@ class Codes(_Rows):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Scores(_Rows):
+class Scores(_Rowwise):
     """A number for each label; `[i]` is a list of (label, number), in the order of `labels`, or best first.
 
     values: (n, labels) float32 or float16. indices: None, or (n, k) int32 after `best`: values is then (n, k), and

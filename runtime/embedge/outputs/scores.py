@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from embedge.bundle.output_specs import ScoresOutput
-from embedge.outputs.base import Flags, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
+from embedge.outputs.base import RowMask, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
 from embedge.outputs.quantise import DType, halve
 from embedge.outputs.results import Scores
 
@@ -26,7 +26,7 @@ def shapes(output: ScoresOutput) -> Shapes:
     return {output.tensor: ("f", (len(output.labels),))}
 
 
-def good(output: ScoresOutput, tensors: Tensors) -> Flags:
+def good(output: ScoresOutput, tensors: Tensors) -> RowMask:
     """Return which rows are finite; 0 is a score."""
     return np.isfinite(magnitudes(tensors[output.tensor]))
 

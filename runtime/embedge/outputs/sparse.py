@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from embedge.bundle.output_specs import SparseOutput
-from embedge.outputs.base import Flags, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
+from embedge.outputs.base import RowMask, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
 from embedge.outputs.leading import leading
 from embedge.outputs.quantise import DType, halve
-from embedge.outputs.ragged import Rows
+from embedge.outputs.ragged import RaggedRows
 from embedge.outputs.results import Sparse
 
 __all__ = ["SparseCollector", "check", "collector", "good", "shapes"]
@@ -28,7 +28,7 @@ def shapes(output: SparseOutput) -> Shapes:
     return {output.tensor: ("f", (output.dim,))}
 
 
-def good(output: SparseOutput, tensors: Tensors) -> Flags:
+def good(output: SparseOutput, tensors: Tensors) -> RowMask:
     """Return which rows are finite; nothing over 0 is an answer, too."""
     return np.isfinite(magnitudes(tensors[output.tensor]))
 
@@ -38,7 +38,7 @@ class SparseCollector:
 
     def __init__(self, output: SparseOutput, count: int, *, dtype: DType) -> None:
         self._output, self._dtype = output, dtype
-        self._rows = Rows(count, np.empty(0, np.int32), np.empty(0, np.float32))
+        self._rows = RaggedRows(count, np.empty(0, np.int32), np.empty(0, np.float32))
 
     def add(self, indices: Sequence[int], tensors: Tensors) -> None:
         """Take over rows."""

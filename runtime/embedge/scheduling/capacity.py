@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from embedge.errors import InvalidInput, Overloaded
 
-__all__ = ["Room"]
+__all__ = ["QueueCapacity"]
 
 # Preparing a large call goes on while this part of the bytes waits for lanes: enough for several batches.
 _AHEAD = 4
 
 
-class Room:
+class QueueCapacity:
     """Counts what waits from admission until it leaves for a lane. Owned by the scheduler, used under its lock.
 
     items, bytes: all that was let in; bytes are of prepared arrays, predicted until they are there. ready: bytes of

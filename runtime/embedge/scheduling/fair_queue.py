@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from embedge.batches.batch import Row
 from embedge.errors import EmbedgeError
 from embedge.request import Priority
-from embedge.scheduling.forming import Limits, Seconds, form_batch
+from embedge.scheduling.forming import CostModel, Limits, form_batch
 
 __all__ = ["BULK_TURN", "FOREVER", "PASSING", "Call", "Entry", "FairQueue"]
 
@@ -40,7 +40,7 @@ BULK_TURN = 8
 PASSING = 0.25
 
 Waiting = tuple[int, int, "Entry"]
-Key = tuple[float, int]
+QueueKey = tuple[float, int]
 
 
 class Call(ABC):
@@ -96,15 +96,15 @@ class Entry:
         self.sequence = 0
 
 
-class _Line:
+class _PriorityClass:
     """Calls that wait, least key first.
 
     A key that grew is corrected when its call comes to the top; one that fell keeps the call where it is until then.
     """
 
-    def __init__(self, key: Callable[[Call], Key]) -> None:
+    def __init__(self, key: Callable[[Call], QueueKey]) -> None:
         self._key = key
-        self._heap: list[tuple[Key, Call]] = []
+        self._heap: list[tuple[QueueKey, Call]] = []
         self._listed: set[Call] = set()  # those in the heap, each once
         self._enough = 64
 
@@ -148,8 +148,10 @@ class FairQueue:
         self.virtual: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
         self._sequence = 0
         self._by_length: dict[str, list[Waiting]] = {}
-        self._by_place = {priority: _Line(lambda call: (call.paid, call.oldest.sequence)) for priority in self.virtual}
-        self._by_work = _Line(lambda call: (call.work, call.oldest.sequence))  # interactive calls only
+        self._by_place = {
+            priority: _PriorityClass(lambda call: (call.paid, call.oldest.sequence)) for priority in self.virtual
+        }
+        self._by_work = _PriorityClass(lambda call: (call.work, call.oldest.sequence))  # interactive calls only
         self._bulk_waits = 0  # batches in a row that interactive work anchored while bulk waited
 
     def push(self, entry: Entry) -> None:
@@ -175,7 +177,7 @@ class FairQueue:
         passes = small is not None and interactive.passed + small.work <= PASSING * interactive.seconds
         return small.oldest if small is not None and passes else interactive
 
-    def window(self, anchor: Entry, now: float, cost: Seconds, limits: Limits, *, free: int) -> list[Entry]:
+    def window(self, anchor: Entry, now: float, cost: CostModel, limits: Limits, *, free: int) -> list[Entry]:
         """Return the entries that ride with the anchor. While `free` lanes are idle, each takes its share at most."""
         queue = self._by_length[anchor.call.trunk]
         rows = min(limits.rows, -(-len(queue) // free))

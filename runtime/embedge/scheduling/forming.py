@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Limits", "Seconds", "form_batch"]
+__all__ = ["CostModel", "Limits", "form_batch"]
 
 
-class Seconds(Protocol):
+class CostModel(Protocol):
     """What a batch of `rows` rows, each padded to `length`, costs in seconds."""
 
     def seconds(self, rows: int, length: int) -> float:
@@ -33,7 +33,7 @@ _GAIN = 0.03
 
 
 def form_batch(
-    lengths: Sequence[int], anchor: int, slack: Sequence[float], cost: Seconds, limits: Limits
+    lengths: Sequence[int], anchor: int, slack: Sequence[float], cost: CostModel, limits: Limits
 ) -> tuple[int, int]:
     """Return the window [low, high) of the queue that makes the best batch around its anchor.
 

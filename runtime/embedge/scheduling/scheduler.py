@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from embedge.batches.batch import Batch
 from embedge.errors import DeadlineExceeded, EmbedgeError, Overloaded, Unavailable
 from embedge.request import Priority
-from embedge.scheduling.capacity import Room
+from embedge.scheduling.capacity import QueueCapacity
 from embedge.scheduling.cost_table import CostTable
 from embedge.scheduling.fair_queue import BULK_TURN, FOREVER, Call, Entry, FairQueue
 from embedge.scheduling.forming import Limits
@@ -38,7 +38,7 @@ class Scheduler:
         self,
         costs: Mapping[str, CostTable],
         limits: Limits,
-        room: Room,
+        room: QueueCapacity,
         *,
         max_seconds: float,
         max_wait: float = 0.0,

@@ -16,9 +16,9 @@ from embedge.bundle.manifest import Space
 from embedge.outputs import Scores, Vectors
 from embedge.request import Reply, Request, raise_item_errors
 
-__all__ = ["Classifier", "Matrix", "unit"]
+__all__ = ["Classifier", "ScoreMatrix", "unit"]
 
-Matrix = NDArray[np.float64]
+ScoreMatrix = NDArray[np.float64]
 
 # Logits worked on at a time.
 _LOGITS = 1 << 20
@@ -33,7 +33,7 @@ class Classifier:
     """
 
     labels: tuple[str, ...]
-    vectors: Matrix
+    vectors: ScoreMatrix
     space: Space
     scores: Literal["softmax", "sigmoid"]
     tower: str
@@ -80,7 +80,7 @@ class Classifier:
         return shares
 
 
-def unit(rows: NDArray[Any]) -> Matrix:
+def unit(rows: NDArray[Any]) -> ScoreMatrix:
     """Return rows scaled to length 1; a zero row stays zero."""
     doubles = rows.astype(np.float64)
     norms = np.linalg.norm(doubles, axis=1, keepdims=True)

@@ -22,14 +22,14 @@ from embedge.bundle.part_specs import TextPrepare
 from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput, NotFound, Overloaded
 from embedge.outputs import Vectors
 from embedge.request import Reply, Request
-from embedge.scoring.classifier import Classifier, Matrix, unit
+from embedge.scoring.classifier import Classifier, ScoreMatrix, unit
 
 __all__ = ["LabelStore", "Labels"]
 
 Labels = str | LabelSet | Sequence[str]
 """The name of a label set of the bundle, a label set of one's own, or plain labels, embedded as they are."""
 
-_Key = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+_LabelKey = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 
 # Bytes of all that is kept together. The set that was used last stays whatever its size.
 _MOST_BYTES = 256 << 20
@@ -54,8 +54,8 @@ class LabelStore:
         self._run = run
         # Owned by whoever looks up or builds, for a moment; matrices are built and waited for without it.
         self._lock = threading.Lock()
-        self._kept: OrderedDict[_Key, Future[Matrix]] = OrderedDict()
-        self._bytes: dict[_Key, int] = {}  # of those that are done
+        self._kept: OrderedDict[_LabelKey, Future[ScoreMatrix]] = OrderedDict()
+        self._bytes: dict[_LabelKey, int] = {}  # of those that are done
 
     def ready(
         self,
@@ -96,7 +96,7 @@ class LabelStore:
             )
         future: Future[Classifier] = Future()
 
-        def hand_over(matrix: Future[Matrix]) -> None:
+        def hand_over(matrix: Future[ScoreMatrix]) -> None:
             if not future.set_running_or_notify_cancel():
                 return
             if error := matrix.exception():
@@ -141,7 +141,7 @@ class LabelStore:
         outputs = self._towers[tower].outputs.items()
         return [(name, output.space) for name, output in outputs if isinstance(output, DenseOutput)]
 
-    def _matrix(self, labels: LabelSet) -> Future[Matrix]:
+    def _matrix(self, labels: LabelSet) -> Future[ScoreMatrix]:
         """Return the labels' vectors, kept or under way; whoever comes first has them built."""
         key = (labels.tower, labels.output, labels.labels, labels.templates)
         with self._lock:
@@ -156,7 +156,7 @@ class LabelStore:
         threading.Thread(target=self._build, args=(key, labels, future), name="embedge-labels", daemon=True).start()
         return future
 
-    def _build(self, key: _Key, labels: LabelSet, future: Future[Matrix]) -> None:
+    def _build(self, key: _LabelKey, labels: LabelSet, future: Future[ScoreMatrix]) -> None:
         try:
             matrix = self._embedded(labels)
         except Exception as error:  # whoever waits must hear of it; the next call tries again
@@ -179,13 +179,13 @@ class LabelStore:
             del self._kept[key]
             total -= self._bytes.pop(key)
 
-    def _embedded(self, labels: LabelSet) -> Matrix:
+    def _embedded(self, labels: LabelSet) -> ScoreMatrix:
         """Return (labels, dim), a chunk of the labels at a time."""
         step = max(1, min(_TEXTS // len(labels.templates), _CHARACTERS // _longest(labels)))
         chunks = [labels.labels[start : start + step] for start in range(0, len(labels.labels), step)]
         return np.concatenate([self._chunk(chunk, labels) for chunk in chunks])
 
-    def _chunk(self, chunk: Sequence[str], labels: LabelSet) -> Matrix:
+    def _chunk(self, chunk: Sequence[str], labels: LabelSet) -> ScoreMatrix:
         texts = [template.replace("{}", label) for label in chunk for template in labels.templates]
         reply = self._run(Request(items=texts, tower=labels.tower, outputs=(labels.output,), priority="bulk"))
         for index, error in reply.errors.items():

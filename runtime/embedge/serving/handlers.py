@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
-Context = grpc.aio.ServicerContext[Any, Any]
+CallContext = grpc.aio.ServicerContext[Any, Any]
 
 
-def unary(method: Callable[[M, Context], Awaitable[bytes]], kind: type[M]) -> grpc.RpcMethodHandler[Any, Any]:
+def unary(method: Callable[[M, CallContext], Awaitable[bytes]], kind: type[M]) -> grpc.RpcMethodHandler[Any, Any]:
     """Return the handler of a method that takes one `kind` message and returns the reply's bytes."""
 
-    async def call(data: bytes, context: Context) -> bytes:
+    async def call(data: bytes, context: CallContext) -> bytes:
         try:
             return await method(parse(kind, data), context)
         except Exception as error:  # every error becomes a status; unknown ones are logged
@@ -41,10 +41,10 @@ def unary(method: Callable[[M, Context], Awaitable[bytes]], kind: type[M]) -> gr
     return grpc.unary_unary_rpc_method_handler(call)
 
 
-def stream(method: Callable[[Context], Awaitable[None]]) -> grpc.RpcMethodHandler[Any, Any]:
+def stream(method: Callable[[CallContext], Awaitable[None]]) -> grpc.RpcMethodHandler[Any, Any]:
     """Return the handler of a method that reads and writes bytes on the context itself."""
 
-    async def call(_requests: object, context: Context) -> None:
+    async def call(_requests: object, context: CallContext) -> None:
         try:
             await method(context)
         except Exception as error:  # every error becomes a status; unknown ones are logged
@@ -112,7 +112,7 @@ async def then(future: Future[T], pack: Callable[[T], bytes]) -> bytes:
         raise
 
 
-async def _refuse(context: Context, error: Exception) -> None:
+async def _refuse(context: CallContext, error: Exception) -> None:
     seen = known(error)
     try:
         await context.abort(code_of(seen), text_of(seen), trailing_metadata(seen))

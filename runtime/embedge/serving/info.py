@@ -31,8 +31,8 @@ def model_info(embedder: Embedder) -> pb.ModelInfo:
         certificate=_figures(manifest),
         label_sets=[_label_set(*entry) for entry in manifest.label_sets.items()],
         device=embedder.device,
-        batches_in_flight=embedder.depth,
-        captures=embedder.captures,
+        batches_in_flight=embedder.max_in_flight,
+        cuda_graphs=embedder.cuda_graphs,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from embedge.errors import Unauthenticated
-from embedge.serving.handlers import Context, stream
+from embedge.serving.handlers import CallContext, stream
 
 __all__ = ["TokenInterceptor"]
 
@@ -39,5 +39,5 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         return len(given) == 1 and hmac.compare_digest(given[0].encode("utf-8", "replace"), self._expected)
 
 
-async def _refuse(_context: Context) -> None:
+async def _refuse(_context: CallContext) -> None:
     raise Unauthenticated("the call carries no token, or a wrong one; send 'authorization: Bearer <token>'")

@@ -16,7 +16,7 @@ from embedge.embedder import Embedder
 from embedge.errors import InvalidInput, NotFound, Unavailable
 from embedge.oip import grpc_service_pb2 as oip
 from embedge.request import Priority, Reply, Request, deadline_in, raise_item_errors
-from embedge.serving.handlers import Context, then, unary, within
+from embedge.serving.handlers import CallContext, then, unary, within
 from embedge.serving.models import Models
 from embedge.serving.oip_inputs import input_tensor, items
 from embedge.serving.oip_outputs import fill_output, output_tensors
@@ -56,17 +56,17 @@ class OipServicer:
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
-    async def server_live(self, _message: oip.ServerLiveRequest, _context: Context) -> bytes:
+    async def server_live(self, _message: oip.ServerLiveRequest, _context: CallContext) -> bytes:
         """Answer that the process is there."""
         return oip.ServerLiveResponse(live=True).SerializeToString()
 
-    async def server_ready(self, _message: oip.ServerReadyRequest, _context: Context) -> bytes:
+    async def server_ready(self, _message: oip.ServerReadyRequest, _context: CallContext) -> bytes:
         """Answer whether every model serves."""
         models = self._models.all() if self._models.repository else []
         ready = bool(models) and all(model.serving for model in models)
         return oip.ServerReadyResponse(ready=ready).SerializeToString()
 
-    async def model_ready(self, message: oip.ModelReadyRequest, _context: Context) -> bytes:
+    async def model_ready(self, message: oip.ModelReadyRequest, _context: CallContext) -> bytes:
         """Answer whether a model is there and serves."""
         try:
             ready = self._model(message.name, message.version).serving
@@ -74,11 +74,11 @@ class OipServicer:
             ready = False
         return oip.ModelReadyResponse(ready=ready).SerializeToString()
 
-    async def server_metadata(self, _message: oip.ServerMetadataRequest, _context: Context) -> bytes:
+    async def server_metadata(self, _message: oip.ServerMetadataRequest, _context: CallContext) -> bytes:
         """Answer with the server's name and version."""
         return oip.ServerMetadataResponse(name="embedge", version=version("embedge")).SerializeToString()
 
-    async def model_metadata(self, message: oip.ModelMetadataRequest, _context: Context) -> bytes:
+    async def model_metadata(self, message: oip.ModelMetadataRequest, _context: CallContext) -> bytes:
         """Answer with the inputs and outputs of a model, of all its loaded towers; those of the first come first."""
         model = self._model(message.name, message.version)
         towers = model.towers.values()
@@ -92,7 +92,7 @@ class OipServicer:
             outputs=[_metadata(*tensor) for tensor in {each[0]: each for some in outputs for each in some}.values()],
         ).SerializeToString()
 
-    async def model_infer(self, message: oip.ModelInferRequest, context: Context) -> bytes:
+    async def model_infer(self, message: oip.ModelInferRequest, context: CallContext) -> bytes:
         """Answer one request, in packed bytes if it came in packed bytes, else in typed contents."""
         model = self._model(message.model_name, message.model_version)
         request = _request(message, model, deadline_in(context.time_remaining()))

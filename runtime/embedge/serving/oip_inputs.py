@@ -53,7 +53,7 @@ _FIELDS = {
     "bool": "bool_contents",
 }
 _TYPED = ("tensor", "vector")
-_Input = oip.ModelInferRequest.InferInputTensor
+_OipTensor = oip.ModelInferRequest.InferInputTensor
 
 
 def input_tensor(part: Part) -> tuple[str, list[int]]:
@@ -97,7 +97,7 @@ def _modalities(names: set[str], towers: Mapping[str, Tower], tower: str | None)
     return {name: part.modality for each in reversed(fits) for name, part in each.parts.items()}
 
 
-def _column(tensor: _Input, raw: bytes | None, modality: str) -> Sequence[Any]:
+def _column(tensor: _OipTensor, raw: bytes | None, modality: str) -> Sequence[Any]:
     """Return the elements of an input, one an item."""
     if raw is not None and tensor.contents.ByteSize():
         raise InvalidInput(f"input {tensor.name!r} has typed contents and raw_input_contents; send one of them")
@@ -119,7 +119,7 @@ def _column(tensor: _Input, raw: bytes | None, modality: str) -> Sequence[Any]:
     return [_row(tensor.name, *each) for each in enumerate(elements)] if modality == "table" else elements
 
 
-def _array(tensor: _Input, raw: bytes | None) -> Sequence[Any]:
+def _array(tensor: _OipTensor, raw: bytes | None) -> Sequence[Any]:
     dtype = _DTYPES.get(tensor.datatype)
     if dtype is None:
         raise InvalidInput(f"input {tensor.name!r} has datatype {tensor.datatype}, which no part can be")

@@ -16,7 +16,7 @@ from embedge.wire.tensors import pack_array
 
 __all__ = ["fill_output", "output_tensors"]
 
-Column = tuple[str, NDArray[Any], str]
+OipColumn = tuple[str, NDArray[Any], str]
 
 
 def output_tensors(name: str, output: Output) -> list[tuple[str, str, list[int]]]:
@@ -50,7 +50,7 @@ def fill_output(answer: oip.ModelInferResponse, name: str, result: Result, *, ra
             tensor.contents.uint_contents.extend(values.ravel().tolist())
 
 
-def _columns(name: str, result: Result) -> list[Column]:
+def _columns(name: str, result: Result) -> list[OipColumn]:
     if isinstance(result, Scores):
         return [(name, result.values, result.values.dtype.name)]
     if isinstance(result, Gaussian):

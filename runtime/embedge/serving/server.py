@@ -12,6 +12,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from embedge.cancel import CancelToken
 from embedge.embedder import Embedder
 from embedge.errors import Unavailable
 from embedge.oip import grpc_service_pb2 as oip_pb2
@@ -21,7 +22,6 @@ from embedge.serving.config import ServeConfig
 from embedge.serving.health import Health
 from embedge.serving.interceptors import TokenInterceptor
 from embedge.serving.models import Models
-from embedge.stop import Stop
 from embedge.v1 import embedge_pb2
 
 __all__ = ["Server"]
@@ -44,7 +44,7 @@ class Server:
         self.config = config
         self.address = ""
         self.models = Models()
-        self._opening = Stop()
+        self._opening = CancelToken()
         self._health = Health((servicer.SERVICE, oip.SERVICE))
         self._grpc = self._assemble()
 
@@ -61,13 +61,13 @@ class Server:
         """
         config = self.config
         repository = await asyncio.to_thread(
-            Repository.open, config.repository, config=config.runtime, models=config.models, stop=self._opening
+            Repository.open, config.repository, config=config.runtime, models=config.models, cancel=self._opening
         )
         await self.serve(repository)
 
     def give_up(self) -> None:
         """Have `load` end soon: it opens no more models, and builds no plans."""
-        self._opening.say()
+        self._opening.cancel()
 
     async def serve(self, repository: Repository) -> None:
         """Serve the models of an open repository, which belongs to the server from now on."""

@@ -10,7 +10,7 @@ import grpc
 from embedge.embedder import Embedder
 from embedge.errors import Overloaded
 from embedge.request import Reply, Request, deadline_in
-from embedge.serving.handlers import Context, fits, known, parse, stream, then, unary, within
+from embedge.serving.handlers import CallContext, fits, known, parse, stream, then, unary, within
 from embedge.serving.info import model_info, model_stats, model_summary
 from embedge.serving.models import Models
 from embedge.v1 import embedge_pb2 as pb
@@ -48,12 +48,12 @@ class EmbedgeServicer:
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
-    async def embed(self, message: pb.EmbedRequest, context: Context) -> bytes:
+    async def embed(self, message: pb.EmbedRequest, context: CallContext) -> bytes:
         """Answer one request."""
         model = self._models.get(message.model)
         return await then(model.submit(_request(message, model, context.time_remaining())), self._packed)
 
-    async def classify(self, message: pb.ClassifyRequest, context: Context) -> bytes:
+    async def classify(self, message: pb.ClassifyRequest, context: CallContext) -> bytes:
         """Answer one request for scores of labels; those of a new label set are embedded first.
 
         A thread that waited for them would be missing to those whose labels are ready, and to the server's end.
@@ -65,14 +65,14 @@ class EmbedgeServicer:
         fits(self._max_message_bytes, ready.size(len(request.items)))  # or the work would be for nothing, and memory
         return await then(model.submit(ready.asked(request)), lambda reply: self._packed(ready.scored(reply)))
 
-    async def score(self, message: pb.ScoreRequest, context: Context) -> bytes:
+    async def score(self, message: pb.ScoreRequest, context: CallContext) -> bytes:
         """Answer one request for scores of pairs."""
         model = self._models.get(message.request.model)
         request = _request(message.request, model, context.time_remaining())
         asked = model.to_score(replace(request, items=with_query(message, request.items)))
         return await then(model.submit(asked), self._packed)
 
-    async def embed_stream(self, context: Context) -> None:
+    async def embed_stream(self, context: CallContext) -> None:
         """Answer each request of a stream as soon as it is ready, reading no further than there are free slots."""
         slots = asyncio.Semaphore(self._stream_in_flight)
         writing = asyncio.Lock()  # owned by this stream: gRPC allows one write at a time
@@ -106,7 +106,7 @@ class EmbedgeServicer:
             for task in answers:
                 task.cancel()
 
-    async def _stream_reply(self, message: pb.EmbedStreamRequest, context: Context) -> bytes:
+    async def _stream_reply(self, message: pb.EmbedStreamRequest, context: CallContext) -> bytes:
         """Return the bytes of the reply, or of the error, to one message of a stream."""
 
         def pack(reply: Reply) -> bytes:
@@ -127,16 +127,16 @@ class EmbedgeServicer:
         fill_reply(answer, reply)
         return within(self._max_message_bytes, answer.SerializeToString())
 
-    async def list_models(self, _message: pb.ListModelsRequest, _context: Context) -> bytes:
+    async def list_models(self, _message: pb.ListModelsRequest, _context: CallContext) -> bytes:
         """Answer with a line a model."""
         models = [model_summary(embedder) for embedder in self._models.all()]
         return pb.ListModelsReply(models=models).SerializeToString()
 
-    async def get_model(self, message: pb.GetModelRequest, _context: Context) -> bytes:
+    async def get_model(self, message: pb.GetModelRequest, _context: CallContext) -> bytes:
         """Answer with all about one model."""
         return model_info(self._models.get(message.name)).SerializeToString()
 
-    async def get_stats(self, message: pb.GetStatsRequest, _context: Context) -> bytes:
+    async def get_stats(self, message: pb.GetStatsRequest, _context: CallContext) -> bytes:
         """Answer with what one model does and did."""
         return model_stats(self._models.get(message.name)).SerializeToString()
 

@@ -334,7 +334,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "version", "towers", "spaces", "backend", "backend_reason", "certificate", "label_sets", "device", "batches_in_flight", "captures")
+    __slots__ = ("name", "version", "towers", "spaces", "backend", "backend_reason", "certificate", "label_sets", "device", "batches_in_flight", "cuda_graphs")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TOWERS_FIELD_NUMBER: _ClassVar[int]
@@ -345,7 +345,7 @@ class ModelInfo(_message.Message):
     LABEL_SETS_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     BATCHES_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
-    CAPTURES_FIELD_NUMBER: _ClassVar[int]
+    CUDA_GRAPHS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     towers: _containers.RepeatedCompositeFieldContainer[TowerInfo]
@@ -356,8 +356,8 @@ class ModelInfo(_message.Message):
     label_sets: _containers.RepeatedCompositeFieldContainer[LabelSetInfo]
     device: str
     batches_in_flight: int
-    captures: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., towers: _Optional[_Iterable[_Union[TowerInfo, _Mapping]]] = ..., spaces: _Optional[_Iterable[_Union[SpaceInfo, _Mapping]]] = ..., backend: _Optional[str] = ..., backend_reason: _Optional[str] = ..., certificate: _Optional[_Iterable[_Union[FigureInfo, _Mapping]]] = ..., label_sets: _Optional[_Iterable[_Union[LabelSetInfo, _Mapping]]] = ..., device: _Optional[str] = ..., batches_in_flight: _Optional[int] = ..., captures: _Optional[int] = ...) -> None: ...
+    cuda_graphs: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., towers: _Optional[_Iterable[_Union[TowerInfo, _Mapping]]] = ..., spaces: _Optional[_Iterable[_Union[SpaceInfo, _Mapping]]] = ..., backend: _Optional[str] = ..., backend_reason: _Optional[str] = ..., certificate: _Optional[_Iterable[_Union[FigureInfo, _Mapping]]] = ..., label_sets: _Optional[_Iterable[_Union[LabelSetInfo, _Mapping]]] = ..., device: _Optional[str] = ..., batches_in_flight: _Optional[int] = ..., cuda_graphs: _Optional[int] = ...) -> None: ...
 
 class TowerInfo(_message.Message):
     __slots__ = ("name", "parts", "outputs", "loaded")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge import backends, outputs
-from embedge.backends import Arrays, Model
+from embedge.backends import Arrays, BackendModel
 from embedge.batches.batch import Layout, Row, layout, pad
 from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
@@ -49,8 +49,8 @@ class Bench:
         # Of all towers, as an embedder has it: a plan is for what all towers that share its graph may send.
         probes = Probes(bundle.manifest, {name: each.probe() for name, each in inputs.items()})
         graphs = dict.fromkeys(graph for each in probes.towers.values() for graph in each.graphs)
-        self._backend, _ = backends.ready(Model(bundle, config, tuple(graphs), probes))
-        self._limits = Limits(config.max_batch, config.token_budget or self._backend.token_budget)
+        self._backend, _ = backends.ready(BackendModel(bundle, config, tuple(graphs), probes))
+        self._limits = Limits(config.max_batch_size, config.max_batch_tokens or self._backend.max_batch_tokens)
         self._slot = self._backend.slot(threads=config.threads or 1, wake=lambda: None)
         sessions = {name: self._slot.open(name, bundle.graph(name)) for name in self._spec.graphs}
         self._program = Program(bundle.manifest, sessions)
@@ -70,7 +70,7 @@ class Bench:
         Raises BackendError.
         """
         chosen = [self._rows[row] for row in rows]
-        arrays = pad(chosen, self._wider(chosen, extra), self._backend.rung)
+        arrays = pad(chosen, self._wider(chosen, extra), self._backend.length_multiple)
         try:
             _, tensors = self._program.run([self._tower] * len(rows), arrays)[self._tower]
         except Exception as error:  # each backend has errors of its own

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from embedge.arrays import Array
 from embedge.bundle.output_specs import (
     CodesOutput,
     DenseOutput,
@@ -22,7 +22,6 @@ from embedge.outputs.leading import leading
 
 __all__ = ["LOWER", "SHARES", "compare", "rows"]
 
-Array = NDArray[Any]
 Measures = dict[str, float]
 
 LOWER = ("max_abs",)  # figures that end so are upper limits, all others lower ones

@@ -8,16 +8,14 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from embedge.arrays import Array
 from embedge.content import Audio, Image, Text, Vector, Video
 
-__all__ = ["Packed", "label", "pack", "size", "unpack"]
-
-Array = NDArray[Any]
+__all__ = ["PackedContent", "label", "pack", "size", "unpack"]
 
 
-class Packed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class PackedContent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One content. `array` names the array that holds it: bytes of a file are (n,) uint8, all else is as it came.
 
     pieces: those of a set, each a content.
@@ -32,15 +30,15 @@ class Packed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rate: float | None = None
     space: str | None = None
     row: dict[str, float | str | None] = {}
-    pieces: tuple[Packed, ...] = ()
+    pieces: tuple[PackedContent, ...] = ()
 
 
-def pack(content: Any, keep: Callable[[Array], str]) -> Packed:
+def pack(content: Any, keep: Callable[[Array], str]) -> PackedContent:
     """Return a content as JSON values; `keep` takes an array and returns its name. Raises TypeError."""
     if isinstance(content, str):
-        return Packed(kind="text", text=content)
+        return PackedContent(kind="text", text=content)
     if isinstance(content, Text):
-        return Packed(
+        return PackedContent(
             kind="text",
             text=content.text,
             pair=content.pair,
@@ -48,23 +46,23 @@ def pack(content: Any, keep: Callable[[Array], str]) -> Packed:
             language=content.language,
         )
     if isinstance(content, Image):
-        return Packed(kind="image", array=keep(_data(content.data)))
+        return PackedContent(kind="image", array=keep(_data(content.data)))
     if isinstance(content, Audio):
-        return Packed(kind="audio", array=keep(_data(content.data)), rate=content.rate)
+        return PackedContent(kind="audio", array=keep(_data(content.data)), rate=content.rate)
     if isinstance(content, Video):
-        return Packed(kind="video", array=keep(_data(content.data)), rate=content.rate)
+        return PackedContent(kind="video", array=keep(_data(content.data)), rate=content.rate)
     if isinstance(content, Vector):
-        return Packed(kind="vector", array=keep(content.values), space=content.space)
+        return PackedContent(kind="vector", array=keep(content.values), space=content.space)
     if isinstance(content, np.ndarray):
-        return Packed(kind="tensor", array=keep(content))
+        return PackedContent(kind="tensor", array=keep(content))
     if isinstance(content, Mapping):
-        return Packed(kind="row", row=dict(content))
+        return PackedContent(kind="row", row=dict(content))
     if isinstance(content, (list, tuple)):
-        return Packed(kind="set", pieces=tuple(pack(piece, keep) for piece in content))
+        return PackedContent(kind="set", pieces=tuple(pack(piece, keep) for piece in content))
     raise TypeError(f"{type(content).__name__} is no content of an item")
 
 
-def unpack(packed: Packed, arrays: Mapping[str, Array]) -> Any:
+def unpack(packed: PackedContent, arrays: Mapping[str, Array]) -> Any:
     """Return the content. Raises KeyError for an array that is not there."""
     if packed.kind == "text":
         rest = (packed.pair, packed.instruction, packed.language)

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.bundle.manifest import Figure, Manifest
+from embedge.arrays import Array
+from embedge.bundle.manifest import Manifest, Metric
 from embedge.bundle.output_specs import Output, ScoresOutput
 from embedge.verify import retrieval
 from embedge.verify.bench import Bench
@@ -17,8 +18,7 @@ from embedge.verify.golden import Golden
 
 __all__ = ["Figures", "prefixes"]
 
-Array = NDArray[Any]
-Rows = Mapping[str, Mapping[str, Sequence[Array]]]
+OutputRows = Mapping[str, Mapping[str, Sequence[Array]]]
 """Results by tower and output, an array an item as in `Pairs.outputs`."""
 
 _MIXES = (2, 7, 32)
@@ -38,7 +38,7 @@ class Figures:
     def __init__(self, manifest: Manifest, golden: Golden, limits: Mapping[str, float]) -> None:
         """`golden`: of the towers that are measured. `limits`: by full name; without one a figure is not taken."""
         self.limits = limits
-        self.taken: dict[str, Figure] = {}
+        self.taken: dict[str, Metric] = {}
         self._manifest = manifest
         self._golden = golden
         self._prefixes = {pair: each for pair, each in prefixes(manifest).items() if pair[0] in golden.towers}
@@ -47,9 +47,9 @@ class Figures:
         """Add a figure, if it has a limit."""
         if name in self.limits:
             better: Literal["higher", "lower"] = "lower" if name.endswith(LOWER) else "higher"
-            self.taken[name] = Figure(value=float(value), limit=self.limits[name], better=better, worst=worst)
+            self.taken[name] = Metric(value=float(value), limit=self.limits[name], better=better, worst=worst)
 
-    def sorted(self) -> dict[str, Figure]:
+    def sorted(self) -> dict[str, Metric]:
         """Return what was taken, output by output."""
         return {
             name: figure
@@ -58,7 +58,7 @@ class Figures:
             if name.startswith(prefix)
         }
 
-    def parity(self, ours: Rows) -> None:
+    def parity(self, ours: OutputRows) -> None:
         """Compare each result with the original's."""
         for (tower, name), prefix in self._prefixes.items():
             pairs = self._golden.towers[tower]
@@ -67,7 +67,7 @@ class Figures:
             self.add(f"{prefix}finite", finite.mean(), "" if finite.all() else pairs.label(int(np.argmin(finite))))
             self._compared(self._output(tower, name), prefix, found, theirs, pairs.label, parity=True)
 
-    def retrieval(self, ours: Rows) -> None:
+    def retrieval(self, ours: OutputRows) -> None:
         """Search with every item, and compare what ours finds with what the original finds.
 
         Where other towers have outputs of the same space and kind, their items are searched; otherwise the tower's own.

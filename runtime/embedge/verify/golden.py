@@ -13,15 +13,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from embedge.arrays import Array
 from embedge.bundle import Bundle
 from embedge.errors import BundleError
 from embedge.verify import contents
 
 __all__ = ["Golden", "Pairs"]
-
-Array = NDArray[Any]
 
 # What NumPy, zipfile and msgspec raise for a damaged file: MemoryError for a size that cannot be, TypeError and
 # AttributeError for an array that is no archive.
@@ -67,10 +65,10 @@ class Pairs:
         return f"#{row} " + (parts[0] if len(parts) == 1 else " ".join(map("{}: {}".format, item, parts)))
 
 
-class _Tower(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _GoldenTower(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The index of one tower. outputs: names of the values and, where rows are ragged, of the offsets."""
 
-    items: list[dict[str, contents.Packed]]
+    items: list[dict[str, contents.PackedContent]]
     outputs: dict[str, tuple[str, str | None]]
 
 
@@ -92,7 +90,7 @@ class Golden:
         index = {}
         for name, pairs in self.towers.items():
             items = [{part: contents.pack(each, keep) for part, each in item.items()} for item in pairs.items]
-            index[name] = _Tower(items, {output: _join(rows, keep) for output, rows in pairs.outputs.items()})
+            index[name] = _GoldenTower(items, {output: _join(rows, keep) for output, rows in pairs.outputs.items()})
         arrays[_INDEX] = np.frombuffer(msgspec.json.encode(index), np.uint8)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **arrays)
@@ -104,7 +102,7 @@ class Golden:
         file = bundle.file(bundle.manifest.golden)
         try:
             arrays = _arrays(file)
-            index = msgspec.json.decode(arrays.pop(_INDEX).tobytes(), type=dict[str, _Tower])
+            index = msgspec.json.decode(arrays.pop(_INDEX).tobytes(), type=dict[str, _GoldenTower])
             golden = cls({name: _pairs(tower, arrays) for name, tower in index.items()})
         except _UNREADABLE as error:
             raise BundleError(f"{file}: the golden pairs cannot be read: {error}; export the bundle again") from error
@@ -131,7 +129,7 @@ def _join(rows: Sequence[Array], keep: Any) -> tuple[str, str | None]:
     return keep(np.concatenate(rows)), keep(offsets)
 
 
-def _pairs(tower: _Tower, arrays: Mapping[str, Array]) -> Pairs:
+def _pairs(tower: _GoldenTower, arrays: Mapping[str, Array]) -> Pairs:
     items = [{part: contents.unpack(each, arrays) for part, each in item.items()} for item in tower.items]
     outputs = {
         name: _split(arrays[values], offsets and arrays[offsets]) for name, (values, offsets) in tower.outputs.items()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.arrays import Array
 from embedge.bundle.output_specs import (
     CodesOutput,
     GaussianOutput,
@@ -18,8 +18,6 @@ from embedge.bundle.output_specs import (
 )
 
 __all__ = ["compare", "scores"]
-
-Array = NDArray[Any]
 
 # A matrix of scores takes this many items of many vectors at most; beside them the rest is quick.
 _MANY = 64

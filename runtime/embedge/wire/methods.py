@@ -26,7 +26,7 @@ from embedge.wire.texts import name_of
 __all__ = ["Calls", "Methods", "Steps"]
 
 T = TypeVar("T")
-_Head = TypeVar("_Head", pb.ClassifyRequest, pb.ScoreRequest)
+_ScoringRequest = TypeVar("_ScoringRequest", pb.ClassifyRequest, pb.ScoreRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class Methods:
         return deadline_in(self.timeout) if request.deadline is None else request.deadline
 
 
-def _with(head: _Head, request: pb.EmbedRequest) -> _Head:
+def _with(head: _ScoringRequest, request: pb.EmbedRequest) -> _ScoringRequest:
     message = type(head)(request=request)
     message.MergeFrom(head)
     return message

@@ -10,9 +10,9 @@ from embedge.request import Reply, Request
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.convert import reply_from_proto, request_to_proto
 
-__all__ = ["Answer", "Feed"]
+__all__ = ["Feed", "StreamAnswer"]
 
-Answer = tuple[int, "Reply | EmbedgeError"]
+StreamAnswer = tuple[int, "Reply | EmbedgeError"]
 
 # What the field of a message can hold: 49 days.
 _MAX_MS = (1 << 32) - 1
@@ -49,7 +49,7 @@ class Feed:
         except Exception as error:
             self._error = error
 
-    def answer(self, message: pb.EmbedStreamReply) -> Answer:
+    def answer(self, message: pb.EmbedStreamReply) -> StreamAnswer:
         """Return the number of the request, and its reply or error; one that came too late has no reply."""
         if message.id in self._late:
             self._late.discard(message.id)
@@ -71,7 +71,7 @@ class Feed:
         return pb.EmbedStreamRequest(id=number, request=body, timeout_ms=left)
 
 
-def _answer(message: pb.EmbedStreamReply) -> Answer:
+def _answer(message: pb.EmbedStreamReply) -> StreamAnswer:
     if message.WhichOneof("result") == "reply":
         return message.id, reply_from_proto(message.reply)
     error = from_status(message.error.status, message.error.message)

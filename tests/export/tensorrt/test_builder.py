@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from embedge.backends.base import Model
+from embedge.backends.base import BackendModel
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.engine import Engine
 from embedge.backends.tensorrt.plans.timing import TimingCache
@@ -42,7 +42,7 @@ half (float[batch, 8] x) => (float[batch, 8] y)
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Model:
+def model(tmp_path: Path) -> BackendModel:
     return model_of(tiny_bundle(tmp_path / "tiny"))
 
 
@@ -55,14 +55,14 @@ def troubles() -> Any:
     return library.load()._troubles
 
 
-def refused(model: Model, stop: threading.Event | None = None) -> PlanError:
+def refused(model: BackendModel, stop: threading.Event | None = None) -> PlanError:
     with pytest.raises(PlanError) as error:
         build(order_of(model, "encoder"), lambda *_: None, stop or threading.Event())
     return error.value
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_plan_has_a_profile_for_each_bucket(simulate: Simulate, model: Model, version: str) -> None:
+def test_a_plan_has_a_profile_for_each_bucket(simulate: Simulate, model: BackendModel, version: str) -> None:
     simulate("cuda-python", tensorrt=version)
     plan = built(model, "encoder")
     wanted = [
@@ -73,7 +73,7 @@ def test_a_plan_has_a_profile_for_each_bucket(simulate: Simulate, model: Model, 
     assert head(plan)["version"] == version
 
 
-def test_progress_is_told_with_the_phase_around_it(simulate: Simulate, model: Model) -> None:
+def test_progress_is_told_with_the_phase_around_it(simulate: Simulate, model: BackendModel) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     told: list[tuple[str, str, int, int]] = []
     built(model, "encoder", lambda *what: told.append(what))
@@ -83,7 +83,7 @@ def test_progress_is_told_with_the_phase_around_it(simulate: Simulate, model: Mo
     assert told[-1] == ("Building Engine", "", 2, 2)
 
 
-def test_every_parser_error_is_told_with_node_and_operator(simulate: Simulate, model: Model) -> None:
+def test_every_parser_error_is_told_with_node_and_operator(simulate: Simulate, model: BackendModel) -> None:
     simulate("cuda-python", tensorrt="10.3.0")
     troubles().parse = [(number, f"node_{number}", "Strange", "no importer") for number in range(7)]
     error = refused(model)
@@ -95,7 +95,7 @@ def test_every_parser_error_is_told_with_node_and_operator(simulate: Simulate, m
     assert "2 more" in str(error)
 
 
-def test_out_of_memory_is_told_apart(simulate: Simulate, model: Model) -> None:
+def test_out_of_memory_is_told_apart(simulate: Simulate, model: BackendModel) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     troubles().memory = True
     error = refused(model)
@@ -103,20 +103,20 @@ def test_out_of_memory_is_told_apart(simulate: Simulate, model: Model) -> None:
     assert "Requested size was" in str(error)
 
 
-def test_a_build_that_fails_without_a_word_is_an_error(simulate: Simulate, model: Model) -> None:
+def test_a_build_that_fails_without_a_word_is_an_error(simulate: Simulate, model: BackendModel) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     troubles().silent = True
     assert refused(model).kind == "other"
 
 
-def test_what_was_said_in_an_earlier_build_is_not_told_again(simulate: Simulate, model: Model) -> None:
+def test_what_was_said_in_an_earlier_build_is_not_told_again(simulate: Simulate, model: BackendModel) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     library.logger(library.load()).said.add("out of memory")
     troubles().silent = True
     assert refused(model).kind == "other"
 
 
-def test_a_build_that_does_not_end_can_be_cancelled(simulate: Simulate, model: Model) -> None:
+def test_a_build_that_does_not_end_can_be_cancelled(simulate: Simulate, model: BackendModel) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     troubles().endless = True
     stop = threading.Event()
@@ -132,7 +132,7 @@ def test_a_build_that_does_not_end_can_be_cancelled(simulate: Simulate, model: M
     assert error.value.kind == "cancelled"
 
 
-def test_what_kernels_took_is_kept_for_the_next_build(simulate: Simulate, model: Model, tmp_path: Path) -> None:
+def test_what_kernels_took_is_kept_for_the_next_build(simulate: Simulate, model: BackendModel, tmp_path: Path) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     timing = TimingCache(tmp_path / "timing", keys_of(model)["encoder"])
     order = replace(order_of(model, "encoder"), timing=timing)
@@ -141,7 +141,7 @@ def test_what_kernels_took_is_kept_for_the_next_build(simulate: Simulate, model:
         assert timing.read().count(b" build") == builds
 
 
-def test_times_of_another_device_are_not_used(simulate: Simulate, model: Model, tmp_path: Path) -> None:
+def test_times_of_another_device_are_not_used(simulate: Simulate, model: BackendModel, tmp_path: Path) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     timing = TimingCache(tmp_path / "timing", keys_of(model)["encoder"])
     timing.merge(lambda _: b"timing of elsewhere", threading.Event())
@@ -149,7 +149,7 @@ def test_times_of_another_device_are_not_used(simulate: Simulate, model: Model, 
     assert timing.read().startswith(b"timing 11.4.0")
 
 
-def test_a_fixed_axis_where_batches_differ_is_named(simulate: Simulate, model: Model) -> None:
+def test_a_fixed_axis_where_batches_differ_is_named(simulate: Simulate, model: BackendModel) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     order = order_of(model, "encoder")
     text = "fixed (int64[2, length] input_ids, int64[2, length] attention_mask) => (int64[2, length] dense)"
@@ -158,12 +158,12 @@ def test_a_fixed_axis_where_batches_differ_is_named(simulate: Simulate, model: M
         build(replace(order, path=order.path.parent / "fixed.onnx"), lambda *_: None, threading.Event())
 
 
-def engine_of(model: Model, graph: str) -> tuple[Graph, Any]:
+def engine_of(model: BackendModel, graph: str) -> tuple[Graph, Any]:
     record = model.bundle.manifest.graphs[graph]
     return record, Engine(graph, record, built(model, graph)).raw
 
 
-def test_tensors_are_held_against_the_manifest(simulate: Simulate, model: Model) -> None:
+def test_tensors_are_held_against_the_manifest(simulate: Simulate, model: BackendModel) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     record, engine = engine_of(model, "encoder")
     check_tensors("encoder", record, engine)
@@ -172,7 +172,7 @@ def test_tensors_are_held_against_the_manifest(simulate: Simulate, model: Model)
     assert error.value.kind == "precision"
 
 
-def test_an_output_of_another_type_is_told(simulate: Simulate, model: Model) -> None:
+def test_an_output_of_another_type_is_told(simulate: Simulate, model: BackendModel) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     troubles().dtype = "HALF"
     record, engine = engine_of(model, "encoder")
@@ -205,7 +205,7 @@ def test_a_float16_graph_that_came_out_as_float32_is_refused(simulate: Simulate,
     assert error.value.kind == "precision"
 
 
-def test_a_graph_without_products_has_no_share(simulate: Simulate, model: Model) -> None:
+def test_a_graph_without_products_has_no_share(simulate: Simulate, model: BackendModel) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     record, engine = engine_of(model, "encoder")
     assert precision_share("encoder", record, engine) is None

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from embedge import Embedder, RuntimeConfig
-from embedge.backends.base import Model
-from embedge.backends.gpu.policy import RUNG
+from embedge.backends.base import BackendModel
+from embedge.backends.gpu.policy import LENGTH_MULTIPLE
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.engine import Engine
 from embedge.batches.shapes import buckets
@@ -22,7 +22,7 @@ from embedge.cuda import Driver, choose
 from embedge.verify import Golden, Pairs
 from embedge_export.tensorrt.failure import PlanError
 from embedge_export.tensorrt.gate import Miss, prove
-from embedge_export.tensorrt.reference import Reference
+from embedge_export.tensorrt.reference import OnnxReference
 from tests.simulated.fixtures import Simulate, simulate
 from tests.simulated.tensorrt.built import built, model_of
 from tests.tiny import tiny_bundle, words
@@ -33,7 +33,7 @@ from tests.tiny_kinds import tiny_kinds
 from tests.tiny_towers import tiny_towers
 
 _ = simulate
-CONFIG = RuntimeConfig(max_batch=5, token_budget=256)
+CONFIG = RuntimeConfig(max_batch_size=5, max_batch_tokens=256)
 BUILDERS: list[Callable[[Path], Path]] = [
     tiny_bundle,
     tiny_towers,
@@ -54,9 +54,9 @@ def entered() -> Iterator[Driver]:
         driver.leave()
 
 
-def figures(model: Model, graph: str) -> dict[str, float]:
+def figures(model: BackendModel, graph: str) -> dict[str, float]:
     engine = Engine(graph, model.bundle.manifest.graphs[graph], built(model, graph))
-    with entered() as driver, closing(Reference(model.bundle, model.config)) as reference:
+    with entered() as driver, closing(OnnxReference(model.bundle, model.config)) as reference:
         return prove(model.bundle, graph, engine, driver, reference)
 
 
@@ -70,12 +70,15 @@ def test_all_graphs_of_a_bundle_pass(simulate: Simulate, tmp_path: Path, builder
         assert found["batch_max_abs"] < 1e-6, graph
 
 
-@pytest.mark.parametrize(("max_batch", "token_budget"), [(1, 1), (2, 16), (64, 31)])
+@pytest.mark.parametrize(("max_batch_size", "max_batch_tokens"), [(1, 1), (2, 16), (64, 31)])
 def test_the_gate_runs_no_batch_that_lanes_cannot(
-    simulate: Simulate, tmp_path: Path, max_batch: int, token_budget: int
+    simulate: Simulate, tmp_path: Path, max_batch_size: int, max_batch_tokens: int
 ) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
-    model = model_of(tiny_bundle(tmp_path / "bundle"), RuntimeConfig(max_batch=max_batch, token_budget=token_budget))
+    model = model_of(
+        tiny_bundle(tmp_path / "bundle"),
+        RuntimeConfig(max_batch_size=max_batch_size, max_batch_tokens=max_batch_tokens),
+    )
     assert figures(model, "encoder")["cosine_min"] > 0.999999
 
 
@@ -105,7 +108,7 @@ def test_rows_that_depend_on_each_other_are_refused_without_any_reference(
     simulate("cuda-python", tensorrt="11.4.0")
     model = model_of(proven(tmp_path), CONFIG)
     library.load()._troubles.company = 0.3
-    monkeypatch.setattr(Reference, "computes", lambda *_: False)
+    monkeypatch.setattr(OnnxReference, "computes", lambda *_: False)
     with pytest.raises(Miss, match="depends on the other rows"):
         figures(model, "encoder")
 
@@ -114,12 +117,12 @@ def test_every_corner_is_run(simulate: Simulate, tmp_path: Path, monkeypatch: py
     simulate("cuda-python", tensorrt="11.4.0")
     model = model_of(tiny_bundle(tmp_path / "tiny"), CONFIG)
     library.load()
-    with closing(Reference(model.bundle, CONFIG)) as reference:
+    with closing(OnnxReference(model.bundle, CONFIG)) as reference:
         cases = list(reference.cases("encoder"))
-    widths = {length: -(-length // RUNG) * RUNG for length in (1, 8, 9, 32)}
+    widths = {length: -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE for length in (1, 8, 9, 32)}
     found = {(case.rows, case.inputs["input_ids"].shape[1]) for case in cases}
     wanted = set()
-    for bucket in buckets(model.probes, "text", max_batch=5, token_budget=256):
+    for bucket in buckets(model.probes, "text", max_batch_size=5, max_batch_tokens=256):
         wanted |= {(bucket.rows, widths[bucket.longest]), (bucket.rows, widths[bucket.shortest])}
     assert found == wanted
     assert all(len(case.inputs["input_ids"]) > 1 for case in cases), "rows that differ"
@@ -131,7 +134,7 @@ def test_every_corner_is_run(simulate: Simulate, tmp_path: Path, monkeypatch: py
 
 def test_towers_that_embed_pieces_are_proven_too(simulate: Simulate, tmp_path: Path) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
-    config = RuntimeConfig(towers=("pages",), max_batch=5, token_budget=256)
+    config = RuntimeConfig(towers=("pages",), max_batch_size=5, max_batch_tokens=256)
     model = model_of(tiny_composed(tmp_path / "composed"), config)
     assert {graph: len(figures(model, graph)) for graph in model.graphs} == {"text": 6, "weigh": 6}
 
@@ -155,7 +158,7 @@ def test_what_onnx_runtime_cannot_run_is_held_against_golden_pairs(
 ) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     model = model_of(proven(tmp_path), CONFIG)
-    monkeypatch.setattr(Reference, "computes", lambda *_: False)
+    monkeypatch.setattr(OnnxReference, "computes", lambda *_: False)
     assert figures(model, "encoder")["golden_cosine"] > 0.999999
     library.load()._troubles.wrong = 0.3
     with pytest.raises(Miss, match=r"golden_\w+ is .* is not what the original model gives for #\d+ '"):
@@ -167,7 +170,7 @@ def test_without_onnx_runtime_and_golden_pairs_nothing_is_proven(
 ) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     model = model_of(tiny_bundle(tmp_path / "tiny"), CONFIG)
-    monkeypatch.setattr(Reference, "computes", lambda *_: False)
+    monkeypatch.setattr(OnnxReference, "computes", lambda *_: False)
     with pytest.raises(PlanError, match="no golden pairs") as error:
         figures(model, "encoder")
     assert error.value.kind == "unavailable"

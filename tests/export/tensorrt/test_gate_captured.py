@@ -73,12 +73,12 @@ def test_lanes_replay_what_was_proven_and_nothing_else(
     monkeypatch.setenv("EMBEDGE_SIMULATED_TROUBLES", Troubles(replayed=replayed).to_json())
     simulate("cuda-python", tensorrt="11.4.0", order="random", seed=1)
     path = tiny_bundle(tmp_path / "tiny")
-    config = RuntimeConfig(max_batch=5, token_budget=256, lanes=1, warm_up_seconds=0)
+    config = RuntimeConfig(max_batch_size=5, max_batch_tokens=256, lanes=1, warm_up_seconds=0)
     with Embedder.open(path, config=config) as embedder:
         library.load()._troubles.replayed = replayed
         vectors = [embedder.embed([words(8, seed=seed)]) for seed in range(12)]
         told = model_info(embedder)
-    assert (told.device, told.batches_in_flight, told.captures) == (Device().name, 2, 0 if replayed else 32)
+    assert (told.device, told.batches_in_flight, told.cuda_graphs) == (Device().name, 2, 0 if replayed else 32)
     assert told.backend.startswith("tensorrt TensorRT 11.4.0")
     with Embedder.open(path, config=RuntimeConfig(backend="onnxruntime", lanes=1, warm_up_seconds=0)) as processor:
         for seed, ours in enumerate(vectors):

@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from embedge import cli
-from embedge.backends.base import Model
+from embedge.backends.base import BackendModel
 from embedge.backends.tensorrt.plans.build import COMMAND, Builder
 from embedge.backends.tensorrt.plans.key import PlanKey
 from embedge.backends.tensorrt.plans.messages import Built, Failed, Log, Message, Progress, Refused
@@ -35,7 +35,7 @@ VERSION = "10.16.1"
 class Run:
     """A build in a child process, and what was heard of it."""
 
-    def __init__(self, tmp_path: Path, model: Model, keys: dict[str, PlanKey]) -> None:
+    def __init__(self, tmp_path: Path, model: BackendModel, keys: dict[str, PlanKey]) -> None:
         self.heard: list[Message] = []
         self.begun = threading.Event()  # set in the builder's thread, waited for by the test's
         self.store = PlanStore(tmp_path / "plans")

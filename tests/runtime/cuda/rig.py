@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -19,7 +19,7 @@ __all__ = ["add_one", "broken", "in_thread", "opened", "provider"]
 
 def provider(name: str, device: int = 0) -> Driver:
     """Return a driver of its own, which no other test has."""
-    made: Driver = importlib.import_module(cuda._MODULES[name]).Provider(device)
+    made: Driver = pkgutil.resolve_name(cuda._CLASSES[name])(device)
     return made
 
 

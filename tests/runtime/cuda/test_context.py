@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from embedge.cuda import Context, CudaError, Driver
+from embedge.cuda import CudaError, Driver, SharedContext
 from tests.runtime.cuda.rig import broken, in_thread
 from tests.simulated.machine import Machine
 
@@ -24,15 +24,15 @@ class Lane:
 
 
 @pytest.fixture
-def context(driver: Driver) -> Context:
-    return Context(driver, patience=0.0)
+def context(driver: Driver) -> SharedContext:
+    return SharedContext(driver, patience=0.0)
 
 
 def test_one_context_a_driver(driver: Driver) -> None:
-    assert Context.of(driver) is Context.of(driver)
+    assert SharedContext.of(driver) is SharedContext.of(driver)
 
 
-def test_all_users_are_woken_once(context: Context) -> None:
+def test_all_users_are_woken_once(context: SharedContext) -> None:
     lanes = [Lane(), Lane(), Lane()]
     for lane in lanes:
         context.join(lane.wake)
@@ -47,7 +47,7 @@ def test_all_users_are_woken_once(context: Context) -> None:
         assert info.value.fatal
 
 
-def test_an_error_that_is_not_fatal_breaks_nothing(context: Context) -> None:
+def test_an_error_that_is_not_fatal_breaks_nothing(context: SharedContext) -> None:
     lane = Lane()
     context.join(lane.wake)
     context.fail(CudaError("CUDA_ERROR_OUT_OF_MEMORY"))
@@ -55,7 +55,7 @@ def test_an_error_that_is_not_fatal_breaks_nothing(context: Context) -> None:
     assert (context.broken, lane.woken) == (None, 0)
 
 
-def test_a_user_may_be_woken_while_it_looks(context: Context) -> None:
+def test_a_user_may_be_woken_while_it_looks(context: SharedContext) -> None:
     """What wakes may take its own locks and ask the context: it is called with none held."""
     seen: list[CudaError | None] = []
 
@@ -67,7 +67,7 @@ def test_a_user_may_be_woken_while_it_looks(context: Context) -> None:
     assert seen == [FATAL]
 
 
-def test_the_first_that_comes_back_makes_it_anew(machine: Machine, driver: Driver, context: Context) -> None:
+def test_the_first_that_comes_back_makes_it_anew(machine: Machine, driver: Driver, context: SharedContext) -> None:
     old, lanes = machine.contexts.primary, [Lane(), Lane()]
     for lane in lanes:
         context.join(lane.wake)
@@ -85,7 +85,7 @@ def test_the_first_that_comes_back_makes_it_anew(machine: Machine, driver: Drive
 
 
 def test_it_waits_for_the_others(machine: Machine, driver: Driver) -> None:
-    context = Context(driver, patience=60.0)
+    context = SharedContext(driver, patience=60.0)
     ready, failed, joined = threading.Event(), threading.Event(), threading.Event()
     order: list[str] = []
 
@@ -120,7 +120,7 @@ def test_it_waits_for_the_others(machine: Machine, driver: Driver) -> None:
     assert order == ["the other left", "reset"]
 
 
-def test_it_does_not_wait_for_ever(context: Context, machine: Machine, driver: Driver) -> None:
+def test_it_does_not_wait_for_ever(context: SharedContext, machine: Machine, driver: Driver) -> None:
     stuck, lane = Lane(), Lane()
     context.join(stuck.wake)
     broken(machine, driver)
@@ -135,7 +135,7 @@ def test_it_does_not_wait_for_ever(context: Context, machine: Machine, driver: D
 
 
 def test_a_reset_that_fails_is_tried_again_by_the_next(
-    context: Context, machine: Machine, driver: Driver, monkeypatch: pytest.MonkeyPatch
+    context: SharedContext, machine: Machine, driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(machine, driver)
     context.fail(FATAL)
@@ -148,7 +148,7 @@ def test_a_reset_that_fails_is_tried_again_by_the_next(
     assert context.broken is None
 
 
-def test_two_users_may_be_woken_by_the_same_function(context: Context) -> None:
+def test_two_users_may_be_woken_by_the_same_function(context: SharedContext) -> None:
     lane = Lane()
     context.join(lane.wake)
     context.join(lane.wake)

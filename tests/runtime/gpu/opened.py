@@ -32,7 +32,7 @@ _CALLERS = 6
 
 def config(backend: str, **settings: Any) -> RuntimeConfig:
     """Return settings that measure nothing and make small batches, so that there are many."""
-    quick = {"lanes": 3, "warm_up_seconds": 0, "max_batch": 4, "token_budget": 256}
+    quick = {"lanes": 3, "warm_up_seconds": 0, "max_batch_size": 4, "max_batch_tokens": 256}
     return RuntimeConfig(backend=backend, **{**quick, **settings})
 
 

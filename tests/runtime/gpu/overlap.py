@@ -109,7 +109,7 @@ class PlayedLane:
         self._flights: deque[tuple[Callable[[], Mapping[str, NDArray[Any]]], float, float]] = deque()
         driver = cuda.choose()
         self._slot = StreamSlot(
-            driver, cuda.Context.of(driver), lambda: None, lambda *_: Modelled(machine, work), sets=depth
+            driver, cuda.SharedContext.of(driver), lambda: None, lambda *_: Modelled(machine, work), sets=depth
         )
         self._session = self._slot.open("encoder", Path("encoder.onnx"))
 

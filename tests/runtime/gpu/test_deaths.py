@@ -164,7 +164,7 @@ def test_a_stream_that_hangs_beside_others_costs_one_lane(simulate: Simulate, ti
     lone = [Request(items=[item]) for item in REQUESTS[0].items]
     with (
         gpu(simulate, backend) as machine,
-        Embedder.open(path, config=config(backend, max_batch=1)) as embedder,
+        Embedder.open(path, config=config(backend, max_batch_size=1)) as embedder,
     ):
         heard, hang = Heard(embedder), machine.faults.hang()
         stuck = embedder.submit(lone[0])

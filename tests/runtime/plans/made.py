@@ -11,13 +11,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from embedge.backends.tensorrt.plans.build import Builder
-from embedge.backends.tensorrt.plans.key import Device, Flags, PlanKey
-from embedge.backends.tensorrt.plans.record import Plan, Record
+from embedge.backends.tensorrt.plans.key import BuildDevice, BuildFlags, PlanKey
+from embedge.backends.tensorrt.plans.record import Plan, PlanRecord
 from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.batches.shapes import Range
 
 STANDIN = Path(__file__).with_name("standin.py")
-DEVICE = Device(
+DEVICE = BuildDevice(
     gpu="Orin",
     capability=(8, 7),
     multiprocessors=8,
@@ -40,7 +40,7 @@ def key(graph: str = "text", **changes: Any) -> PlanKey:
         tensorrt="10.3.0.30",
         cuda="12.6",
         device=DEVICE,
-        flags=Flags(level=3, workspace=1 << 30),
+        flags=BuildFlags(level=3, workspace=1 << 30),
     )
     return replace(made, **changes)
 
@@ -49,8 +49,8 @@ def keys(*graphs: str) -> dict[str, PlanKey]:
     return {graph: key(graph) for graph in graphs or ("text",)}
 
 
-def record(key: PlanKey, plan: bytes = b"a plan", **changes: Any) -> Record:
-    made = Record(
+def record(key: PlanKey, plan: bytes = b"a plan", **changes: Any) -> PlanRecord:
+    made = PlanRecord(
         key=key,
         model="tiny 1",
         graph="text",

@@ -12,11 +12,11 @@ import pytest
 
 from embedge import RuntimeConfig
 from embedge.backends.tensorrt.plans.child import Parent
-from embedge.backends.tensorrt.plans.messages import Job, Log, Message, Progress, Request
+from embedge.backends.tensorrt.plans.messages import BuildJob, BuildRequest, Log, Message, Progress
 from embedge.errors import InvalidInput
 from tests.runtime.plans.made import key
 
-REQUEST = Request(bundle="b", jobs={"text": Job(key=key(), files=("a", "b"))}, config=RuntimeConfig(lanes=3))
+REQUEST = BuildRequest(bundle="b", jobs={"text": BuildJob(key=key(), files=("a", "b"))}, config=RuntimeConfig(lanes=3))
 
 
 class Ends:
@@ -30,7 +30,7 @@ class Ends:
         self.stdin = os.fdopen(self.stdin_out, "rb")
         self.parent = Parent(self.said_in, self.stdin)
 
-    def ask(self, line: bytes = msgspec.json.encode(REQUEST)) -> Request:
+    def ask(self, line: bytes = msgspec.json.encode(REQUEST)) -> BuildRequest:
         os.write(self.stdin_in, line + b"\n")
         return self.parent.request()
 

@@ -162,7 +162,7 @@ def test_settings_of_a_server_are_taken(
     options = ["--config", str(tmp_path / "serve.toml"), "--gpu", "2", "--tower", "text"]
 
     assert cli._run(["build", str(bundle.path), *options]) == 2
-    assert asked == [RuntimeConfig(backend="tensorrt", max_batch=7, gpu=2, towers=("text",))]
+    assert asked == [RuntimeConfig(backend="tensorrt", max_batch_size=7, gpu=2, towers=("text",))]
 
 
 def test_a_model_is_what_its_towers_need(bundle: Bundle) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from embedge import Bundle
-from embedge.backends.tensorrt.plans.key import Device, Flags, PlanKey
+from embedge.backends.tensorrt.plans.key import BuildDevice, BuildFlags, PlanKey
 from embedge.batches.shapes import Range
 from embedge.cuda.driver import Gpu
 from tests.runtime.plans.made import DEVICE, key
@@ -37,13 +37,13 @@ def fields(struct: type[msgspec.Struct]) -> list[tuple[str, str]]:
     return [(name, kind) for name, kind in struct.__annotations__.items() if kind in VALUES]
 
 
-CHANGES = [(struct, name, kind) for struct in (PlanKey, Device, Flags) for name, kind in fields(struct)]
+CHANGES = [(struct, name, kind) for struct in (PlanKey, BuildDevice, BuildFlags) for name, kind in fields(struct)]
 
 
 def test_every_field_is_looked_at() -> None:
     nested = {"device", "flags"}
     assert {name for _, name, _ in CHANGES} == nested ^ {
-        name for struct in (PlanKey, Device, Flags) for name in struct.__struct_fields__
+        name for struct in (PlanKey, BuildDevice, BuildFlags) for name in struct.__struct_fields__
     }
 
 
@@ -53,7 +53,7 @@ def test_any_changed_field_changes_digest_and_is_named(
     struct: type[msgspec.Struct], name: str, kind: str, data: st.DataObject
 ) -> None:
     here = key()
-    parts: dict[type, msgspec.Struct] = {PlanKey: here, Device: here.device, Flags: here.flags}
+    parts: dict[type, msgspec.Struct] = {PlanKey: here, BuildDevice: here.device, BuildFlags: here.flags}
     value = data.draw(VALUES[kind].filter(lambda value: value != getattr(parts[struct], name)))
     changed = replace(parts[struct], **{name: value})
     there = changed if struct is PlanKey else replace(here, **{struct.__name__.lower(): changed})
@@ -79,7 +79,9 @@ def test_order_of_profiles_counts() -> None:
 
 def test_key_of_a_bundles_graph(bundle: Bundle) -> None:
     profile = {"ids": Range((1, 1), (8, 16), (64, 32))}
-    made = PlanKey.of(bundle, "encoder", [profile], tensorrt="11", device=DEVICE, flags=Flags(level=3, workspace=1))
+    made = PlanKey.of(
+        bundle, "encoder", [profile], tensorrt="11", device=DEVICE, flags=BuildFlags(level=3, workspace=1)
+    )
 
     assert made.graph == bundle.manifest.graphs["encoder"].sha256
     assert made.profiles == (profile,)
@@ -89,7 +91,12 @@ def test_key_of_a_bundles_graph(bundle: Bundle) -> None:
 def test_weights_in_a_file_of_their_own_are_of_the_key(bundle: Bundle) -> None:
     manifest = replace(bundle.manifest, files={"model.onnx_data": "12ab"})
     made = PlanKey.of(
-        Bundle(bundle.path, manifest), "encoder", [], tensorrt="11", device=DEVICE, flags=Flags(level=3, workspace=1)
+        Bundle(bundle.path, manifest),
+        "encoder",
+        [],
+        tensorrt="11",
+        device=DEVICE,
+        flags=BuildFlags(level=3, workspace=1),
     )
 
     assert made.weights == "12ab"
@@ -100,7 +107,7 @@ def test_a_jetson_says_its_release_and_power_mode(tmp_path: Path) -> None:
     (tmp_path / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n")
     (tmp_path / "var/lib/nvpmodel").mkdir(parents=True)
     (tmp_path / "var/lib/nvpmodel/status").write_text("pmode:0002 fmode:quiet\n")
-    here = Device.here(GPU, tmp_path)
+    here = BuildDevice.here(GPU, tmp_path)
 
     assert (here.l4t, here.power, here.release) == ("36.4.3", "0002", "")
     assert here.memory == 8
@@ -111,4 +118,4 @@ def test_a_server_says_its_driver(tmp_path: Path, module: str) -> None:
     (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
     (tmp_path / "proc/driver/nvidia/version").write_text(f"NVRM version: NVIDIA UNIX {module}  580.95.05  Tue\n")
 
-    assert Device.here(GPU, tmp_path).release == "580"
+    assert BuildDevice.here(GPU, tmp_path).release == "580"

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from embedge import backends
-from embedge.backends import Result, onnxruntime
+from embedge.backends import PendingArrays, onnxruntime
 from embedge.cli import main
 
 _SHORT = 8  # the length of self-tests
 
 
-class Runner(onnxruntime.Runner):
+class HangingBackend(onnxruntime.OnnxRuntimeBackend):
     """The backend: see embedge.backends.base."""
 
     name = "hanging"
@@ -27,13 +27,13 @@ class Runner(onnxruntime.Runner):
         return Slot(threads)
 
 
-class Slot(onnxruntime.Slot):
+class Slot(onnxruntime.CpuSlot):
     def open(self, name: str, path: Path) -> Session:
         return Session()
 
 
 class Session:
-    def start(self, feeds: Any) -> Result:
+    def start(self, feeds: Any) -> PendingArrays:
         rows, length = feeds["input_ids"].shape
         if length > _SHORT:
             sys.stdout.write("hanging\n")
@@ -45,5 +45,5 @@ class Session:
 
 
 if __name__ == "__main__":
-    backends._MODULES["hanging"] = __name__
+    backends._CLASSES["hanging"] = f"{__name__}:HangingBackend"
     main()

@@ -15,7 +15,7 @@ def test_options_win_over_the_file_and_leave_the_rest(tmp_path: Path) -> None:
     file.write_text('host = "0.0.0.0"\nport = 7000\n[runtime]\nlanes = 3\ntoken_budget = 512\n')
     config = ServeConfig.load(file, {"port": 7001, "token": None}, {"lanes": 1, "threads": None})
     assert (config.host, config.port, config.token) == ("0.0.0.0", 7001, None)
-    assert (config.runtime.lanes, config.runtime.threads, config.runtime.token_budget) == (1, None, 512)
+    assert (config.runtime.lanes, config.runtime.threads, config.runtime.max_batch_tokens) == (1, None, 512)
 
 
 def test_a_ready_file_that_is_a_device_is_refused_and_not_removed() -> None:

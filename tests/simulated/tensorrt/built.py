@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from embedge import RuntimeConfig
-from embedge.backends.base import Model
+from embedge.backends.base import BackendModel
 from embedge.backends.tensorrt.keys import keys
 from embedge.backends.tensorrt.plans.key import PlanKey
-from embedge.backends.tensorrt.plans.record import CAPTURED, Plan, Record, write
+from embedge.backends.tensorrt.plans.record import CAPTURED, Plan, PlanRecord, write
 from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.batches.probes import Probes
 from embedge.bundle import Bundle
@@ -34,27 +34,27 @@ GPU = Gpu(
 )
 
 
-def model_of(path: Path, config: RuntimeConfig | None = None) -> Model:
+def model_of(path: Path, config: RuntimeConfig | None = None) -> BackendModel:
     """Return all of a bundle as a backend is given it."""
     bundle, config = Bundle.load(path), config or RuntimeConfig()
     names = towers(bundle.manifest, config.towers)
     probes = Probes(bundle.manifest, {name: ItemInput(bundle, name, config).probe() for name in names})
     graphs = dict.fromkeys(graph for name in names for graph in bundle.manifest.towers[name].graphs)
-    return Model(bundle, config, tuple(graphs), probes)
+    return BackendModel(bundle, config, tuple(graphs), probes)
 
 
-def keys_of(model: Model) -> dict[str, PlanKey]:
+def keys_of(model: BackendModel) -> dict[str, PlanKey]:
     """Return the keys of a model's plans on the simulated GPU."""
     return keys(model, GPU)
 
 
-def order_of(model: Model, graph: str) -> Order:
+def order_of(model: BackendModel, graph: str) -> Order:
     """Return what the builder is told to build."""
     key = keys_of(model)[graph]
     return Order(graph, model.bundle.graph(graph), key.profiles, key.flags.level, key.flags.workspace)
 
 
-def built(model: Model, graph: str, tell: Callable[[str, str, int, int], None] = lambda *_: None) -> bytes:
+def built(model: BackendModel, graph: str, tell: Callable[[str, str, int, int], None] = lambda *_: None) -> bytes:
     """Return a graph's plan."""
     return build(order_of(model, graph), tell, threading.Event())
 
@@ -79,6 +79,6 @@ class Here:
         (folder / "plan").write_bytes(plan)
         digest = hashlib.sha256(plan).hexdigest()
         facts = {"key": key, "model": "m", "graph": graph, "sha256": digest, "nbytes": len(plan)}
-        record = Record(created="", seconds=0, figures={CAPTURED: 0.0}, **facts)  # type: ignore[arg-type]
+        record = PlanRecord(created="", seconds=0, figures={CAPTURED: 0.0}, **facts)  # type: ignore[arg-type]
         write(folder, record)
         return Plan(folder, record)

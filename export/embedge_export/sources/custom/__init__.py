@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
+from embedge.arrays import Array
 from embedge.batches.batch import Layout, pad
 from embedge.bundle import Bundle
 from embedge.bundle import manifest as manifests
@@ -33,22 +33,20 @@ from embedge.errors import EmbedgeError
 from embedge.inputs.items import ItemInput
 from embedge.request import Request
 from embedge_export.errors import ExportError
-from embedge_export.extend import Base
+from embedge_export.extend import BaseBundle
 from embedge_export.graph_inputs import inputs_of
-from embedge_export.model import Item, Model, Original, SpaceSource, TowerSource
-from embedge_export.recipe import Metric, Recipe, SpaceRecipe, TowerRecipe
+from embedge_export.model import Original, SampleItem, SourceModel, SpaceSource, TowerSource
+from embedge_export.recipe import Recipe, SpaceMetric, SpaceRecipe, TowerRecipe
 from embedge_export.samples.files import samples_of
-from embedge_export.sources.custom.execution import Way, Ways
+from embedge_export.sources.custom.execution import ExecutionPath, Ways
 from embedge_export.sources.custom.sets import gathering
 from embedge_export.sources.pooling import normalize
 from embedge_export.user_code import resolve
 
 __all__ = ["load"]
 
-Array = NDArray[Any]
-
 _TOWER = "tower"
-_METRICS: dict[str, Metric] = {
+_METRICS: dict[str, SpaceMetric] = {
     "multi_vector": "max_sim",
     "sparse": "sparse_dot",
     "gaussian": "likelihood",
@@ -56,12 +54,12 @@ _METRICS: dict[str, Metric] = {
 }
 
 
-def load(recipe: Recipe, source: Model | None = None, old: Base | None = None) -> Model:
+def load(recipe: Recipe, source: SourceModel | None = None, old: BaseBundle | None = None) -> SourceModel:
     """Return the recipe's own towers, beside those of `source` if there is one. Raises ExportError.
 
     old: the bundle that they extend; their steps and spaces may be its.
     """
-    base = source or Model(kind="own", towers={})
+    base = source or SourceModel(kind="own", towers={})
     said = {name: recipe.of(name) for name, tower in recipe.tower.items() if tower.own}
     ways = Ways(recipe, old.bundle if old else None)
     runs = {name: ways.of(name, tower) for name, tower in said.items()}
@@ -79,7 +77,9 @@ def load(recipe: Recipe, source: Model | None = None, old: Base | None = None) -
     )
 
 
-def _tower(name: str, said: TowerRecipe, way: Way, recipe: Recipe, towers: Mapping[str, TowerSource]) -> TowerSource:
+def _tower(
+    name: str, said: TowerRecipe, way: ExecutionPath, recipe: Recipe, towers: Mapping[str, TowerSource]
+) -> TowerSource:
     """Return a tower. towers: all of them, some of them only later; pieces of sets are theirs."""
     outputs = {key: _output(output, said) for key, output in said.outputs.items()}
     parts = {key: _part(part, said) for key, part in said.parts.items()}
@@ -117,7 +117,7 @@ def _output(output: Output, said: TowerRecipe) -> Output:
     return msgspec.structs.replace(output, dims=dims, normalized=output.normalized or bool(said.normalize))
 
 
-def _examples(parts: Mapping[str, Part], way: Way, said: TowerRecipe) -> dict[str, Array]:
+def _examples(parts: Mapping[str, Part], way: ExecutionPath, said: TowerRecipe) -> dict[str, Array]:
     """Return an example of each input, of the dtype that is asked for. Raises ExportError."""
     names = [each.name for each in inputs_of(parts)]
     if unknown := [name for name in said.dtypes if name not in names]:
@@ -129,7 +129,9 @@ def _examples(parts: Mapping[str, Part], way: Way, said: TowerRecipe) -> dict[st
     return {each.name: each.example.astype(dtypes.get(each.name, each.example.dtype)) for each in inputs_of(parts)}
 
 
-def _spaces(said: Mapping[str, TowerRecipe], runs: Mapping[str, Way], recipe: Recipe) -> dict[str, SpaceSource]:
+def _spaces(
+    said: Mapping[str, TowerRecipe], runs: Mapping[str, ExecutionPath], recipe: Recipe
+) -> dict[str, SpaceSource]:
     """Return the spaces that outputs name. Each is defined by every tower that has an output in it."""
     members: dict[str, list[tuple[Mapping[str, Any], Output]]] = {}
     for name, tower in said.items():
@@ -173,14 +175,14 @@ def _beside(folder: Path, name: str) -> bytes:
 
 
 def _original(
-    said: TowerRecipe, parts: Mapping[str, Part], way: Way, examples: Mapping[str, Array], folder: str
+    said: TowerRecipe, parts: Mapping[str, Part], way: ExecutionPath, examples: Mapping[str, Array], folder: str
 ) -> Original:
     """Return the recipe's own original, or the modules on one item, prepared by the recipe's function or as a part."""
     if said.original:
         return resolve(said.original, folder)
     prepared = resolve(said.preprocess, folder) if said.preprocess else _Prepared(parts, said.chain, examples, folder)
 
-    def original(item: Item) -> dict[str, Array]:
+    def original(item: SampleItem) -> dict[str, Array]:
         feeds = {key: np.asarray(array)[None] for key, array in prepared(item).items()}
         tensors = {**feeds, **way.run(feeds)}
         return {key: _row(output, tensors, said) for key, output in said.outputs.items()}
@@ -219,7 +221,7 @@ class _Prepared:
         order = {} if chain is None else {chain.order: Fill()}
         self._layout = Layout({**dtypes, **dict.fromkeys(order, "int64")}, {**fills, **order})
 
-    def __call__(self, item: Item) -> dict[str, Array]:
+    def __call__(self, item: SampleItem) -> dict[str, Array]:
         content: Any = item if self._only is None else {self._only: item}
         (row,) = self._inputs.prepare([content], Request(items=(content,), truncate=True))
         if isinstance(row, EmbedgeError):

@@ -13,15 +13,15 @@ import numpy as np
 from embedge.bundle import Bundle
 from embedge.bundle.manifest import Chain
 from embedge_export.errors import ExportError
-from embedge_export.model import Step
+from embedge_export.model import GraphStep
 from embedge_export.recipe import Recipe, StepRecipe, TowerRecipe
-from embedge_export.sources.custom.runnables import Arrays, Runnable, open_module, open_onnx
+from embedge_export.sources.custom.runnables import NamedArrays, Runnable, open_module, open_onnx
 
-__all__ = ["Way", "Ways"]
+__all__ = ["ExecutionPath", "Ways"]
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
+class ExecutionPath:
     """What a tower runs, by name: the modules of its chain, then its steps in order. Called on one item, unpadded.
 
     whole: there is one step, which takes all that the parts make.
@@ -44,17 +44,17 @@ class Way:
             return next(iter(self.steps.values())).definition
         return {"steps": [each.definition for each in self.all]}
 
-    def sources(self, names: Sequence[str], said: Mapping[str, StepRecipe]) -> tuple[Step, ...]:
+    def sources(self, names: Sequence[str], said: Mapping[str, StepRecipe]) -> tuple[GraphStep, ...]:
         """Return the graphs of these names. said: what the recipe says of those that are not the bundle's already."""
         found = {**self.modules, **self.steps}
         return tuple(
-            Step(name, found[name].graph, found[name].takes, said[name].takes)
+            GraphStep(name, found[name].graph, found[name].takes, said[name].takes)
             if name in said
-            else Step(name, None, found[name].takes)
+            else GraphStep(name, None, found[name].takes)
             for name in names
         )
 
-    def run(self, feeds: Arrays) -> Arrays:
+    def run(self, feeds: NamedArrays) -> NamedArrays:
         """Return all tensors that the steps make of one item's inputs, and what the chain keeps of each of them."""
         if self.chain is None:
             return self._follow(feeds)
@@ -62,12 +62,12 @@ class Way:
         trail = {name: np.stack([found[made] for found in each], axis=1) for name, made in self.chain.trail.items()}
         return {**each[-1], **trail, self.chain.keep: np.ones((1, len(each)), np.bool_)}
 
-    def _follow(self, values: Arrays) -> Arrays:
+    def _follow(self, values: NamedArrays) -> NamedArrays:
         for step in self.steps.values():
             values = {**values, **step.run(values if self.whole else _taken(step, values))}
         return values
 
-    def _states(self, chain: Chain, feeds: Arrays) -> Iterator[Any]:
+    def _states(self, chain: Chain, feeds: NamedArrays) -> Iterator[Any]:
         """Yield the state after each module, in the item's order."""
         state = self.modules[str(chain.start)].run({})[chain.gives]
         names = [*chain.modules.values()]
@@ -87,7 +87,7 @@ class Ways:
         self._recipe, self._there = recipe, there
         self._opened: dict[bytes, Runnable] = {}
 
-    def of(self, name: str, said: TowerRecipe) -> Way:
+    def of(self, name: str, said: TowerRecipe) -> ExecutionPath:
         """Return the way of a tower. Raises ExportError."""
         if said.module or said.onnx:
             unit = {
@@ -102,10 +102,12 @@ class Ways:
                 onnx=said.onnx,
                 gives=said.tensors,
             )
-            return Way({name: self._open(step, sorted(unit))}, whole=True)
+            return ExecutionPath({name: self._open(step, sorted(unit))}, whole=True)
         chain = said.chain
         modules = [] if chain is None else [str(chain.start), *chain.modules.values()]
-        return Way({step: self._named(step) for step in said.steps}, chain, {key: self._named(key) for key in modules})
+        return ExecutionPath(
+            {step: self._named(step) for step in said.steps}, chain, {key: self._named(key) for key in modules}
+        )
 
     def _named(self, name: str) -> Runnable:
         graphs = {} if self._there is None else self._there.manifest.graphs
@@ -127,5 +129,5 @@ class Ways:
         return self._opened[key]
 
 
-def _taken(step: Runnable, values: Arrays) -> Arrays:
+def _taken(step: Runnable, values: NamedArrays) -> NamedArrays:
     return {name: values[name] for name in step.takes if name in values}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedge.bundle import sha256
 from embedge_export.errors import ExportError
-from embedge_export.model import GraphSource, Input
+from embedge_export.model import GraphInput, GraphSource
 from embedge_export.onnx_graph import files as graph
 from embedge_export.recipe import StepRecipe
 from embedge_export.sources import weights
@@ -21,7 +21,7 @@ from embedge_export.user_code import resolve
 
 __all__ = ["Runnable", "open_module", "open_onnx"]
 
-Arrays = Mapping[str, NDArray[Any]]
+NamedArrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Runnable:
     """
 
     graph: GraphSource
-    run: Callable[[Arrays], Arrays]
+    run: Callable[[NamedArrays], NamedArrays]
     takes: tuple[str, ...]
     definition: Mapping[str, Any]
     hashes: Mapping[str, str]
@@ -67,7 +67,7 @@ def open_module(said: StepRecipe, folder: str, unit: Collection[str] = ()) -> Ru
     def pick(given: Any) -> list[Any]:
         return _picked(given, tensors, name)
 
-    def run(feeds: Arrays) -> Arrays:
+    def run(feeds: NamedArrays) -> NamedArrays:
         with torch.no_grad():
             given = module(**{key: torch.from_numpy(np.array(array)) for key, array in feeds.items()})
         return {key: value.numpy() for key, value in zip(tensors, pick(given), strict=True)}
@@ -108,7 +108,7 @@ def open_onnx(file: Path, needed: Collection[str] = ()) -> Runnable:
     }
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     return Runnable(
-        graph=_File(file),
+        graph=_OnnxModule(file),
         run=lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True)),
         takes=tuple(dtypes),
         definition={"weights": weights.tensor_hash(tensors), "file": sha256(file)},
@@ -119,12 +119,12 @@ def open_onnx(file: Path, needed: Collection[str] = ()) -> Runnable:
 
 
 @dataclass(frozen=True, eq=False)
-class _File:
+class _OnnxModule:
     """An ONNX file as it came; weights that lie beside it come in where they fit."""
 
     file: Path
 
-    def write(self, path: Path, inputs: Sequence[Input], *, opset: int) -> None:
+    def write(self, path: Path, inputs: Sequence[GraphInput], *, opset: int) -> None:
         """Write the graph; its opset is its own."""
         import onnx_ir as ir
 

@@ -6,16 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from embedge.arrays import Array
 from embedge.bundle.manifest import Part, SetSpec
 from embedge.content import Vector
 from embedge_export.errors import ExportError
 from embedge_export.model import Original, TowerSource
 
 __all__ = ["gathering"]
-
-Array = NDArray[Any]
 
 
 def gathering(original: Original, parts: Mapping[str, Part], towers: Mapping[str, TowerSource]) -> Original:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
 from embedge_export.sources import weights
 
@@ -47,11 +47,11 @@ def fits(path: Path) -> bool:
     return _module(path) is not None
 
 
-def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
+def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> SourceModel:
     """Load the directory. Raises ExportError."""
     weights.refuse_pickle(path, allow=allow_pickle)
     module = importlib.import_module(f"{__name__}.{_module(path)}")
-    return cast(Callable[[Path, Recipe], Model], module.load)(path, recipe)
+    return cast(Callable[[Path, Recipe], SourceModel], module.load)(path, recipe)
 
 
 def is_cross_encoder(path: Path) -> bool:

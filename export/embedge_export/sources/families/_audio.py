@@ -13,17 +13,17 @@ from embedge.bundle.manifest import Part
 from embedge.bundle.output_specs import DenseOutput
 from embedge.bundle.part_specs import AudioPrepare
 from embedge.content import Audio
-from embedge_export.model import Model, SpaceSource, TowerSource
+from embedge_export.model import SourceModel, SpaceSource, TowerSource
 from embedge_export.recipe import Recipe
 from embedge_export.sources import weights
 from embedge_export.sources.families._common import unit
 from embedge_export.sources.originals import clip
 from embedge_export.sources.torch.graph import TorchGraph, tools
 
-__all__ = ["Vector", "facts", "one_tower", "original"]
+__all__ = ["VectorTower", "facts", "one_tower", "original"]
 
 
-class Vector(nn.Module):
+class VectorTower(nn.Module):
     """Base of the towers' modules: vectors leave it as they are, or scaled to length 1 where the recipe says so."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -60,12 +60,12 @@ def one_tower(
     *,
     kind: str,
     model: nn.Module,
-    tower: Vector,
+    tower: VectorTower,
     prepare: AudioPrepare,
     extractor: Any,
     encode: Callable[[Mapping[str, Tensor]], Tensor],
     dim: int,
-) -> Model:
+) -> SourceModel:
     """Return the model of a tower `audio` in a space of its own."""
     output = DenseOutput(
         tensor="vector", space=kind, dim=dim, normalized=tower.normalized, dims=recipe.of("audio").dims or ()
@@ -77,7 +77,7 @@ def one_tower(
         original=original(extractor, lambda features: tower.finish(encode(features))),
     )
     definition = weights.definition(model, path, extractor=facts(extractor), normalized=tower.normalized)
-    return Model(
+    return SourceModel(
         kind=kind,
         towers={"audio": source},
         spaces={kind: SpaceSource(definition=definition, dim=dim)},

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from embedge_export.model import Model, TowerSource
+from embedge_export.model import SourceModel, TowerSource
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._common import text_input, unit
 from embedge_export.sources.families._originals import image_reader, original, text_reader
@@ -18,7 +18,7 @@ from embedge_export.sources.preprocess.image import from_processor
 __all__ = ["text_and_image", "text_tower"]
 
 
-class _Text(nn.Module):
+class _DualText(nn.Module):
     """Token ids to vectors of length 1. No mask: none is needed, or the model was trained without one."""
 
     def __init__(self, model: Any) -> None:
@@ -29,14 +29,14 @@ class _Text(nn.Module):
         return unit(self.model.get_text_features(input_ids).pooler_output)
 
 
-class _MaskedText(_Text):
+class _MaskedText(_DualText):
     """Token ids and masks to vectors of length 1."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:  # type: ignore[override]
         return unit(self.model.get_text_features(input_ids, attention_mask).pooler_output)
 
 
-class _Image(nn.Module):
+class _DualImage(nn.Module):
     """uint8 pixels to vectors of length 1."""
 
     def __init__(self, model: Any, front: nn.Module) -> None:
@@ -49,7 +49,7 @@ class _Image(nn.Module):
 
 def text_and_image(
     path: Path, recipe: Recipe, model: Any, processor: Any, *, dim: int, scale: float, bias: float = 0.0, **text: Any
-) -> Model:
+) -> SourceModel:
     """Return the model of a text tower and an image tower. text: as `text_tower` takes it."""
     reads, files = text_tower(path, recipe, model, processor, dim=dim, **text)
     image, front = from_processor(processor.image_processor, name="pixels")
@@ -57,7 +57,7 @@ def text_and_image(
         recipe,
         "image",
         image,
-        _Image(model, front),
+        _DualImage(model, front),
         original(image_reader(processor), lambda **of: {"dense": unit(model.get_image_features(**of).pooler_output)}),
         space=model.config.model_type,
         dim=dim,
@@ -87,7 +87,7 @@ def text_tower(
         recipe,
         "text",
         text,
-        _MaskedText(model) if masked else _Text(model),
+        _MaskedText(model) if masked else _DualText(model),
         original(
             text_reader(processor, text), lambda **of: {"dense": unit(model.get_text_features(**of).pooler_output)}
         ),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from embedge.bundle.manifest import Part
 from embedge.bundle.output_specs import Output, ScoresOutput
 from embedge_export.errors import ExportError
-from embedge_export.model import Model, TowerSource
+from embedge_export.model import SourceModel, TowerSource
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._common import text_input
 from embedge_export.sources.families._originals import image_reader, original, text_reader
@@ -21,12 +21,12 @@ from embedge_export.sources.families._towers import model_of, tower
 from embedge_export.sources.preprocess.image import from_processor
 from embedge_export.sources.torch.graph import TorchGraph
 
-__all__ = ["Encoder", "need", "text_image_and_both"]
+__all__ = ["FusedEncoder", "need", "text_image_and_both"]
 
 _INPUTS: dict[Any, str] = {"ids": "input_ids", "mask": "attention_mask"}
 
 
-class Encoder(nn.Module, ABC):
+class FusedEncoder(nn.Module, ABC):
     """What a family makes of its parts; pixels are normalised. Vectors of texts and images are of length 1."""
 
     def __init__(self, model: Any) -> None:
@@ -46,8 +46,8 @@ class Encoder(nn.Module, ABC):
         """Return what the model makes of each text with its image, (batch, numbers)."""
 
 
-class _Text(nn.Module):
-    def __init__(self, encoder: Encoder) -> None:
+class _FusedText(nn.Module):
+    def __init__(self, encoder: FusedEncoder) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -55,8 +55,8 @@ class _Text(nn.Module):
         return self.encoder.text(input_ids, attention_mask)
 
 
-class _Image(nn.Module):
-    def __init__(self, encoder: Encoder, front: nn.Module) -> None:
+class _FusedImage(nn.Module):
+    def __init__(self, encoder: FusedEncoder, front: nn.Module) -> None:
         super().__init__()
         self.encoder, self.front = encoder, front
 
@@ -64,7 +64,7 @@ class _Image(nn.Module):
         return self.encoder.image(self.front(pixels))
 
 
-class _Both(_Image):
+class _Both(_FusedImage):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, pixels: Tensor) -> Tensor:  # type: ignore[override]
         return self.encoder.both(input_ids, attention_mask, self.front(pixels))
 
@@ -80,14 +80,14 @@ def text_image_and_both(
     path: Path,
     recipe: Recipe,
     processor: Any,
-    encoder: Encoder,
+    encoder: FusedEncoder,
     *,
     dim: int,
     both: str,
     output: Output,
     whole: Callable[..., Tensor],
     scale: float = 1.0,
-) -> Model:
+) -> SourceModel:
     """Return the model of the towers `text`, `image` and `both`, whose one output is `output`.
 
     whole: the original's own way from the inputs of both parts to that output, for a batch of one.
@@ -109,8 +109,8 @@ def text_image_and_both(
         return {**read(item["text"]), **see(item["image"])}
 
     towers = {
-        "text": tower(recipe, "text", text, _Text(encoder), original(read, reads), **common),
-        "image": tower(recipe, "image", image, _Image(encoder, front), original(see, sees), **common),
+        "text": tower(recipe, "text", text, _FusedText(encoder), original(read, reads), **common),
+        "image": tower(recipe, "image", image, _FusedImage(encoder, front), original(see, sees), **common),
         both: TowerSource(
             parts={"text": Part(prepare=text), "image": Part(prepare=image)},
             graph=TorchGraph(_Both(encoder, front), output.tensors),
@@ -122,7 +122,7 @@ def text_image_and_both(
     return model if isinstance(output, ScoresOutput) else _apart(model, output.space, both)
 
 
-def _apart(model: Model, key: str, tower: str) -> Model:
+def _apart(model: SourceModel, key: str, tower: str) -> SourceModel:
     """Return the model with the space of what is made of both: other than that of the parts, of the same weights."""
     space = model.spaces[key]
     own = replace(space, definition={**space.definition, "tower": tower}, scale=1.0)

@@ -14,20 +14,20 @@ from embedge_export.model import Original
 from embedge_export.sources.originals import frames, picture
 from embedge_export.sources.text import whole
 
-__all__ = ["Reader", "image_reader", "original", "text_reader", "video_reader"]
+__all__ = ["ReadTensors", "image_reader", "original", "text_reader", "video_reader"]
 
-Reader = Callable[[Any], Mapping[str, Tensor]]
+ReadTensors = Callable[[Any], Mapping[str, Tensor]]
 """Makes one content the model's inputs, a batch of one."""
 
 
-def text_reader(processor: Any, prepare: TextPrepare) -> Reader:
+def text_reader(processor: Any, prepare: TextPrepare) -> ReadTensors:
     """Return what reads a text as the processor does; a tower of a fixed length is trained with padding."""
     options = {"truncation": True, "max_length": prepare.max_length, "return_tensors": "pt"}
     padding = {"padding": "max_length"} if prepare.fixed_length else {}
     return lambda content: processor(text=[whole(prepare, content)], **options, **padding)
 
 
-def image_reader(processor: Any) -> Reader:
+def image_reader(processor: Any) -> ReadTensors:
     """Return what reads an image as the processor does.
 
     One that does not make colours of grey is given them, as `load_image` of transformers gives them.
@@ -42,7 +42,7 @@ def image_reader(processor: Any) -> Reader:
     return read
 
 
-def video_reader(processor: Any, count: int) -> Reader:
+def video_reader(processor: Any, count: int) -> ReadTensors:
     """Return what reads a video as the processor does: `count` of its frames, which transformers chooses.
 
     transformers refuses videos of fewer frames; of those, the last comes again.
@@ -59,7 +59,7 @@ def video_reader(processor: Any, count: int) -> Reader:
     return read
 
 
-def original(read: Reader, encode: Callable[..., Mapping[str, Tensor]]) -> Original:
+def original(read: ReadTensors, encode: Callable[..., Mapping[str, Tensor]]) -> Original:
     """Return a tower's original: `encode` takes what `read` gives by keyword, and gives a batch of one by output."""
 
     def ask(content: Any) -> dict[str, Any]:

@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 from embedge.bundle.output_specs import ScoresOutput
 from embedge.bundle.part_specs import ImagePrepare, VideoPrepare
-from embedge_export.model import Model, TowerSource
+from embedge_export.model import SourceModel, TowerSource
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._common import unit
-from embedge_export.sources.families._originals import Reader, original
+from embedge_export.sources.families._originals import ReadTensors, original
 from embedge_export.sources.families._towers import model_of, tower
 from embedge_export.sources.torch.graph import TorchGraph
 
-__all__ = ["Head", "Pool", "one_tower"]
+__all__ = ["ClassifierHead", "PoolStates", "one_tower"]
 
-Pool = Callable[[Tensor], tuple[Tensor, Tensor]]
+PoolStates = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Makes states (batch, tokens, dim) a vector (batch, dim) and vectors of pieces (batch, places, dim)."""
 
 
 @dataclass(frozen=True)
-class Head:
+class ClassifierHead:
     """A classifier's head: what makes states logits (batch, labels), and the original's own classifier."""
 
     logits: nn.Module
@@ -44,7 +44,7 @@ class Head:
 class _Seen(nn.Module):
     """uint8 pixels to pooled states."""
 
-    def __init__(self, front: nn.Module, model: Any, pool: Pool) -> None:
+    def __init__(self, front: nn.Module, model: Any, pool: PoolStates) -> None:
         super().__init__()
         self.front, self.model, self.pool = front, model, pool
 
@@ -52,10 +52,10 @@ class _Seen(nn.Module):
         return self.pool(self.model(self.front(pixels)).last_hidden_state)
 
 
-class _Scored(_Seen):
+class _ScoredStates(_Seen):
     """uint8 pixels to pooled states and logits."""
 
-    def __init__(self, front: nn.Module, model: Any, pool: Pool, logits: nn.Module) -> None:
+    def __init__(self, front: nn.Module, model: Any, pool: PoolStates, logits: nn.Module) -> None:
         super().__init__(front, model, pool)
         self.logits = logits
 
@@ -72,11 +72,11 @@ def one_tower(
     model: Any,
     prepare: ImagePrepare | VideoPrepare,
     front: nn.Module,
-    read: Reader,
-    pool: Pool,
+    read: ReadTensors,
+    pool: PoolStates,
     pieces: str,
-    head: Head | None = None,
-) -> Model:
+    head: ClassifierHead | None = None,
+) -> SourceModel:
     """Return the model of the tower `name`: vectors as they are, or of length 1 where the recipe says so.
 
     head: the scores of a classifier on top of `model` come beside the vectors.
@@ -104,11 +104,11 @@ def one_tower(
         pieces=pieces,
     )
     if head is not None:
-        source = _with(head, source, _Scored(front, model, finish, head.logits))
+        source = _with(head, source, _ScoredStates(front, model, finish, head.logits))
     return model_of(path, model, front, {name: source})
 
 
-def _with(head: Head, source: TowerSource, module: nn.Module) -> TowerSource:
+def _with(head: ClassifierHead, source: TowerSource, module: nn.Module) -> TowerSource:
     """Return the tower with the output `scores`, which `module` gives last."""
     outputs = {**source.outputs, "scores": head.output}
     graph = TorchGraph(module, tuple(output.tensors[0] for output in outputs.values()))

@@ -12,7 +12,7 @@ from torch import nn
 from embedge.bundle.manifest import Part
 from embedge.bundle.output_specs import DenseOutput, MultiVectorOutput, Output
 from embedge.bundle.part_specs import Prepare, TextPrepare, VideoPrepare
-from embedge_export.model import Model, Original, SpaceSource, TowerSource
+from embedge_export.model import Original, SourceModel, SpaceSource, TowerSource
 from embedge_export.recipe import Recipe
 from embedge_export.sources import weights
 from embedge_export.sources.preprocess.image import Normalizer, from_processor
@@ -53,9 +53,9 @@ def model_of(
     *,
     files: Mapping[str, bytes] | None = None,
     **settings: Any,
-) -> Model:
+) -> SourceModel:
     """Return the model of these towers. settings: scale and bias of the space of dense vectors."""
-    return Model(
+    return SourceModel(
         kind=model.config.model_type,
         towers=towers,
         spaces=dict(_spaces(path, nn.ModuleList([model, front]), towers, settings)),

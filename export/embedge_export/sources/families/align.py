@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._common import pretrained, processor_of
 from embedge_export.sources.families._dual import text_and_image
@@ -14,7 +14,7 @@ __all__ = ["load"]
 _TOKENS = 64  # AlignProcessor cuts texts there
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of AlignModel and its processor. Raises ExportError."""
     model, processor = pretrained(path, "AlignModel"), processor_of(path)
     limit = min(_TOKENS, model.config.text_config.max_position_embeddings)

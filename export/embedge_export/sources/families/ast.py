@@ -7,16 +7,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
-from embedge_export.sources.families._audio import Vector, one_tower
+from embedge_export.sources.families._audio import VectorTower, one_tower
 from embedge_export.sources.families._common import pretrained, processor_of
 from embedge_export.sources.preprocess.extractors import from_extractor
 
 __all__ = ["load"]
 
 
-class _Audio(Vector):
+class _AstAudio(VectorTower):
     def __init__(self, recipe: Recipe, front: nn.Module, model: Any) -> None:
         super().__init__(recipe)
         self.front, self.model = front, model
@@ -25,7 +25,7 @@ class _Audio(Vector):
         return self.finish(self.model(self.front(samples, samples_length)).pooler_output)
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of ASTModel, or of a classifier on top of it, and its feature extractor. Raises ExportError."""
     model, extractor = pretrained(path, "ASTModel"), processor_of(path, "AutoFeatureExtractor")
     prepare, front = from_extractor(extractor)
@@ -34,7 +34,7 @@ def load(path: Path, recipe: Recipe) -> Model:
         recipe,
         kind="ast",
         model=model,
-        tower=_Audio(recipe, front, model),
+        tower=_AstAudio(recipe, front, model),
         prepare=prepare,
         extractor=extractor,
         encode=lambda features: model(**features).pooler_output,

@@ -9,17 +9,17 @@ from pathlib import Path
 from torch import Tensor
 
 from embedge.bundle.output_specs import ScoresOutput
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._common import pretrained, processor_of, unit
-from embedge_export.sources.families._fused import Encoder, need, text_image_and_both
+from embedge_export.sources.families._fused import FusedEncoder, need, text_image_and_both
 
 __all__ = ["load"]
 
 _NAME = "BlipForImageTextRetrieval"
 
 
-class _Blip(Encoder):
+class _Blip(FusedEncoder):
     def text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         states = self.model.text_encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return unit(self.model.text_proj(states[:, 0]))
@@ -33,7 +33,7 @@ class _Blip(Encoder):
         return logits.softmax(dim=-1)[:, 1:]
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of BlipForImageTextRetrieval and its processor. Raises ExportError."""
     blip, processor = pretrained(path, _NAME), processor_of(path)
     need(path, blip, _NAME)

@@ -12,7 +12,7 @@ from embedge.bundle.manifest import Part
 from embedge.bundle.output_specs import DenseOutput
 from embedge.bundle.part_specs import Prepare
 from embedge_export.errors import ExportError
-from embedge_export.model import Model, Original, SpaceSource, TowerSource
+from embedge_export.model import Original, SourceModel, SpaceSource, TowerSource
 from embedge_export.recipe import Recipe
 from embedge_export.sources import weights
 from embedge_export.sources.families._audio import facts, original
@@ -24,7 +24,7 @@ from embedge_export.sources.torch.graph import TorchGraph, tools
 __all__ = ["load"]
 
 
-class _Text(nn.Module):
+class _ClapText(nn.Module):
     def __init__(self, clap: Any) -> None:
         super().__init__()
         self.model, self.projection = clap.text_model, clap.text_projection
@@ -34,7 +34,7 @@ class _Text(nn.Module):
         return unit(self.projection(states.pooler_output))
 
 
-class _Audio(nn.Module):
+class _ClapAudio(nn.Module):
     def __init__(self, clap: Any, front: nn.Module) -> None:
         super().__init__()
         self.front, self.model, self.projection = front, clap.audio_model, clap.audio_projection
@@ -43,7 +43,7 @@ class _Audio(nn.Module):
         return unit(self.projection(self.model(input_features=self.front(samples)).pooler_output))
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of ClapModel and its processor. Raises ExportError."""
     clap, processor = pretrained(path, "ClapModel"), processor_of(path)
     if clap.config.audio_config.enable_fusion:
@@ -51,7 +51,7 @@ def load(path: Path, recipe: Recipe) -> Model:
     text, files = _text_tower(path, recipe, clap, processor.tokenizer)
     definition = weights.definition(clap, path, extractor=facts(processor.feature_extractor))
     dim = clap.config.projection_dim
-    return Model(
+    return SourceModel(
         kind="clap",
         towers={"text": text, "audio": _audio_tower(recipe, clap, processor.feature_extractor)},
         spaces={"clap": SpaceSource(definition=definition, dim=dim, scale=clap.logit_scale_a.exp().item())},
@@ -79,13 +79,13 @@ def _text_tower(path: Path, recipe: Recipe, clap: Any, tokenizer: Any) -> tuple[
             found = clap.get_text_features(inputs["input_ids"], inputs["attention_mask"])
         return {"dense": found.pooler_output[0].numpy()}
 
-    return _tower(recipe, clap, "text", text, _Text(clap), read), files
+    return _tower(recipe, clap, "text", text, _ClapText(clap), read), files
 
 
 def _audio_tower(recipe: Recipe, clap: Any, extractor: Any) -> TowerSource:
     audio, front = from_extractor(extractor)
     hear = original(extractor, lambda features: clap.get_audio_features(**features).pooler_output)
-    return _tower(recipe, clap, "audio", audio, _Audio(clap, front), hear)
+    return _tower(recipe, clap, "audio", audio, _ClapAudio(clap, front), hear)
 
 
 def _tower(recipe: Recipe, clap: Any, name: str, prepare: Prepare, module: nn.Module, ask: Original) -> TowerSource:

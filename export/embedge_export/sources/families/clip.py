@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._common import pretrained, processor_of
 from embedge_export.sources.families._dual import text_and_image
@@ -16,7 +16,7 @@ from embedge_export.sources.families._dual import text_and_image
 __all__ = ["load"]
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of CLIPModel or MetaClip2Model and its processor. Raises ExportError."""
     model, processor = pretrained(path, "AutoModel"), processor_of(path)
     scale = model.logit_scale.exp().item()

@@ -18,7 +18,7 @@ from embedge.bundle.manifest import Part
 from embedge.bundle.output_specs import ScoresOutput
 from embedge.content import Text
 from embedge_export.errors import ExportError
-from embedge_export.model import Model, Original, TowerSource
+from embedge_export.model import Original, SourceModel, TowerSource
 from embedge_export.quiet import quiet
 from embedge_export.recipe import Recipe
 from embedge_export.sources import weights
@@ -31,7 +31,7 @@ __all__ = ["load"]
 _TOWER = "score"
 
 
-class _Scores(nn.Module):
+class _PairScores(nn.Module):
     def __init__(self, model: Any, activation: nn.Module) -> None:
         super().__init__()
         self.model, self.activation = model, activation
@@ -42,7 +42,7 @@ class _Scores(nn.Module):
         return scores
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load the directory. Raises ExportError."""
     encoder = _open(path)
     if recipe.max_length is not None:
@@ -61,11 +61,11 @@ def load(path: Path, recipe: Recipe) -> Model:
         raise ExportError(f"{path}: a pair of texts is scored without a prompt; leave prompts out")
     tower = TowerSource(
         parts={"text": Part(prepare=text)},
-        graph=TorchGraph(_Scores(encoder.model, encoder.activation_fn), ("scores",)),
+        graph=TorchGraph(_PairScores(encoder.model, encoder.activation_fn), ("scores",)),
         outputs={"scores": ScoresOutput(tensor="scores", labels=_labels(encoder.model.config))},
         original=_original(encoder, text.max_length),
     )
-    return Model(
+    return SourceModel(
         kind="cross_encoder",
         towers={_TOWER: tower},
         files=files,

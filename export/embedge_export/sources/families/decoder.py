@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from embedge.bundle.part_specs import TextPrepare
 from embedge.content import Text
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._common import pretrained, processor_of, text_input, unit
-from embedge_export.sources.families._originals import Reader, original
+from embedge_export.sources.families._originals import ReadTensors, original
 from embedge_export.sources.families._towers import model_of, tower
 from embedge_export.sources.text import whole
-from embedge_export.sources.torch.heads import Pool
+from embedge_export.sources.torch.heads import Pooling
 
 __all__ = ["LastToken", "load", "own_places"]
 
@@ -29,7 +29,7 @@ class LastToken(nn.Module):
 
     def __init__(self, *, normalized: bool) -> None:
         super().__init__()
-        self.pool, self.normalized = Pool(("lasttoken",)), normalized
+        self.pool, self.normalized = Pooling(("lasttoken",)), normalized
 
     def forward(self, states: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the vectors."""
@@ -57,7 +57,7 @@ def own_places(attention_mask: Tensor) -> Tensor:
     return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of a decoder, or of a language model on top, and its tokenizer. Raises ExportError."""
     model, tokenizer = pretrained(path, "AutoModel"), processor_of(path, "AutoTokenizer")
     text, files = text_input(
@@ -89,7 +89,7 @@ def load(path: Path, recipe: Recipe) -> Model:
     return model_of(path, model, nn.Identity(), {"text": reads}, files=files)
 
 
-def _reader(tokenizer: Any, prepare: TextPrepare) -> Reader:
+def _reader(tokenizer: Any, prepare: TextPrepare) -> ReadTensors:
     def read(content: str | Text) -> Any:
         return tokenizer(whole(prepare, content), truncation=True, max_length=prepare.max_length, return_tensors="pt")
 

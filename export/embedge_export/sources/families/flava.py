@@ -10,15 +10,15 @@ from torch import Tensor
 
 from embedge.bundle.output_specs import DenseOutput
 from embedge_export.errors import ExportError
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._common import pretrained, processor_of, unit
-from embedge_export.sources.families._fused import Encoder, text_image_and_both
+from embedge_export.sources.families._fused import FusedEncoder, text_image_and_both
 
 __all__ = ["load"]
 
 
-class _Flava(Encoder):
+class _Flava(FusedEncoder):
     """The projections take the class tokens: those of all tokens are not used."""
 
     def text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ class _Flava(Encoder):
         return states[:, 0]
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of FlavaModel, or of FlavaForPreTraining, and its processor. Raises ExportError."""
     flava, processor = pretrained(path, "FlavaModel"), processor_of(path)
     if not flava.multimodal_model.use_cls_token:

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from embedge.bundle.manifest import Part
 from embedge.bundle.output_specs import DenseOutput
 from embedge.bundle.part_specs import ImagePrepare, Tiles
-from embedge_export.model import Model, TowerSource
+from embedge_export.model import SourceModel, TowerSource
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._chat import Chat, chat_of
 from embedge_export.sources.families._common import pretrained, processor_of, unit
-from embedge_export.sources.families._originals import Reader, original
+from embedge_export.sources.families._originals import ReadTensors, original
 from embedge_export.sources.families._towers import model_of, tower
 from embedge_export.sources.families.decoder import LastToken, own_places
 from embedge_export.sources.originals import picture
@@ -81,7 +81,7 @@ class Sight(nn.Module):
         return projected
 
 
-class _Text(nn.Module):
+class _Qwen2VlText(nn.Module):
     def __init__(self, model: Any, last: LastToken) -> None:
         super().__init__()
         self.embed, self.language, self.last = model.get_input_embeddings(), model.language_model, last
@@ -97,7 +97,7 @@ class _Text(nn.Module):
         return vectors
 
 
-class _Image(_Text):
+class _Qwen2VlImage(_Qwen2VlText):
     """Rows that all hold one image: its token stands once in the text, and gives way to as many places as it has."""
 
     def __init__(self, model: Any, last: LastToken, front: nn.Module, sight: Sight) -> None:
@@ -130,7 +130,7 @@ class _Image(_Text):
         return torch.stack([first, first + which // across, first + which % across])
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of Qwen2VLModel, or of a language model on top, and its processor. Raises ExportError."""
     model, tokenizer = pretrained(path, "Qwen2VLModel"), processor_of(path, "AutoTokenizer")
     processor = processor_of(path, "AutoImageProcessor")
@@ -145,10 +145,10 @@ def load(path: Path, recipe: Recipe) -> Model:
 
     space: dict[str, Any] = {"space": "qwen2_vl", "dim": model.config.text_config.hidden_size}
     space["normalized"] = last.normalized
-    text = tower(recipe, "text", reads.prepare, _Text(model, last), original(reads.read, encode), **space)
+    text = tower(recipe, "text", reads.prepare, _Qwen2VlText(model, last), original(reads.read, encode), **space)
     image = TowerSource(
         parts={"image": Part(prepare=prepare), "text": Part(prepare=sees.prepare)},
-        graph=TorchGraph(_Image(model, last, front, Sight(model.visual)), ("vector",)),
+        graph=TorchGraph(_Qwen2VlImage(model, last, front, Sight(model.visual)), ("vector",)),
         outputs={"dense": DenseOutput(tensor="vector", dims=recipe.of("image").dims or (), **space)},
         original=original(_reader(processor, sees, model.config.image_token_id), encode),
     )
@@ -174,7 +174,7 @@ def image_input(processor: Any) -> tuple[ImagePrepare, Normalizer]:
     return prepare, Normalizer((scale / std).tolist(), (-mean / std).tolist())
 
 
-def _reader(processor: Any, chat: Chat, token: int) -> Reader:
+def _reader(processor: Any, chat: Chat, token: int) -> ReadTensors:
     """Return what reads an image with its text as the original does: its token as often as it has places."""
 
     def read(item: Mapping[str, Any]) -> Mapping[str, Tensor]:

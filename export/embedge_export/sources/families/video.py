@@ -13,17 +13,17 @@ from typing import Any
 import torch
 
 from embedge_export.errors import ExportError
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._common import pretrained, processor_of
 from embedge_export.sources.families._originals import video_reader
-from embedge_export.sources.families._single import Pool, one_tower
+from embedge_export.sources.families._single import PoolStates, one_tower
 from embedge_export.sources.families._towers import video_input
 
 __all__ = ["load"]
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of VideoMAEModel or TimesformerModel, or of a classifier on top, and its image processor.
 
     Raises ExportError.
@@ -37,13 +37,13 @@ def load(path: Path, recipe: Recipe) -> Model:
     )
 
 
-def _tubes(config: Any) -> Pool:
+def _tubes(config: Any) -> PoolStates:
     """States lie tube by tube, the patches of each in order."""
     count = config.num_frames // config.tubelet_size
     return lambda states: (states.mean(dim=1), torch.unflatten(states, 1, (count, -1)).mean(dim=2))
 
 
-def _frames(config: Any) -> Pool:
+def _frames(config: Any) -> PoolStates:
     """The class token comes first; then, patch by patch, that patch in every frame."""
     if config.attention_type == "space_only":
         raise ExportError("this TimeSformer sees frames one by one: they have no vector together; export it as a ViT")

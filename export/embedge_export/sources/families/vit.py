@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._common import pretrained, processor_of
 from embedge_export.sources.families._originals import image_reader
-from embedge_export.sources.families._single import Head, one_tower
+from embedge_export.sources.families._single import ClassifierHead, one_tower
 from embedge_export.sources.preprocess.image import from_processor
 
 __all__ = ["load"]
@@ -39,7 +39,7 @@ class _Logits(nn.Module):
         return logits
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of ViTModel or Dinov2Model, or of a classifier on top, and its image processor.
 
     Raises ExportError.
@@ -66,5 +66,5 @@ def load(path: Path, recipe: Recipe) -> Model:
         read=image_reader(processor),
         pool=pool,
         pieces="patches",
-        head=None if classifier is None else Head(_Logits(classifier, first), classifier),
+        head=None if classifier is None else ClassifierHead(_Logits(classifier, first), classifier),
     )

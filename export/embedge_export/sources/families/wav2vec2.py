@@ -9,16 +9,16 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
-from embedge_export.sources.families._audio import Vector, one_tower
+from embedge_export.sources.families._audio import VectorTower, one_tower
 from embedge_export.sources.families._common import pretrained, processor_of
 from embedge_export.sources.preprocess.extractors import from_extractor
 
 __all__ = ["load"]
 
 
-class _Audio(Vector):
+class _Wav2Vec2Audio(VectorTower):
     """Padded samples and masks to vectors, each as if its clip were alone.
 
     Convolutions without padding leave a clip's own frames as they are. Group normalisation over time does not, so its
@@ -63,7 +63,7 @@ def _by_channel(layer: Any, hidden: Tensor, count: Tensor) -> Tensor:
     return layer.activation(scaled)  # type: ignore[no-any-return]  # transformers is untyped there
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of Wav2Vec2Model, or of a head on top of it, and its feature extractor. Raises ExportError."""
     model, extractor = pretrained(path, "Wav2Vec2Model"), processor_of(path, "AutoFeatureExtractor")
     prepare, front = from_extractor(extractor)
@@ -77,7 +77,7 @@ def load(path: Path, recipe: Recipe) -> Model:
         recipe,
         kind="wav2vec2",
         model=model,
-        tower=_Audio(recipe, front, model),
+        tower=_Wav2Vec2Audio(recipe, front, model),
         prepare=prepare,
         extractor=extractor,
         encode=lambda features: model(features["input_values"]).last_hidden_state.mean(dim=1),

@@ -10,16 +10,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
-from embedge_export.sources.families._audio import Vector, one_tower
+from embedge_export.sources.families._audio import VectorTower, one_tower
 from embedge_export.sources.families._common import pretrained, processor_of
 from embedge_export.sources.preprocess.extractors import from_extractor
 
 __all__ = ["load"]
 
 
-class _Audio(Vector):
+class _WhisperAudio(VectorTower):
     def __init__(self, recipe: Recipe, front: nn.Module, encoder: Any) -> None:
         super().__init__(recipe)
         self.front, self.encoder = front, encoder
@@ -28,7 +28,7 @@ class _Audio(Vector):
         return self.finish(self.encoder(self.front(samples)).last_hidden_state.mean(dim=1))
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of WhisperModel, or of a head on top of it, and its feature extractor. Raises ExportError."""
     encoder, extractor = pretrained(path, "WhisperModel").encoder, processor_of(path, "AutoFeatureExtractor")
     prepare, front = from_extractor(extractor)
@@ -37,7 +37,7 @@ def load(path: Path, recipe: Recipe) -> Model:
         recipe,
         kind="whisper",
         model=encoder,
-        tower=_Audio(recipe, front, encoder),
+        tower=_WhisperAudio(recipe, front, encoder),
         prepare=prepare,
         extractor=extractor,
         encode=lambda features: encoder(features["input_features"]).last_hidden_state.mean(dim=1),

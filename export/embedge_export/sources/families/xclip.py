@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from embedge_export.model import Model
+from embedge_export.model import SourceModel
 from embedge_export.recipe import Recipe
 from embedge_export.sources.families._common import pretrained, processor_of, unit
 from embedge_export.sources.families._dual import text_tower
@@ -22,7 +22,7 @@ from embedge_export.sources.families._towers import model_of, tower, video_input
 __all__ = ["load"]
 
 
-class _Video(nn.Module):
+class _XClipVideo(nn.Module):
     """Frames (batch, frames, channels, height, width) to vectors of videos and of their frames, of length 1."""
 
     def __init__(self, xclip: Any, front: nn.Module) -> None:
@@ -40,7 +40,7 @@ class _Video(nn.Module):
         return unit(self.mit(frames).pooler_output), unit(frames)
 
 
-def load(path: Path, recipe: Recipe) -> Model:
+def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of XCLIPModel and its processor. Raises ExportError."""
     model, processor = pretrained(path, "XCLIPModel"), processor_of(path)
     dim, count = model.config.projection_dim, model.config.vision_config.num_frames
@@ -55,7 +55,7 @@ def load(path: Path, recipe: Recipe) -> Model:
         recipe,
         "video",
         prepare,
-        _Video(model, front),
+        _XClipVideo(model, front),
         original(video_reader(processor.image_processor, count), encode),
         space=model.config.model_type,
         dim=dim,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embedge_export.errors import ExportError
-from embedge_export.model import Input, Model
+from embedge_export.model import GraphInput, SourceModel
 from embedge_export.onnx_graph import files as graph
 from embedge_export.recipe import POOLING, Recipe
 from embedge_export.sources import pooling, text, weights
@@ -33,7 +33,7 @@ def fits(path: Path) -> bool:
     return len(list(path.glob("*.onnx"))) == 1 and not any(path.glob("*.safetensors"))
 
 
-def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
+def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> SourceModel:
     """Load the file. Raises ExportError. An ONNX file holds no pickles, so `allow_pickle` changes nothing."""
     file = path if path.is_file() else next(iter(path.glob("*.onnx")))
     tokenizer = _tokenizer(file)
@@ -59,7 +59,7 @@ def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
         ),
         tokenizer=tokenizer,
         graph=_WithHead(model, recipe, dim),
-        encode=_Original(file, tokenizer, recipe, inputs, recipe.max_length),
+        encode=_OnnxOriginal(file, tokenizer, recipe, inputs, recipe.max_length),
         dim=dim,
         dims=recipe.dims,
         normalized=normalized,
@@ -118,7 +118,7 @@ class _WithHead:
     recipe: Recipe
     dim: int
 
-    def write(self, path: Path, inputs: Sequence[Input], *, opset: int) -> None:
+    def write(self, path: Path, inputs: Sequence[GraphInput], *, opset: int) -> None:
         """Write the graph; its inputs and its opset are its own."""
         import onnx_ir as ir
 
@@ -129,7 +129,7 @@ class _WithHead:
         graph.save(ir.from_proto(self.model), path)
 
 
-class _Original:
+class _OnnxOriginal:
     """The file as it is, run by ONNX Runtime one text at a time, and pooled in NumPy."""
 
     def __init__(self, file: Path, tokenizer: str, recipe: Recipe, inputs: dict[Any, str], max_length: int) -> None:

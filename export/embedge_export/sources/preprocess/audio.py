@@ -15,7 +15,7 @@ from torch.nn import functional
 
 __all__ = ["AstFront", "ClapFront", "MelPower", "RawFront", "UnitVariance", "Unscaled", "WhisperFront"]
 
-Matrix = NDArray[np.float64]
+FilterBank = NDArray[np.float64]
 
 _POWER_FLOOR = 1e-10
 # What transformers and torchaudio take for the smallest power in Kaldi's features: float32's epsilon.
@@ -35,8 +35,8 @@ class MelPower(nn.Module):
 
     def __init__(
         self,
-        window: Matrix,
-        filters: Matrix,
+        window: FilterBank,
+        filters: FilterBank,
         *,
         hop: int,
         center: bool = True,
@@ -148,13 +148,13 @@ class RawFront(nn.Module):
         return samples[:, None]
 
 
-def _fourier(size: int, fft: int, bins: NDArray[np.int64]) -> Matrix:
+def _fourier(size: int, fft: int, bins: NDArray[np.int64]) -> FilterBank:
     """Return cosines and sines (size, 2 x bins)."""
     angles = 2 * np.pi / fft * np.outer(np.arange(size), bins)
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _preemphasis(size: int, share: float) -> Matrix:
+def _preemphasis(size: int, share: float) -> FilterBank:
     """Return the matrix that takes from each sample a share of the one before, from the first of itself."""
     matrix = np.eye(size) - share * np.eye(size, k=-1)
     matrix[0, 0] = 1 - share

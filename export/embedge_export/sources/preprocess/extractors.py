@@ -23,10 +23,10 @@ from embedge_export.sources.preprocess.audio import (
 
 __all__ = ["from_extractor"]
 
-_Inputs = dict[Literal["samples", "mask", "length"], str]
-_SAMPLES: _Inputs = {"samples": "samples"}
-_MASKED: _Inputs = {"samples": "samples", "mask": "samples_mask"}
-_MEASURED: _Inputs = {"samples": "samples", "length": "samples_length"}
+_ClipInputs = dict[Literal["samples", "mask", "length"], str]
+_SAMPLES: _ClipInputs = {"samples": "samples"}
+_MASKED: _ClipInputs = {"samples": "samples", "mask": "samples_mask"}
+_MEASURED: _ClipInputs = {"samples": "samples", "length": "samples_length"}
 
 # What ASTFeatureExtractor has in its code: 25 ms of Kaldi's frames at 16 kHz, every 10 ms.
 _AST_SIZE, _AST_HOP, _AST_FFT = 400, 160, 512

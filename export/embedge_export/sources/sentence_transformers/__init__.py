@@ -11,7 +11,7 @@ import numpy as np
 from embedge.bundle.part_specs import TextPrepare
 from embedge.content import Image
 from embedge_export.errors import ExportError
-from embedge_export.model import Model, TowerSource
+from embedge_export.model import SourceModel, TowerSource
 from embedge_export.quiet import quiet
 from embedge_export.recipe import Recipe
 from embedge_export.sources import families, weights
@@ -26,7 +26,7 @@ def fits(path: Path) -> bool:
     return (path / "modules.json").is_file() and not families.is_cross_encoder(path)
 
 
-def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
+def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> SourceModel:
     """Load the directory. Raises ExportError for modules, pooling or weights that cannot be exported."""
     if (family := sentence_files.family_of(path)) is not None:
         return _family(path, family, recipe, allow_pickle=allow_pickle)
@@ -50,18 +50,18 @@ def _open(path: Path, *, pickled: bool) -> Any:
     return model.eval()
 
 
-def _family(path: Path, directory: Path, recipe: Recipe, *, allow_pickle: bool) -> Model:
+def _family(path: Path, directory: Path, recipe: Recipe, *, allow_pickle: bool) -> SourceModel:
     """Return the towers of the family that the only module is of, held against sentence-transformers itself.
 
     Its vectors are as long as they come; ours have length 1, as the family's do.
     """
     towers = families.load(directory, recipe, allow_pickle=allow_pickle)
     model = _open(path, pickled=False)
-    held = {name: replace(tower, original=_Encode(model, tower)) for name, tower in towers.towers.items()}
+    held = {name: replace(tower, original=_FamilyOriginal(model, tower)) for name, tower in towers.towers.items()}
     return replace(towers, kind="sentence_transformers", towers=held, hashes=weights.file_hashes(path))
 
 
-class _Encode:
+class _FamilyOriginal:
     """The original of a family's tower: sentence-transformers' own `encode` of one text or image."""
 
     def __init__(self, model: Any, tower: TowerSource) -> None:

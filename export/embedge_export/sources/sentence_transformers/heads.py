@@ -46,7 +46,7 @@ def _fuse(route: Route, found: Sequence[nn.Module], words: str, **settings: Any)
     inputs = {"ids": "input_ids", "mask": "attention_mask"}
     if type(route.first).__name__ == "SparseStaticEmbedding":
         return inputs, Fused(None, [heads.Presence(route.first.weight), *found], **settings)
-    lookup = [heads.Lookup(route.first.embedding.weight), heads.Pool(("mean",))]
+    lookup = [heads.Lookup(route.first.embedding.weight), heads.Pooling(("mean",))]
     return inputs, Fused(None, [*lookup, *found], **settings)
 
 
@@ -68,7 +68,7 @@ def _heads(module: Any, recipe: Recipe) -> list[Any]:
     if name in ("Dropout", "MultiVectorMask"):
         return []
     if name == "Pooling":
-        return [heads.Pool(recipe.modes or _modes(module))]
+        return [heads.Pooling(recipe.modes or _modes(module))]
     if name == "SpladePooling":
         return [heads.Splade(module.pooling_strategy, twice=module.activation_function == "log1p_relu")]
     if name == "Normalize" and module.module_input_name == module.module_output_name:

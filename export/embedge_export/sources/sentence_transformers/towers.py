@@ -15,9 +15,9 @@ from embedge.bundle.output_specs import DenseOutput, MultiVectorOutput, Output, 
 from embedge.bundle.part_specs import TextPrepare
 from embedge.content import Text
 from embedge_export.errors import ExportError
-from embedge_export.model import Model, SpaceSource, TowerSource
+from embedge_export.model import SourceModel, SpaceSource, TowerSource
 from embedge_export.quiet import quiet
-from embedge_export.recipe import Metric, Recipe
+from embedge_export.recipe import Recipe, SpaceMetric
 from embedge_export.sources import text, weights
 from embedge_export.sources import tokenizer as tokenizers
 from embedge_export.sources.sentence_transformers.heads import fused_of, keep_of, normalizes
@@ -29,11 +29,16 @@ __all__ = ["model_of"]
 
 _KEYS = {"SentenceTransformer": "dense", "SparseEncoder": "sparse", "MultiVectorEncoder": "tokens"}
 # By output, or else by what the model says.
-_METRICS: Mapping[str, Metric] = {"sparse": "sparse_dot", "tokens": "max_sim", "dot": "dot", "euclidean": "euclidean"}
+_METRICS: Mapping[str, SpaceMetric] = {
+    "sparse": "sparse_dot",
+    "tokens": "max_sim",
+    "dot": "dot",
+    "euclidean": "euclidean",
+}
 _SPACE = "text"
 
 
-class _Opened(NamedTuple):
+class _OpenedDirectory(NamedTuple):
     """What a directory was opened as, and what the recipe says of it."""
 
     model: Any
@@ -46,7 +51,7 @@ class _Opened(NamedTuple):
         return _KEYS[type(self.model).__name__]
 
 
-class _Graph(NamedTuple):
+class _SharedGraph(NamedTuple):
     """A graph that routes share: its inputs by role, the module in it, and how many numbers a vector has."""
 
     inputs: dict[Any, str]
@@ -55,9 +60,9 @@ class _Graph(NamedTuple):
     dim: int
 
 
-def model_of(model: Any, path: Path, recipe: Recipe) -> Model:
+def model_of(model: Any, path: Path, recipe: Recipe) -> SourceModel:
     """Return the model of an opened directory. Raises ExportError."""
-    opened = _Opened(model, recipe, path)
+    opened = _OpenedDirectory(model, recipe, path)
     if opened.key == "sparse" and recipe.normalize:
         raise ExportError(f"{path}: weights of words are taken as they are; take normalize out of the recipe")
     routes = routes_of(model, path)
@@ -70,7 +75,7 @@ def model_of(model: Any, path: Path, recipe: Recipe) -> Model:
         route.name: _tower(route, graphs[route.name], words[route.name], files[words[route.name]], opened)
         for route in routes
     }
-    return Model(
+    return SourceModel(
         kind="sentence_transformers",
         towers=towers,
         spaces={_SPACE: _space(routes, graphs, opened)},
@@ -80,18 +85,18 @@ def model_of(model: Any, path: Path, recipe: Recipe) -> Model:
     )
 
 
-def _graphs(routes: Sequence[Route], words: Mapping[str, str], opened: _Opened) -> dict[str, _Graph]:
+def _graphs(routes: Sequence[Route], words: Mapping[str, str], opened: _OpenedDirectory) -> dict[str, _SharedGraph]:
     """Return the graph of each route: one for all that go through the same modules and see the same tokens."""
     groups: dict[Any, list[Route]] = {}
     for route in routes:
         attended = bool(route.expansion and route.expansion["attend"])
         groups.setdefault((tuple(map(id, route.modules)), attended), []).append(route)
-    found: dict[str, _Graph] = {}
+    found: dict[str, _SharedGraph] = {}
     for (_, attended), group in groups.items():
         inputs, module, names = fused_of(group, words[group[0].name], *opened)
         if attended:  # filled up, every place is a token: no mask
             del inputs["mask"]
-        made = _Graph(inputs, module, TorchGraph(module, names), _width(module))
+        made = _SharedGraph(inputs, module, TorchGraph(module, names), _width(module))
         found |= {route.name: made for route in group}
     return found
 
@@ -101,7 +106,7 @@ def _width(module: Fused) -> int:
         return int(module(torch.zeros((1, 2), dtype=torch.long))[0].shape[-1])
 
 
-def _tower(route: Route, graph: _Graph, words: str, file: str, opened: _Opened) -> TowerSource:
+def _tower(route: Route, graph: _SharedGraph, words: str, file: str, opened: _OpenedDirectory) -> TowerSource:
     model, recipe, path = opened
     limit = route.limit(recipe.of(route.name).max_length, path)
     table = 0 if route.static else getattr(route.first.auto_model.config, "vocab_size", 0)
@@ -125,11 +130,11 @@ def _tower(route: Route, graph: _Graph, words: str, file: str, opened: _Opened) 
         parts={"text": Part(prepare=prepare)},
         graph=graph.source,
         outputs={opened.key: _output(route, graph, opened)},
-        original=_Encode(route, prepare, opened),
+        original=_TextOriginal(route, prepare, opened),
     )
 
 
-def _output(route: Route, graph: _Graph, opened: _Opened) -> Output:
+def _output(route: Route, graph: _SharedGraph, opened: _OpenedDirectory) -> Output:
     model, recipe, path = opened
     if opened.key == "sparse":
         return SparseOutput(tensor=text.OUTPUT, space=_SPACE, dim=graph.dim, top=model.max_active_dims)
@@ -144,10 +149,10 @@ def _output(route: Route, graph: _Graph, opened: _Opened) -> Output:
     return DenseOutput(tensor=text.OUTPUT, **common)
 
 
-class _Encode:
+class _TextOriginal:
     """The original: sentence-transformers' own `encode` of one text."""
 
-    def __init__(self, route: Route, prepare: TextPrepare, opened: _Opened) -> None:
+    def __init__(self, route: Route, prepare: TextPrepare, opened: _OpenedDirectory) -> None:
         self._model, self._key, self._prepare = opened.model, opened.key, prepare
         self._options: dict[str, Any] = {"task": route.task, "show_progress_bar": False}
         if self._key == "sparse":
@@ -162,7 +167,7 @@ class _Encode:
         return {self._key: found.numpy() if isinstance(found, Tensor) else np.asarray(found, dtype=np.float32)}
 
 
-def _space(routes: Sequence[Route], graphs: Mapping[str, _Graph], opened: _Opened) -> SpaceSource:
+def _space(routes: Sequence[Route], graphs: Mapping[str, _SharedGraph], opened: _OpenedDirectory) -> SpaceSource:
     """Return the space. The weights of every route define it, and what their configs say."""
     model, recipe, path = opened
     modules = list(dict.fromkeys(graph.module for graph in graphs.values()))

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from embedge_export.model import Input
+from embedge_export.model import GraphInput
 from embedge_export.onnx_graph import files as graph
 from embedge_export.sources.torch import heads
 from embedge_export.sources.torch.attention import eager_attention
@@ -30,7 +30,7 @@ class TorchGraph:
     module: nn.Module
     outputs: tuple[str, ...]
 
-    def write(self, path: Path, inputs: Sequence[Input], *, opset: int) -> None:
+    def write(self, path: Path, inputs: Sequence[GraphInput], *, opset: int) -> None:
         """Write the graph. Raises ExportError."""
         with ExitStack() as stack:
             for backbone in _backbones(self.module):

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from embedge_export.recipe import PoolingMode
 
-__all__ = ["Cut", "Features", "Keep", "Lookup", "Normalize", "Pool", "Presence", "Splade", "describe", "unit"]
+__all__ = ["Cut", "Features", "Keep", "Lookup", "Normalize", "Pooling", "Presence", "Splade", "describe", "unit"]
 
 Features = dict[str, Any]
 """As in sentence-transformers: `input_ids`, `attention_mask` and `token_embeddings` in, `sentence_embedding` out."""
 
 
-class Pool(nn.Module):
+class Pooling(nn.Module):
     """Token vectors (batch, length, dim) to one vector a row, (batch, dim x modes), for rows padded on the right.
 
     Every mode but `max` is a weighted sum: a matmul of (batch, 1, length) weights with the tokens. That is one fast
@@ -169,7 +169,7 @@ def unit(vectors: Tensor) -> Tensor:
 def describe(head: Any) -> list[Any]:
     """Return a head's type and the settings that its tensors do not show."""
     name = type(head).__name__
-    if isinstance(head, Pool):
+    if isinstance(head, Pooling):
         return [name, head.modes]
     if isinstance(head, Cut):
         return [name, head.dim]

@@ -27,11 +27,11 @@ def by_row(model: Any) -> Any:
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     exportable = copy.deepcopy(model, shared)
     for layer in exportable.encoder.layer:
-        layer.output = _Output(layer.output)
+        layer.output = _AdapterOutput(layer.output)
     return exportable
 
 
-class _Output(nn.Module):
+class _AdapterOutput(nn.Module):
     """The second half of a layer, adapters included: XmodOutput, whose `LayerNorm` the layer uses."""
 
     def __init__(self, output: Any) -> None:
@@ -41,7 +41,9 @@ class _Output(nn.Module):
         self.norm = own if own is not None else self.LayerNorm if output.adapter_reuse_layer_norm else nn.Identity()
         self.early = output.ln_before_adapter
         adapters = list(output.adapter_modules.values())
-        self.down, self.up = (_Rows([getattr(each, name) for each in adapters]) for name in ("dense1", "dense2"))
+        self.down, self.up = (
+            _LinearPerRow([getattr(each, name) for each in adapters]) for name in ("dense1", "dense2")
+        )
         self.act = adapters[0].adapter_act_fn
 
     def forward(self, hidden_states: Tensor, input_tensor: Tensor, lang_ids: Tensor) -> Tensor:
@@ -52,7 +54,7 @@ class _Output(nn.Module):
         return adapted + beside
 
 
-class _Rows(nn.Module):
+class _LinearPerRow(nn.Module):
     """Linear layers of one shape, one of them for each row."""
 
     def __init__(self, layers: list[Any]) -> None:

@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from embedge.backends.gpu.executable import Bound, Forks, Kernel
-from embedge.cuda import Captured, CudaError, Driver, Event, Stream
+from embedge.backends.gpu.executable import Bound, Executable, Forks
+from embedge.cuda import CapturedGraph, CudaError, Driver, Event, Stream
 
 __all__ = ["CapturedGraphs"]
 
@@ -25,14 +25,14 @@ _RESERVE = 16  # nothing is recorded while less than one part in so many of the 
 
 
 @dataclass
-class _Run:
+class _RecordedRun:
     """One shape's own kernel, what was recorded of it, and the event behind its last run."""
 
-    kernel: Kernel
+    kernel: Executable
     last: Event
     own: bool  # the kernel is a fork
     cold: bool  # it has not run yet, and has to before it is recorded
-    graph: Captured | None = None
+    graph: CapturedGraph | None = None
 
     def close(self) -> None:
         if self.graph is not None:
@@ -45,7 +45,7 @@ class _Run:
 class CapturedGraphs:
     """Enqueues a kernel's runs, recorded where they can be. Owned by a session, used in the lane's thread."""
 
-    def __init__(self, driver: Driver, stream: Stream, kernel: Kernel, most: int, *, name: str) -> None:
+    def __init__(self, driver: Driver, stream: Stream, kernel: Executable, most: int, *, name: str) -> None:
         """`most`: shapes that are kept recorded; 0: none. `name`: of the graph, for the log."""
         self._driver = driver
         self._stream = stream
@@ -53,7 +53,7 @@ class CapturedGraphs:
         self._most = most if driver.captures and kernel.capturable else 0
         self._name = name
         self._seen: OrderedDict[Hashable, None] = OrderedDict()  # ran once, the newest last
-        self._runs: OrderedDict[Hashable, _Run] = OrderedDict()  # the one that was wanted last is the last
+        self._runs: OrderedDict[Hashable, _RecordedRun] = OrderedDict()  # the one that was wanted last is the last
         self._misfits: set[Hashable] = set()  # cannot be recorded
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class CapturedGraphs:
         self._runs.clear()
         self._seen.clear()
 
-    def _run(self, key: Hashable) -> _Run | None:
+    def _run(self, key: Hashable) -> _RecordedRun | None:
         """Return what there is of a shape that came back; None for a new one."""
         if key in self._runs:
             self._runs.move_to_end(key)
@@ -92,7 +92,7 @@ class CapturedGraphs:
             return None
         return self._new(key)
 
-    def _new(self, key: Hashable) -> _Run | None:
+    def _new(self, key: Hashable) -> _RecordedRun | None:
         """Return a place for a shape; the one that was not wanted for longest gives way."""
         free, total = self._driver.free_memory()
         if free < total // _RESERVE:
@@ -110,7 +110,7 @@ class CapturedGraphs:
         self._runs[key] = run
         return run
 
-    def _fork(self) -> _Run:
+    def _fork(self) -> _RecordedRun:
         own = isinstance(self._kernel, Forks)
         kernel = self._kernel.fork() if isinstance(self._kernel, Forks) else self._kernel
         try:
@@ -120,9 +120,9 @@ class CapturedGraphs:
                 kernel.close()
             raise
         last.record(self._stream)
-        return _Run(kernel, last, own=own, cold=own)
+        return _RecordedRun(kernel, last, own=own, cold=own)
 
-    def _ready(self, key: Hashable, run: _Run, inputs: Bound, outputs: Bound) -> bool:
+    def _ready(self, key: Hashable, run: _RecordedRun, inputs: Bound, outputs: Bound) -> bool:
         """Record the run if that is its turn; return False if it cannot be. A kernel of its own runs plainly before."""
         if run.graph is not None:
             return True

@@ -10,13 +10,13 @@ import numpy as np
 from embedge.batches.shapes import Shape
 from embedge.cuda import Event, Stream
 
-__all__ = ["Bound", "Forks", "Kernel"]
+__all__ = ["Bound", "Executable", "Forks"]
 
 Bound = Mapping[str, tuple[int, Shape]]
 """Tensors by name: where each is in the device's memory, a multiple of 256, and its shape."""
 
 
-class Kernel(Protocol):
+class Executable(Protocol):
     """Used in its lane's thread only."""
 
     @property
@@ -52,5 +52,5 @@ class Forks(Protocol):
     captured from an execution context is void once that context has another shape.
     """
 
-    def fork(self) -> Kernel:
+    def fork(self) -> Executable:
         """Return another kernel of the same graph, with a state of its own. Raises CudaError, BackendError."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-from embedge.backends.base import Arrays, Result
+from embedge.backends.base import Arrays, PendingArrays
 from embedge.backends.gpu.cuda_graphs import CapturedGraphs
-from embedge.backends.gpu.executable import Kernel
-from embedge.backends.gpu.staging import Layout, Set, Staging
+from embedge.backends.gpu.executable import Executable
+from embedge.backends.gpu.staging import BufferLayout, Staging, StagingBuffer
 from embedge.backends.gpu.stream import LaneStream
 from embedge.batches.shapes import Shape
 from embedge.cuda import CudaError
@@ -23,15 +23,22 @@ class StreamSession:
     """Opened, started and closed in the lane's thread; only results are called in another one, too."""
 
     def __init__(
-        self, lane: LaneStream, kernel: Kernel, *, name: str, sets: int = 2, captures: int = 32, patience: float = 5.0
+        self,
+        lane: LaneStream,
+        kernel: Executable,
+        *,
+        name: str,
+        sets: int = 2,
+        cuda_graphs: int = 32,
+        settle_seconds: float = 5.0,
     ) -> None:
         """`name`: of the graph. The kernel is this session's and is closed with it. The rest: see `StreamSlot`."""
         self._lane = lane
         self._kernel = kernel
         self._name = name
-        self._patience = patience
+        self._settle_seconds = settle_seconds
         self._staging = Staging(lane.driver, sets, mapped=lane.driver.gpu().integrated)
-        self._graphs = CapturedGraphs(lane.driver, lane.stream, kernel, captures, name=name)
+        self._graphs = CapturedGraphs(lane.driver, lane.stream, kernel, cuda_graphs, name=name)
         self._layouts = lru_cache(_LAYOUTS)(self._lay_out)
 
     @property
@@ -45,7 +52,7 @@ class StreamSession:
         if layouts:
             self._make_room(*(max(layout.nbytes for layout in side) for side in zip(*layouts, strict=True)))
 
-    def start(self, feeds: Arrays) -> Result:
+    def start(self, feeds: Arrays) -> PendingArrays:
         """Begin a run. Waits while the batches before it have all memory. Raises BackendError, CudaError."""
         with self._lane.told():
             missing = self._kernel.inputs.keys() - feeds.keys()
@@ -74,17 +81,19 @@ class StreamSession:
         Results that were not called by then cannot be any more.
         """
         with self._lane.told():
-            if not self._staging.settled(self._patience):
+            if not self._staging.settled(self._settle_seconds):
                 self._lane.leave_behind(self, self._name)
                 return
             self._graphs.clear()
             self._staging.close()
             self._kernel.close()
 
-    def _lay_out(self, shapes: tuple[Shape, ...]) -> tuple[Layout, Layout]:
+    def _lay_out(self, shapes: tuple[Shape, ...]) -> tuple[BufferLayout, BufferLayout]:
         """Return where inputs of these shapes and what comes of them have their places."""
         inputs = dict(zip(self._kernel.inputs, shapes, strict=True))
-        return Layout(self._kernel.inputs, inputs), Layout(self._kernel.outputs, self._kernel.shapes(inputs))
+        return BufferLayout(self._kernel.inputs, inputs), BufferLayout(
+            self._kernel.outputs, self._kernel.shapes(inputs)
+        )
 
     def _make_room(self, inputs: int, outputs: int) -> None:
         """Have memory for a batch of so many bytes."""
@@ -101,10 +110,12 @@ class StreamSession:
             raise BackendError(
                 f"graph {self._name!r}: no room for a batch of {inputs:,} bytes in and {outputs:,} bytes out: "
                 f"{free:,} of the GPU's {total:,} bytes are free ({error}); "
-                "set fewer lanes, a smaller token_budget or max_batch, or end what else uses the GPU"
+                "set fewer lanes, a smaller max_batch_tokens or max_batch_size, or end what else uses the GPU"
             ) from error
 
-    def _enqueue(self, key: tuple[object, int], place: Set, inputs: Layout, outputs: Layout) -> None:
+    def _enqueue(
+        self, key: tuple[object, int], place: StagingBuffer, inputs: BufferLayout, outputs: BufferLayout
+    ) -> None:
         """Put a batch that is packed on the stream."""
         driver, stream = self._lane.driver, self._lane.stream
         place.keep(self._lane.marks(self._name))
@@ -132,9 +143,9 @@ class StreamSession:
 class _Pending:
     """The result of a batch that is on the stream. Its set is free again once it was called, or nobody has it."""
 
-    def __init__(self, lane: LaneStream, place: Set, outputs: Layout) -> None:
+    def __init__(self, lane: LaneStream, place: StagingBuffer, outputs: BufferLayout) -> None:
         self._lane = lane
-        self._place: Set | None = place
+        self._place: StagingBuffer | None = place
         self._outputs = outputs
 
     def __call__(self) -> Arrays:

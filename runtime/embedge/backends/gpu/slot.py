@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from embedge.backends.base import Session
-from embedge.backends.gpu.executable import Kernel
+from embedge.backends.gpu.executable import Executable
 from embedge.backends.gpu.session import StreamSession
 from embedge.backends.gpu.stream import LaneStream
 from embedge.batches.shapes import Shape
-from embedge.cuda import Context, Driver, Stream
+from embedge.cuda import Driver, SharedContext, Stream
 
 __all__ = ["OpenKernel", "StreamSession", "StreamSlot"]
 
-OpenKernel = Callable[[str, Path, Stream], Kernel]
+OpenKernel = Callable[[str, Path, Stream], Executable]
 """Opens a graph by its name and ONNX file, to run on a stream. Called in the lane's thread."""
 
-_PATIENCE = 5.0  # seconds; far longer than any batch
+_SETTLE_SECONDS = 5.0  # seconds; far longer than any batch
 
 
 class StreamSlot:
@@ -32,28 +32,28 @@ class StreamSlot:
     def __init__(
         self,
         driver: Driver,
-        context: Context,
+        context: SharedContext,
         wake: Callable[[], None],
         open_kernel: OpenKernel,
         *,
         sets: int = 2,
-        captures: int = 32,
+        cuda_graphs: int = 32,
         largest: Mapping[str, Sequence[Mapping[str, Shape]]] | None = None,
-        patience: float = _PATIENCE,
+        settle_seconds: float = _SETTLE_SECONDS,
     ) -> None:
-        """`sets`: batches that a session has memory for at a time. `captures`: most shapes that are kept recorded.
+        """`sets`: batches that a session has memory for at a time. `cuda_graphs`: most shapes that are kept recorded.
 
         largest: by graph, the inputs' shapes of its largest batches: there is memory for them at once, for larger ones
-        when they come. patience: seconds that closing waits for a GPU that hangs. Raises CudaError.
+        when they come. settle_seconds: seconds that closing waits for a GPU that hangs. Raises CudaError.
         """
         self._driver = driver
         self._context = context
         self._wake = wake
         self._open_kernel = open_kernel
         self._sets = sets
-        self._captures = captures
+        self._cuda_graphs = cuda_graphs
         self._largest = largest or {}
-        self._patience = patience
+        self._settle_seconds = settle_seconds
         driver.enter()
         try:
             context.join(wake)
@@ -68,7 +68,12 @@ class StreamSlot:
         with self.lane.told():
             kernel = self._open_kernel(name, path, self.lane.stream)
             session = StreamSession(
-                self.lane, kernel, name=name, sets=self._sets, captures=self._captures, patience=self._patience
+                self.lane,
+                kernel,
+                name=name,
+                sets=self._sets,
+                cuda_graphs=self._cuda_graphs,
+                settle_seconds=self._settle_seconds,
             )
             try:
                 session.reserve(self._largest.get(name, ()))

@@ -24,7 +24,7 @@ from embedge.batches.shapes import Shape
 from embedge.cuda import CudaError, Driver, Event, Memory, Stream
 from embedge.errors import BackendError
 
-__all__ = ["Layout", "Set", "Staging"]
+__all__ = ["BufferLayout", "Staging", "StagingBuffer"]
 
 ALIGNMENT = 256  # bytes; what TensorRT asks of every address that it is given
 _POLL_SECONDS = 0.001
@@ -40,7 +40,7 @@ class _Region(NamedTuple):
         return memory[self.offset : end].view(self.dtype).reshape(self.shape)
 
 
-class Layout:
+class BufferLayout:
     """Where the tensors of a batch are within one block of memory; the same shapes always have the same places."""
 
     def __init__(self, dtypes: Mapping[str, np.dtype[Any]], shapes: Mapping[str, Shape]) -> None:
@@ -66,7 +66,7 @@ class Layout:
         return {name: region.view(memory).copy() for name, region in self._regions.items()}
 
 
-class Set:
+class StagingBuffer:
     """Memory and events for one batch in flight.
 
     consumed: the GPU has read the inputs. done: it has written the outputs. read: set once the outputs are in arrays of
@@ -128,7 +128,7 @@ class Staging:
         self.nbytes = (0, 0)  # of inputs and outputs that there is room for
         self._driver = driver
         self._count = sets
-        self._sets: list[Set] = []
+        self._sets: list[StagingBuffer] = []
         self._device: list[Memory] = []
         self._turn = 0
 
@@ -143,18 +143,18 @@ class Staging:
         try:
             if not self.mapped:
                 self._device.extend(self._driver.memory(size) for size in wanted)
-            self._sets.extend(Set(self._driver, *wanted) for _ in range(self._count))
+            self._sets.extend(StagingBuffer(self._driver, *wanted) for _ in range(self._count))
         except CudaError:
             self.close()
             raise
         self.nbytes = wanted
 
-    def next(self) -> tuple[int, Set]:
+    def next(self) -> tuple[int, StagingBuffer]:
         """Return the set whose turn it is, and its number."""
         self._turn = (self._turn + 1) % self._count
         return self._turn, self._sets[self._turn]
 
-    def addresses(self, place: Set) -> tuple[int, int]:
+    def addresses(self, place: StagingBuffer) -> tuple[int, int]:
         """Return where the GPU finds the inputs of a set's batch, and where it puts the outputs."""
         if self.mapped:
             return place.inputs.pointer, place.outputs.pointer
@@ -179,7 +179,7 @@ class Staging:
 
     def close(self) -> None:
         """Free all of it, once nothing is in flight."""
-        holders: tuple[Set | Memory, ...] = (*self._sets, *self._device)
+        holders: tuple[StagingBuffer | Memory, ...] = (*self._sets, *self._device)
         for each in holders:
             each.close()
         self._sets.clear()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from embedge import trace
 from embedge.backends.gpu.timing import Marks, StreamClock
-from embedge.cuda import Context, CudaError, Driver
+from embedge.cuda import CudaError, Driver, SharedContext
 
 __all__ = ["LaneStream"]
 
@@ -21,7 +21,7 @@ _left_behind: list[object] = []
 class LaneStream:
     """One stream of one lane. Made and closed in the lane's thread."""
 
-    def __init__(self, driver: Driver, context: Context) -> None:
+    def __init__(self, driver: Driver, context: SharedContext) -> None:
         """Raises CudaError."""
         self.driver = driver
         self.stream = driver.stream()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from embedge.backends.tensorrt.backend import Runner
+from embedge.backends.tensorrt.backend import TensorRTBackend
 
-__all__ = ["Runner"]
+__all__ = ["TensorRTBackend"]

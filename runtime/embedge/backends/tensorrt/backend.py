@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from embedge.backends.base import Model, Slot
-from embedge.backends.cores import Slots
+from embedge.backends.base import BackendModel, DeviceSlot
+from embedge.backends.cores import LaneSplit
 from embedge.backends.gpu import policy as board
 from embedge.backends.gpu.slot import StreamSlot
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.engine import Engine, Unfit
-from embedge.backends.tensorrt.executable import Kernel, Scratch
+from embedge.backends.tensorrt.executable import Scratch, TensorRTExecutable
 from embedge.backends.tensorrt.keys import keys
 from embedge.backends.tensorrt.plans.build import Builder, find
 from embedge.backends.tensorrt.plans.key import PlanKey
@@ -22,10 +22,10 @@ from embedge.backends.tensorrt.plans.record import Plan
 from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.batches.shapes import Shape
 from embedge.config import RuntimeConfig
-from embedge.cuda import Context, CudaError, Driver, Stream, choose
+from embedge.cuda import CudaError, Driver, SharedContext, Stream, choose
 from embedge.errors import BackendError, Unavailable
 
-__all__ = ["Runner"]
+__all__ = ["TensorRTBackend"]
 
 log = logging.getLogger("embedge.tensorrt")
 
@@ -33,21 +33,21 @@ _SETS = 2
 _STAGING = 64 << 20  # bytes: about what a lane has on the GPU for batches on their way in and out
 
 
-class Runner:
+class TensorRTBackend:
     """Runs graphs as TensorRT's plans. Lanes share the engines; each has a stream and contexts of its own."""
 
     name = "tensorrt"
     shares = False
-    rung = board.RUNG
-    patience = board.PATIENCE
-    token_budget = board.TOKENS
+    length_multiple = board.LENGTH_MULTIPLE
+    hang_seconds = board.HANG_SECONDS
+    max_batch_tokens = board.TOKENS
 
     def __init__(self, config: RuntimeConfig) -> None:
-        self.depth = config.staging or _SETS
-        self.captures = 0
+        self.max_in_flight = config.batches_in_flight or _SETS
+        self.cuda_graphs = 0
         self._config = config
         self._driver: Driver | None = None
-        self._model: Model | None = None
+        self._model: BackendModel | None = None
         self._plans: dict[str, Plan] = {}
         self._engines: dict[str, Engine] = {}
         self._scratch = 0  # bytes; the most that a context of any engine needs
@@ -74,11 +74,11 @@ class Runner:
         """Return the GPU's name."""
         return self._gpu().gpu().name
 
-    def keys(self, model: Model) -> dict[str, PlanKey]:
+    def keys(self, model: BackendModel) -> dict[str, PlanKey]:
         """Return by graph the plan that the model needs here. Raises BackendError, Unavailable."""
         return keys(model, self._gpu().gpu())
 
-    def load(self, model: Model) -> None:
+    def load(self, model: BackendModel) -> None:
         """Find or build the plans, and deserialise them. Raises BackendError, Unavailable."""
         self._model = model
         wanted = self.keys(model)
@@ -100,7 +100,7 @@ class Runner:
             driver.leave()
         self._check_scratch()
         proven = any(plan.record.captured for plan in self._plans.values())
-        self.captures = self._config.captures if driver.captures and proven else 0
+        self.cuda_graphs = self._config.cuda_graphs if driver.captures and proven else 0
         self._tell_of_captures()
         # Kept beside the engines, which go with their context: a lane may open while another makes them anew.
         self._scratch = max(engine.scratch for engine in self._engines.values())
@@ -109,11 +109,11 @@ class Runner:
             for name, engine in self._engines.items()
         }
 
-    def candidates(self) -> list[Slots]:
+    def candidates(self) -> list[LaneSplit]:
         """Return one lane and more, as many as have room to compute in."""
         return board.lanes(self._gpu(), self._config, self._scratch + _STAGING)
 
-    def slot(self, *, threads: int, wake: Callable[[], None]) -> Slot:
+    def slot(self, *, threads: int, wake: Callable[[], None]) -> DeviceSlot:
         """Return a lane's slot, with scratch memory that all its contexts use in turn. Raises CudaError."""
         driver = self._gpu()
         scratch = Scratch(driver, self._scratch)
@@ -122,16 +122,16 @@ class Runner:
             self._lost.set()
             wake()
 
-        def open_kernel(name: str, path: Path, stream: Stream) -> Kernel:
-            return Kernel(self._engine(name), scratch, capturable=self._plans[name].record.captured)
+        def open_kernel(name: str, path: Path, stream: Stream) -> TensorRTExecutable:
+            return TensorRTExecutable(self._engine(name), scratch, capturable=self._plans[name].record.captured)
 
         return StreamSlot(
             driver,
-            Context.of(driver),
+            SharedContext.of(driver),
             lost,
             open_kernel,
-            sets=self.depth,
-            captures=self._config.captures,
+            sets=self.max_in_flight,
+            cuda_graphs=self._config.cuda_graphs,
             largest=self._largest,
         )
 
@@ -145,7 +145,7 @@ class Runner:
             self._driver = choose(self._config.cuda, self._config.gpu)
         return self._driver
 
-    def _bundle(self) -> Model:
+    def _bundle(self) -> BackendModel:
         if self._model is None:
             raise RuntimeError("load was not called")
         return self._model
@@ -163,7 +163,7 @@ class Runner:
             )
         log.info("building %s for %s; this takes minutes, once", what, self.device())
         builder = Builder(store, LogProgress())
-        with model.stop.heard(builder.cancel):
+        with model.cancel.on_cancel(builder.cancel):
             return builder.build(model.bundle, wanted, model.config, force=force)
 
     def _check_scratch(self) -> None:
@@ -173,13 +173,13 @@ class Runner:
             if allowed is not None and engine.scratch > allowed:
                 raise BackendError(
                     f"graph {graph!r}: its plan needs {engine.scratch:,} bytes, and scratch_bytes allows {allowed:,}; "
-                    "raise it, or lower max_batch or token_budget"
+                    "raise it, or lower max_batch_size or max_batch_tokens"
                 )
 
     def _tell_of_captures(self) -> None:
         """Say which plans run without captured graphs, where there could be some."""
         for graph, plan in self._plans.items():
-            if self._config.captures and self._gpu().captures and not plan.record.captured:
+            if self._config.cuda_graphs and self._gpu().captures and not plan.record.captured:
                 off = "captured graphs are off: the gate has none proven"
                 log.warning(
                     "graph %r: %s; to try again: embedge build %s --force", graph, off, self._bundle().bundle.path

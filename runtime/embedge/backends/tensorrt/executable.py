@@ -13,7 +13,7 @@ from embedge.batches.shapes import Shape
 from embedge.cuda import Driver, Event, Memory, Stream
 from embedge.errors import BackendError
 
-__all__ = ["Kernel", "Scratch"]
+__all__ = ["Scratch", "TensorRTExecutable"]
 
 
 class Scratch:
@@ -47,7 +47,7 @@ class Scratch:
             self._memory = None
 
 
-class Kernel:
+class TensorRTExecutable:
     """Enqueues the graph's work. Owned by a lane's thread, and used with its one stream only."""
 
     def __init__(self, engine: Engine, scratch: Scratch, *, capturable: bool = True) -> None:
@@ -80,9 +80,9 @@ class Kernel:
         self._need(context.set_input_consumed_event(0 if consumed is None else consumed.handle), "the event")
         self._need(context.execute_async_v3(stream.handle), "a batch")
 
-    def fork(self) -> Kernel:
+    def fork(self) -> TensorRTExecutable:
         """Return a kernel with contexts of its own: what is captured from it holds as long as nobody else uses it."""
-        return Kernel(self._engine, self._scratch, capturable=self.capturable)
+        return TensorRTExecutable(self._engine, self._scratch, capturable=self.capturable)
 
     def close(self) -> None:
         """Free the contexts, once nothing runs in them any more."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from embedge.backends.base import Model
+from embedge.backends.base import BackendModel
 from embedge.backends.gpu import policy as board
 from embedge.backends.tensorrt import library
-from embedge.backends.tensorrt.plans.key import Device, Flags, PlanKey
+from embedge.backends.tensorrt.plans.key import BuildDevice, BuildFlags, PlanKey
 from embedge.batches.shapes import resolve, symbols, unbounded
 from embedge.config import RuntimeConfig
 from embedge.cuda import Gpu
@@ -19,7 +19,7 @@ _SHARE, _SMALL_SHARE, _MOST = 4, 8, 8 * _GIB
 _LEVEL, _SMALL_LEVEL = 3, 2  # TensorRT's own default, and one that tries fewer kernels at a time
 
 
-def keys(model: Model, gpu: Gpu) -> dict[str, PlanKey]:
+def keys(model: BackendModel, gpu: Gpu) -> dict[str, PlanKey]:
     """Return by graph the key of its plan. Raises BackendError for a graph that TensorRT does not take, and why."""
     manifest = model.bundle.manifest
     towers = list(model.probes.towers)
@@ -28,7 +28,7 @@ def keys(model: Model, gpu: Gpu) -> dict[str, PlanKey]:
     for graph in model.graphs:
         if reason := reasons.get(graph) or _unfit(model, graph):
             raise BackendError(f"graph {graph!r} is not for TensorRT: {reason}")
-    device, version = Device.here(gpu), library.version()
+    device, version = BuildDevice.here(gpu), library.version()
     flags = _flags(model.config, device)
     return {
         graph: PlanKey.of(model.bundle, graph, sizes[graph], tensorrt=version, device=device, flags=flags)
@@ -36,13 +36,13 @@ def keys(model: Model, gpu: Gpu) -> dict[str, PlanKey]:
     }
 
 
-def _flags(config: RuntimeConfig, device: Device) -> Flags:
+def _flags(config: RuntimeConfig, device: BuildDevice) -> BuildFlags:
     little = board.small(config, device.memory * _GIB)
     share = min(device.memory * _GIB // (_SMALL_SHARE if little else _SHARE), _MOST)
-    return Flags(level=_SMALL_LEVEL if little else _LEVEL, workspace=config.scratch_bytes or share)
+    return BuildFlags(level=_SMALL_LEVEL if little else _LEVEL, workspace=config.scratch_bytes or share)
 
 
-def _unfit(model: Model, graph: str) -> str:
+def _unfit(model: BackendModel, graph: str) -> str:
     """Return why lanes could not feed the graph or read from it; nothing if they can."""
     spec = model.bundle.manifest.graphs[graph]
     if not spec.inputs:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from embedge.commands.disk import naming
-from embedge.commands.embed.job import Job, Remote
+from embedge.commands.embed.job import EmbedJob, Remote
 from embedge.commands.embed.lines import Chunk, chunks
 from embedge.commands.embed.partial import Partial
 from embedge.commands.embed.writers import check, json_line, write
@@ -59,7 +59,7 @@ def embed(
     as_json = jsonl or source.suffix in (".jsonl", ".ndjson")
     remote = _remote(server, token, tls_ca or (tls or None), tls_cert, tls_key)
     base = Path() if source == _STDIO else source.parent
-    job = Job(model, remote, options, chunk, field if as_json else None, files, base)
+    job = EmbedJob(model, remote, options, chunk, field if as_json else None, files, base)
     with ExitStack() as stack:
         stream = sys.stdin.buffer if source == _STDIO else stack.enter_context(source.open("rb"))
         parts = chunks(stream, chunk, json_field=job.json_field)
@@ -84,7 +84,7 @@ def _remote(
     return Remote(server, token, tls, (cert, key) if cert and key else None)
 
 
-def _to_stdout(job: Job, parts: Iterator[Chunk]) -> int:
+def _to_stdout(job: EmbedJob, parts: Iterator[Chunk]) -> int:
     """Print vectors as JSONL and faults on stderr; return how many lines failed."""
     failed = 0
     with job.opened() as opened:
@@ -99,7 +99,7 @@ def _to_stdout(job: Job, parts: Iterator[Chunk]) -> int:
     return failed
 
 
-def _to_file(job: Job, parts: Iterator[Chunk], out: Path, *, total: int | None, resume: bool) -> int:
+def _to_file(job: EmbedJob, parts: Iterator[Chunk], out: Path, *, total: int | None, resume: bool) -> int:
     """Embed by way of a partial result, then write the file; return how many lines failed."""
     check(out, job.options["dtype"])
     place = _beside(out, ".partial")

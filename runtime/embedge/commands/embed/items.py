@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.commands.embed.lines import Line
+from embedge.commands.embed.lines import InputLine
 from embedge.content import Audio, Image, Video
 from embedge.errors import InvalidInput
 
-__all__ = ["Items"]
+__all__ = ["ItemReader"]
 
 _MEDIA = {"image": Image, "audio": Audio, "video": Video}
 _NUMBERS = ("tensor", "vector")
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class ItemReader:
     """Makes items. base: the directory that paths start from. files: lines are paths, not texts.
 
     modalities: of each part that the model's towers take. field: what a JSON object calls a text that is alone.
@@ -33,7 +33,7 @@ class Items:
     field: str
     modalities: Mapping[str, str]
 
-    def item(self, line: Line) -> Any:
+    def item(self, line: InputLine) -> Any:
         """Return the item of a line. Raises InvalidInput."""
         parts = {name: value for name, value in (line.fields or {}).items() if name in self.modalities}
         if parts and (set(parts) != {self.field} or self.modalities[self.field] != "text"):

@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from embedge.bundle import manifest as manifests
-from embedge.commands.embed.items import Items
-from embedge.commands.embed.lines import Chunk, Line
-from embedge.commands.embed.partial import Fault, Result, Row
+from embedge.commands.embed.items import ItemReader
+from embedge.commands.embed.lines import Chunk, InputLine
+from embedge.commands.embed.partial import ChunkResult, LineError, WrittenRow
 from embedge.errors import InvalidInput, Unavailable
 from embedge.outputs import Vectors
 from embedge.request import Reply, Request
 
-__all__ = ["Job", "Model", "Opened", "Remote"]
+__all__ = ["EmbedJob", "EmbedModel", "OpenJob", "Remote"]
 
 # Chunks under way at once: one is computed while the one before it is written.
 _IN_FLIGHT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class EmbedModel:
     """An open model: what runs a request, what tells it from every other one, and its towers: parts' modalities."""
 
     run: Callable[[Request], Reply]
@@ -52,7 +52,7 @@ class Remote:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class EmbedJob:
     """What is embedded with: a bundle's path, or with `server` a model's name.
 
     options: fields of `Request`. chunk: lines in one request. json_field: what `chunks` is told of the lines.
@@ -68,20 +68,20 @@ class Job:
     base: Path = Path()
 
     @contextmanager
-    def opened(self) -> Iterator[Opened]:
+    def opened(self) -> Iterator[OpenJob]:
         """Open the model, and yield the job with it."""
         with _model(self.model, self.server) as model:
             known = model.modalities(self.options.get("tower"))
-            yield Opened(self, model, Items(self.base, self.files, self.json_field or "text", known))
+            yield OpenJob(self, model, ItemReader(self.base, self.files, self.json_field or "text", known))
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenJob:
     """A job with its model open."""
 
-    job: Job
-    model: Model
-    items: Items
+    job: EmbedJob
+    model: EmbedModel
+    items: ItemReader
 
     @property
     def settings(self) -> dict[str, str]:
@@ -91,28 +91,28 @@ class Opened:
         settings = {"model": self.model.identity, **lines, **job.options}
         return {name: str(value) for name, value in settings.items()}
 
-    def run(self, parts: Iterator[Chunk]) -> Iterator[tuple[Chunk, Result]]:
+    def run(self, parts: Iterator[Chunk]) -> Iterator[tuple[Chunk, ChunkResult]]:
         """Run chunks through the model; yield them in order with their results."""
         return _pipelined(self._embed, parts)
 
-    def _embed(self, chunk: Chunk) -> Result:
+    def _embed(self, chunk: Chunk) -> ChunkResult:
         good, items, faults = self._read(chunk)
         if not good:
-            return Result([], faults, None)
+            return ChunkResult([], faults, None)
         reply = self.model.run(Request(items=items, priority="bulk", **self.job.options))
         name, vectors = next(iter(reply.outputs.items()))
         if not isinstance(vectors, Vectors):
             raise InvalidInput(
                 f"output {name!r} is {vectors.kind}; files take one vector a line: name a dense --output"
             )
-        faults += [Fault(good[index].number, error.message) for index, error in reply.errors.items()]
+        faults += [LineError(good[index].number, error.message) for index, error in reply.errors.items()]
         kept = [index for index in range(len(good)) if index not in reply.errors]
         scales = vectors.scales
-        rows = [Row(good[i].number, good[i].id, None if scales is None else float(scales[i])) for i in kept]
+        rows = [WrittenRow(good[i].number, good[i].id, None if scales is None else float(scales[i])) for i in kept]
         faults.sort(key=lambda fault: fault.line)
-        return Result(rows, faults, vectors.take(kept))
+        return ChunkResult(rows, faults, vectors.take(kept))
 
-    def _read(self, chunk: Chunk) -> tuple[list[Line], list[Any], list[Fault]]:
+    def _read(self, chunk: Chunk) -> tuple[list[InputLine], list[Any], list[LineError]]:
         """Return the lines that are items, these items, and the faults of the other lines."""
         good, items, faults = [], [], []
         for line in chunk.lines:
@@ -120,12 +120,12 @@ class Opened:
                 items.append(self.items.item(line))
                 good.append(line)
             except InvalidInput as error:
-                faults.append(Fault(line.number, error.message))
+                faults.append(LineError(line.number, error.message))
         return good, items, faults
 
 
 @contextmanager
-def _model(name: str, server: Remote | None) -> Iterator[Model]:
+def _model(name: str, server: Remote | None) -> Iterator[EmbedModel]:
     """Open the bundle, or a client of the server."""
     if server is None:
         from embedge.embedder import Embedder
@@ -136,7 +136,7 @@ def _model(name: str, server: Remote | None) -> Iterator[Model]:
                 tower: {part: spec.modality for part, spec in each.parts.items()}
                 for tower, each in embedder.towers.items()
             }
-            yield Model(embedder.run, f"{embedder.name} {embedder.version}, manifest {digest}", towers)
+            yield EmbedModel(embedder.run, f"{embedder.name} {embedder.version}, manifest {digest}", towers)
     elif find_spec("grpc") is None:
         raise Unavailable("--server needs grpc, which is not installed; pip install 'embedge[client]'")
     else:
@@ -146,12 +146,12 @@ def _model(name: str, server: Remote | None) -> Iterator[Model]:
             info = client.model(name)
             spaces = " and ".join(space.id for space in info.spaces)
             towers = {tower.name: {part.name: part.modality for part in tower.parts} for tower in info.towers}
-            yield Model(bind(client.run, name), f"{info.name} {info.version}, space {spaces}", towers)
+            yield EmbedModel(bind(client.run, name), f"{info.name} {info.version}, space {spaces}", towers)
 
 
-def _pipelined(embed: Callable[[Chunk], Result], parts: Iterator[Chunk]) -> Iterator[tuple[Chunk, Result]]:
+def _pipelined(embed: Callable[[Chunk], ChunkResult], parts: Iterator[Chunk]) -> Iterator[tuple[Chunk, ChunkResult]]:
     """Yield each chunk with its result, in order, with a few under way at once."""
-    waiting: deque[tuple[Chunk, Future[Result]]] = deque()
+    waiting: deque[tuple[Chunk, Future[ChunkResult]]] = deque()
     with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="embedge-embed") as pool:
         for chunk in parts:
             waiting.append((chunk, pool.submit(embed, chunk)))

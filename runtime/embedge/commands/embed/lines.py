@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Chunk", "Line", "chunks"]
+__all__ = ["Chunk", "InputLine", "chunks"]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class InputLine:
     """One line: its number from 1, its text, the id its JSON object had, and why it has no text, if it has none.
 
     fields: what else a JSON object had, parts of an item perhaps.
@@ -31,7 +31,7 @@ class Line:
 class Chunk:
     """Lines that are embedded together. `raw` is what was read, for progress and for the digest of a resumed run."""
 
-    lines: list[Line]
+    lines: list[InputLine]
     raw: bytes = field(repr=False)
 
 
@@ -42,36 +42,40 @@ def chunks(stream: Iterable[bytes], size: int, *, json_field: str | None = None)
         yield Chunk([_line(number, raw, json_field) for number, raw in part], b"".join(raw for _, raw in part))
 
 
-def _line(number: int, raw: bytes, json_field: str | None) -> Line:
+def _line(number: int, raw: bytes, json_field: str | None) -> InputLine:
     if number == 1:
         raw = raw.removeprefix(codecs.BOM_UTF8)  # some editors begin a file with it; it is no part of the text
     return _text(number, raw) if json_field is None else _json(number, raw, json_field)
 
 
-def _text(number: int, raw: bytes) -> Line:
+def _text(number: int, raw: bytes) -> InputLine:
     try:
-        return Line(number, raw.decode("utf-8").rstrip("\r\n"))
+        return InputLine(number, raw.decode("utf-8").rstrip("\r\n"))
     except UnicodeDecodeError as error:
-        return Line(number, fault=f"not valid UTF-8 at byte {error.start}")
+        return InputLine(number, fault=f"not valid UTF-8 at byte {error.start}")
 
 
-def _json(number: int, raw: bytes, name: str) -> Line:
+def _json(number: int, raw: bytes, name: str) -> InputLine:
     try:
         value = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Line(number, fault=f"not valid JSON: {error}")
+        return InputLine(number, fault=f"not valid JSON: {error}")
     except RecursionError:
-        return Line(number, fault="JSON that is nested too deeply")
+        return InputLine(number, fault="JSON that is nested too deeply")
     if isinstance(value, str):
-        return Line(number, value)
+        return InputLine(number, value)
     none = f"neither a string nor an object with a string {name!r}"
     if not isinstance(value, dict):
-        return Line(number, fault=none)
+        return InputLine(number, fault=none)
     label = value.pop("id", None)
     if not _is_label(label):
-        return Line(number, fault="its id is neither a string nor an integer of 64 bits")
+        return InputLine(number, fault="its id is neither a string nor an integer of 64 bits")
     text = value.get(name)
-    return Line(number, text, label, "", value) if isinstance(text, str) else Line(number, "", label, none, value)
+    return (
+        InputLine(number, text, label, "", value)
+        if isinstance(text, str)
+        else InputLine(number, "", label, none, value)
+    )
 
 
 def _is_label(value: Any) -> bool:

@@ -25,13 +25,13 @@ from embedge.commands.embed.lines import Chunk
 from embedge.errors import InvalidInput
 from embedge.outputs import Vectors
 
-__all__ = ["Checkpoint", "Fault", "Partial", "Result", "Row"]
+__all__ = ["Checkpoint", "ChunkResult", "LineError", "Partial", "WrittenRow"]
 
 _FILES = ("vectors", "rows", "errors")
 _LOCK = "lock"
 
 
-class Row(msgspec.Struct, omit_defaults=True):
+class WrittenRow(msgspec.Struct, omit_defaults=True):
     """A line that was embedded: its number, its id where it had one, its scale where the dtype has one."""
 
     line: int
@@ -39,7 +39,7 @@ class Row(msgspec.Struct, omit_defaults=True):
     scale: float | None = None
 
 
-class Fault(msgspec.Struct):
+class LineError(msgspec.Struct):
     """A line that was not embedded, and why."""
 
     line: int
@@ -47,11 +47,11 @@ class Fault(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ChunkResult:
     """What became of a chunk. `vectors` has one row for each of `rows`; None where nothing could be asked for."""
 
-    rows: list[Row]
-    faults: list[Fault]
+    rows: list[WrittenRow]
+    faults: list[LineError]
     vectors: Vectors | None
 
     @property
@@ -107,7 +107,7 @@ class Partial:
             )
         return size
 
-    def append(self, chunk: Chunk, result: Result) -> None:
+    def append(self, chunk: Chunk, result: ChunkResult) -> None:
         """Add what became of a chunk, and save the checkpoint. Raises InvalidInput if the vectors' space changed.
 
         After an error `state` is still what the checkpoint says, and only closing makes sense.
@@ -128,9 +128,9 @@ class Partial:
             self._save(state)
         self.state = state
 
-    def rows(self, size: int = 4096) -> Iterator[tuple[list[Row], NDArray[np.generic]]]:
+    def rows(self, size: int = 4096) -> Iterator[tuple[list[WrittenRow], NDArray[np.generic]]]:
         """Yield all rows with their vectors, (n, width), up to `size` at a time."""
-        decoder = msgspec.json.Decoder(Row)
+        decoder = msgspec.json.Decoder(WrittenRow)
         dtype = np.dtype(self.state.dtype)
         with (self.path / "rows").open("rb") as rows, (self.path / "vectors").open("rb") as vectors:
             while metas := [decoder.decode(line) for _, line in zip(range(size), rows, strict=False)]:

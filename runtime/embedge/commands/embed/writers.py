@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.commands.disk import naming
-from embedge.commands.embed.partial import Partial, Row
+from embedge.commands.embed.partial import Partial, WrittenRow
 from embedge.errors import InvalidInput
 
 __all__ = ["FORMATS", "check", "json_line", "write"]
@@ -42,7 +42,7 @@ def write(partial: Partial, path: Path) -> None:
         raise
 
 
-def json_line(row: Row, vector: NDArray[np.generic]) -> bytes:
+def json_line(row: WrittenRow, vector: NDArray[np.generic]) -> bytes:
     """Return one line of JSONL. Nine digits bring every float32 back exactly."""
     numbers = ",".join([f"{number:.9g}" for number in vector.tolist()])
     return b'%b,"vector":[%b]}\n' % (msgspec.json.encode(row)[:-1], numbers.encode())

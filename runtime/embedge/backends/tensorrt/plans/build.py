@@ -12,9 +12,9 @@ from pathlib import Path
 from embedge.backends.tensorrt.plans import shipped
 from embedge.backends.tensorrt.plans.failures import death, failure
 from embedge.backends.tensorrt.plans.key import PlanKey
-from embedge.backends.tensorrt.plans.messages import Built, Failed, Job, Message, Refused, Request
+from embedge.backends.tensorrt.plans.messages import BuildJob, BuildRequest, Built, Failed, Message, Refused
 from embedge.backends.tensorrt.plans.process import Process
-from embedge.backends.tensorrt.plans.record import Plan, Record
+from embedge.backends.tensorrt.plans.record import Plan, PlanRecord
 from embedge.backends.tensorrt.plans.signature import Trust
 from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.bundle import Bundle
@@ -89,14 +89,16 @@ class Builder:
             plans = {} if force else find(self._store, bundle, keys, config)
             if wanted := {graph: key for graph, key in keys.items() if graph not in plans}:
                 jobs = {
-                    graph: Job(key=key, files=tuple(str(place / key.digest()) for place in places))
+                    graph: BuildJob(key=key, files=tuple(str(place / key.digest()) for place in places))
                     for graph, key in wanted.items()
                 }
                 timing = str(self._store.timing)
-                plans |= self._run(Request(bundle=str(bundle.path), jobs=jobs, config=config, timing=timing), bundle)
+                plans |= self._run(
+                    BuildRequest(bundle=str(bundle.path), jobs=jobs, config=config, timing=timing), bundle
+                )
         return {graph: plans[graph] for graph in keys}
 
-    def _run(self, request: Request, bundle: Bundle) -> dict[str, Plan]:
+    def _run(self, request: BuildRequest, bundle: Bundle) -> dict[str, Plan]:
         model = f"{bundle.manifest.name} {bundle.manifest.version}"
         plans: dict[str, Plan] = {}
         failed: dict[str, Failed] = {}
@@ -121,7 +123,7 @@ class Builder:
         return plans
 
     @contextmanager
-    def _started(self, request: Request) -> Iterator[Process]:
+    def _started(self, request: BuildRequest) -> Iterator[Process]:
         """Run the child; whatever ends this block ends the child, too."""
         process = self._process = Process(self._command, request, grace=self._grace)
         try:
@@ -133,7 +135,7 @@ class Builder:
             process.close()
 
 
-def _record(request: Request, message: Message, model: str) -> Record | None:
+def _record(request: BuildRequest, message: Message, model: str) -> PlanRecord | None:
     """Return what is to be kept of a message: a plan, or why there will be none; None if it is about neither."""
     if isinstance(message, Built):
         seconds, figures, refused = message.seconds, message.figures, ""
@@ -145,7 +147,7 @@ def _record(request: Request, message: Message, model: str) -> Record | None:
         return None
     if message.graph not in request.jobs:
         raise BackendError(f"the builder built a plan that nobody asked for, of graph {message.graph!r}")
-    return Record(
+    return PlanRecord(
         key=request.jobs[message.graph].key,
         model=model,
         graph=message.graph,
@@ -158,7 +160,7 @@ def _record(request: Request, message: Message, model: str) -> Record | None:
     )
 
 
-def _file(request: Request, message: Message) -> Path | None:
+def _file(request: BuildRequest, message: Message) -> Path | None:
     if not isinstance(message, Built):
         return None
     if message.file not in request.jobs[message.graph].files:

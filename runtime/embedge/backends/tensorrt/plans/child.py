@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from embedge.backends.tensorrt.plans.messages import Message, Request
+from embedge.backends.tensorrt.plans.messages import BuildRequest, Message
 from embedge.errors import InvalidInput
 
 __all__ = ["Parent"]
@@ -26,11 +26,11 @@ class Parent:
         self.cancelled = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: self.cancelled.set())
 
-    def request(self) -> Request:
+    def request(self) -> BuildRequest:
         """Return what is to be built. Raises InvalidInput. From now on the end of stdin cancels, too."""
         line = self._stdin.readline()
         try:
-            request = msgspec.json.decode(line, type=Request)
+            request = msgspec.json.decode(line, type=BuildRequest)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidInput(f"no request on stdin: {error}; use 'embedge build' to build plans") from error
         # Belongs to the child, and ends with it: stdin ends when the supervisor does, however it ends.

@@ -12,8 +12,8 @@ __all__ = ["death", "failure"]
 _SHELL = 128  # a shell or container adds this to the number of the signal that ended its child
 _SHOWN = 10  # faults of the parser
 _MEMORY = (
-    "set small_memory, or a lower scratch_bytes, max_batch or token_budget, add swap, or stop what else uses memory; "
-    "on a Jetson, GPU and CPU share it"
+    "set small_memory, or a lower scratch_bytes, max_batch_size or max_batch_tokens, add swap, "
+    "or stop what else uses memory; on a Jetson, GPU and CPU share it"
 )
 _ADVICE = {
     "parse": "it runs on another backend; 'embedge build --force' tries again after an update",

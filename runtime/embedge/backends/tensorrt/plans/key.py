@@ -16,13 +16,13 @@ from embedge.bundle import Bundle
 from embedge.cuda.driver import Gpu
 from embedge.version import __version__
 
-__all__ = ["Device", "Flags", "PlanKey"]
+__all__ = ["BuildDevice", "BuildFlags", "PlanKey"]
 
 _GIB = 1 << 30
 _CLASS = 4  # GiB: what a board reports differs a little from one driver to the next
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BuildDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The machine that a plan is for: its kernels were chosen by their times here.
 
     memory: GiB, rounded up to a multiple of 4. driver: the CUDA version it supports, 12060 for 12.6. release: major
@@ -41,7 +41,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     system: str
 
     @classmethod
-    def here(cls, gpu: Gpu, root: Path = Path("/")) -> Device:
+    def here(cls, gpu: Gpu, root: Path = Path("/")) -> BuildDevice:
         """Return what this machine is. root: where its files are."""
         return cls(
             gpu=gpu.name,
@@ -57,7 +57,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         )
 
 
-class Flags(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BuildFlags(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a plan is built. Plans are strongly typed and for one version and device: there are no flags for others.
 
     level: TensorRT's optimisation level, 0 to 5. workspace: bytes of GPU memory that kernels may use between them.
@@ -87,8 +87,8 @@ class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     profiles: tuple[dict[str, Range], ...]
     tensorrt: str
     cuda: str = ""
-    device: Device
-    flags: Flags
+    device: BuildDevice
+    flags: BuildFlags
     embedge: str = __version__
 
     @classmethod
@@ -100,8 +100,8 @@ class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         *,
         tensorrt: str,
         cuda: str = "",
-        device: Device,
-        flags: Flags,
+        device: BuildDevice,
+        flags: BuildFlags,
     ) -> PlanKey:
         """Return the key of a bundle's graph."""
         record = bundle.manifest.graphs[graph]
@@ -132,7 +132,7 @@ def _differing(there: PlanKey, here: PlanKey) -> Iterator[tuple[str, object, obj
         (("tensorrt", "cuda"), there, here),
         (("driver", "release", "l4t", "power", "system"), there.device, here.device),
         (("embedge", "graph", "weights", "precision"), there, here),
-        (Flags.__struct_fields__, there.flags, here.flags),
+        (BuildFlags.__struct_fields__, there.flags, here.flags),
         (("profiles",), there, here),
     ):
         for name in names:

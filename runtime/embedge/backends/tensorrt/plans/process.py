@@ -13,7 +13,7 @@ from typing import IO
 
 import msgspec
 
-from embedge.backends.tensorrt.plans.messages import Message, Request
+from embedge.backends.tensorrt.plans.messages import BuildRequest, Message
 from embedge.errors import BackendError
 
 __all__ = ["Process"]
@@ -29,7 +29,7 @@ class Process:
     command: the builder; its last two arguments are added. grace: seconds between SIGTERM and SIGKILL.
     """
 
-    def __init__(self, command: Sequence[str], request: Request, *, grace: float) -> None:
+    def __init__(self, command: Sequence[str], request: BuildRequest, *, grace: float) -> None:
         self._grace = grace
         self._killer: threading.Timer | None = None
         reading, writing = os.pipe()
@@ -108,7 +108,7 @@ class Process:
             raise RuntimeError("opened without stdin")
         return self._process.stdin
 
-    def _send(self, request: Request) -> None:
+    def _send(self, request: BuildRequest) -> None:
         with suppress(BrokenPipeError):  # it has ended already, which the caller sees by its silence
             self._stdin.write(msgspec.json.encode(request) + b"\n")
             self._stdin.flush()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from threading import Event
 
-from embedge.backends.tensorrt.plans.key import Device
-from embedge.backends.tensorrt.plans.record import Record
+from embedge.backends.tensorrt.plans.key import BuildDevice
+from embedge.backends.tensorrt.plans.record import PlanRecord
 from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.version import __version__
 
@@ -14,7 +14,7 @@ __all__ = ["outdated", "prune"]
 _SYSTEM = ("driver", "release", "l4t", "system")
 
 
-def prune(store: PlanStore, tensorrt: str, device: Device) -> tuple[int, int]:
+def prune(store: PlanStore, tensorrt: str, device: BuildDevice) -> tuple[int, int]:
     """Remove plans of other versions of TensorRT, the driver or embedge, and damaged ones; return how many, and bytes.
 
     Plans for other GPUs and power modes stay. Waits for a build that runs. Raises BackendError.
@@ -32,7 +32,7 @@ def prune(store: PlanStore, tensorrt: str, device: Device) -> tuple[int, int]:
     return count, freed
 
 
-def outdated(record: Record, tensorrt: str, device: Device) -> bool:
+def outdated(record: PlanRecord, tensorrt: str, device: BuildDevice) -> bool:
     """Return whether a plan is for other versions than these, whatever its GPU and power mode."""
     key = record.key
     same = (key.tensorrt, key.embedge) == (tensorrt, __version__)

@@ -14,7 +14,7 @@ import msgspec
 from embedge.backends.tensorrt.plans.key import PlanKey
 from embedge.errors import BackendError
 
-__all__ = ["CAPTURED", "Damaged", "Plan", "Record", "digest_of", "head", "write"]
+__all__ = ["CAPTURED", "Damaged", "Plan", "PlanRecord", "digest_of", "head", "write"]
 
 PLAN = "plan"
 RECORD = "record.json"
@@ -29,7 +29,7 @@ class Damaged(Exception):
     """What is in a plan's folder is not what was written for this key. The text says in what."""
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PlanRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is known of a plan. model, graph: names, for the reader. created: UTC, ISO 8601. seconds: it took to build.
 
     sha256, nbytes: of the plan. figures: of the gate. refused: why there is no plan and none is to be built: the gate
@@ -65,7 +65,7 @@ class Plan:
     """A folder that holds a plan and its record, or the record of a refusal alone."""
 
     folder: Path
-    record: Record
+    record: PlanRecord
 
     @property
     def file(self) -> Path:
@@ -101,7 +101,7 @@ class Plan:
         return data
 
 
-def write(folder: Path, record: Record) -> None:
+def write(folder: Path, record: PlanRecord) -> None:
     """Write a plan's record, and make it and all else in the folder durable."""
     raw = msgspec.json.encode(record)
     sealed = _Sealed(msgspec.Raw(raw), hashlib.sha256(raw).hexdigest())
@@ -139,12 +139,12 @@ def head(path: Path, most: int) -> bytes:
     return data
 
 
-def _decode(data: bytes) -> Record:
+def _decode(data: bytes) -> PlanRecord:
     try:
         sealed = msgspec.json.decode(data, type=_Sealed)
         if hashlib.sha256(bytes(sealed.record)).hexdigest() != sealed.sha256:
             raise Damaged("its record was damaged or changed")
-        record = msgspec.json.decode(sealed.record, type=Record)
+        record = msgspec.json.decode(sealed.record, type=PlanRecord)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Damaged(f"its record cannot be understood: {error}") from error
     if bool(record.sha256) == bool(record.refused):

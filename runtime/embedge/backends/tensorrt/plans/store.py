@@ -16,7 +16,7 @@ from pathlib import Path
 from embedge import cache
 from embedge.backends.tensorrt.plans.key import PlanKey
 from embedge.backends.tensorrt.plans.lock import Cancel, held
-from embedge.backends.tensorrt.plans.record import PLAN, Damaged, Plan, Record, digest_of, sync, write
+from embedge.backends.tensorrt.plans.record import PLAN, Damaged, Plan, PlanRecord, digest_of, sync, write
 from embedge.errors import BackendError
 
 __all__ = ["PlanStore"]
@@ -64,7 +64,7 @@ class PlanStore:
                 log.warning("%s: not used, and built again: %s", folder, error)
         return None
 
-    def plans(self) -> Iterator[tuple[Path, Record | None]]:
+    def plans(self) -> Iterator[tuple[Path, PlanRecord | None]]:
         """Yield every folder of a plan in the cache, and its record; None where it cannot be understood."""
         self._check()
         for folder in sorted(path for path in self.root.glob("?" * 64) if path.is_dir() and not path.is_symlink()):
@@ -94,7 +94,7 @@ class PlanStore:
                 raise BackendError(f"neither {self.root} nor {tempfile.gettempdir()} can be written: make room in one")
             yield places
 
-    def keep(self, record: Record, plan: Path | None = None) -> Plan:
+    def keep(self, record: PlanRecord, plan: Path | None = None) -> Plan:
         """Put a plan that was written in one of the folders of `building`, or a refusal, in its place.
 
         Raises BackendError if the file is not what the record says.
@@ -118,7 +118,7 @@ class PlanStore:
         shutil.rmtree(folder)
         return size
 
-    def _put(self, root: Path, record: Record, plan: Path | None) -> Plan:
+    def _put(self, root: Path, record: PlanRecord, plan: Path | None) -> Plan:
         """Make the folder beside its place, durable, and move it there in one step."""
         (root / _DRAFTS).mkdir(mode=_PRIVATE, exist_ok=True)
         staged = Path(tempfile.mkdtemp(dir=root / _DRAFTS))

@@ -14,7 +14,7 @@ import pytest
 from embedge import AsyncEmbedder, Embedder, RuntimeConfig, Unavailable
 from embedge.backends.tensorrt.plans import build
 from embedge.backends.tensorrt.plans.process import Process
-from embedge.stop import Stop
+from embedge.cancel import CancelToken
 from tests.servers import SERVE
 from tests.simulated.fixtures import Simulate, simulate
 from tests.simulated.tensorrt import Troubles
@@ -98,12 +98,12 @@ def test_a_server_that_is_told_to_stop_builds_no_further(tmp_path: Path, cache: 
 def test_an_embedder_is_not_opened_by_another_backend_instead(
     tmp_path: Path, cache: Path, building: list[Process], begun: threading.Event, backend: str
 ) -> None:
-    path, stop = tiny_bundle(tmp_path / "tiny"), Stop()
+    path, cancel = tiny_bundle(tmp_path / "tiny"), CancelToken()
     config = RuntimeConfig(lanes=1, warm_up_seconds=0, backend=backend)
     with ThreadPoolExecutor(1) as opener:
-        opened = opener.submit(Embedder.open, path, config=config, stop=stop)
+        opened = opener.submit(Embedder.open, path, config=config, cancel=cancel)
         assert begun.wait(LONG)
-        stop.say()
+        cancel.cancel()
         with pytest.raises(Unavailable, match=r"told to stop|was cancelled"):
             opened.result(LONG)
     (child,) = building
@@ -126,11 +126,11 @@ async def test_a_cancelled_task_ends_the_build(
 
 
 def test_who_listens_late_hears_it_at_once_and_who_is_done_never() -> None:
-    stop, heard = Stop(), []
-    with stop.heard(lambda: heard.append("early")):
-        stop.check()
-    stop.say()
-    with stop.heard(lambda: heard.append("late")):
+    cancel, heard = CancelToken(), []
+    with cancel.on_cancel(lambda: heard.append("early")):
+        cancel.check()
+    cancel.cancel()
+    with cancel.on_cancel(lambda: heard.append("late")):
         assert heard == ["late"]
     with pytest.raises(Unavailable, match="told to stop"):
-        stop.check()
+        cancel.check()
