@@ -34,7 +34,7 @@ class CancelToken:
             Unavailable: The token is cancelled.
         """
         if self._cancelled:
-            raise Unavailable("cancelled while models were being opened")
+            raise Unavailable("opening was cancelled")
 
     @contextmanager
     def on_cancel(self, callback: Callable[[], None]) -> Iterator[None]:

@@ -15,8 +15,7 @@ from tokenizers import Tokenizer
 
 from embedge import Embedder, RuntimeConfig, backends
 from embedge.backends import PendingArrays
-from embedge.backends.onnxruntime import OnnxRuntimeBackend
-from embedge.backends.onnxruntime import Slot as OnnxRuntimeSlot
+from embedge.backends.onnxruntime import CpuSlot, OnnxRuntimeBackend
 from tests.tiny import tiny_bundle
 
 __all__ = ["NAN", "POISON", "WAIT", "ZERO", "Play", "PlayedBackend", "played"]
@@ -78,7 +77,7 @@ class PlayedBackend(OnnxRuntimeBackend):
         return Slot(threads)
 
 
-class Slot(OnnxRuntimeSlot):
+class Slot(CpuSlot):
     def open(self, name: str, path: Path) -> Session:
         if _PLAY.shut:
             raise RuntimeError("the device is gone")

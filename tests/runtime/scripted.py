@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from embedge.backends.onnxruntime import Slot as CpuSlot
+from embedge.backends.onnxruntime import CpuSlot
 from embedge.batches.batch import Batch
 from embedge.lanes import Executor, Lane, Outcome
 

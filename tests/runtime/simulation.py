@@ -48,7 +48,7 @@ class Machine:
     """What runs the batches. seconds = fixed + token * rows ** batching * length; `wrong`: the cost table's factor."""
 
     lanes: int = 1
-    depth: int = 1  # batches that a lane may have in flight; it computes one after the other
+    max_in_flight: int = 1  # batches that a lane may have in flight; it computes one after the other
     fixed: float = 1e-3
     token: float = 2e-5
     batching: float = 1.0
@@ -240,7 +240,7 @@ class World:
 
     def _dispatch(self) -> None:
         # A lane takes as a real one does: whenever it has room, the idle ones first.
-        for depth in range(self.machine.depth):
+        for depth in range(self.machine.max_in_flight):
             for lane in self.lanes:
                 if lane.alive and len(lane.batches) <= depth:
                     self._look()

@@ -87,7 +87,7 @@ def test_a_server_that_is_told_to_stop_builds_no_further(tmp_path: Path, cache: 
         finally:
             server.kill()
     assert (server.returncode, out) == (0, ""), log
-    assert "models were not opened: it was told to stop" in log
+    assert "models were not opened: opening was cancelled" in log
     assert "Traceback" not in log
     assert "passed over" not in log, "no other backend is tried, for nobody"
     assert not Path(f"/proc/{child}").exists()
@@ -104,7 +104,7 @@ def test_an_embedder_is_not_opened_by_another_backend_instead(
         opened = opener.submit(Embedder.open, path, config=config, cancel=cancel)
         assert begun.wait(LONG)
         cancel.cancel()
-        with pytest.raises(Unavailable, match=r"told to stop|was cancelled"):
+        with pytest.raises(Unavailable, match="was cancelled"):
             opened.result(LONG)
     (child,) = building
     assert child._process.returncode is not None
@@ -132,5 +132,5 @@ def test_who_listens_late_hears_it_at_once_and_who_is_done_never() -> None:
     cancel.cancel()
     with cancel.on_cancel(lambda: heard.append("late")):
         assert heard == ["late"]
-    with pytest.raises(Unavailable, match="told to stop"):
+    with pytest.raises(Unavailable, match="opening was cancelled"):
         cancel.check()

@@ -95,7 +95,7 @@ def test_opening_measures_and_the_next_start_uses_it(tmp_path: Path, monkeypatch
     def measured_again(*_: object) -> None:
         raise AssertionError("the choice of lanes was stored")
 
-    monkeypatch.setattr("embedge.lanes.pool.measured", measured_again)
+    monkeypatch.setattr("embedge.lanes.pool.measure_splits", measured_again)
     with Embedder.open(path, config=config) as second:
         assert second.slots == slots
 

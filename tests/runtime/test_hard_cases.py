@@ -133,7 +133,7 @@ def test_a_stored_record_that_is_nonsense_is_measured_again(tmp_path: Path, lane
     path = tiny_bundle(tmp_path / "tiny")
     config = RuntimeConfig(warm_up_seconds=0.05)
     with Embedder.open(path, config=config) as embedder:
-        record = cache.directory() / "cost" / f"{embedder._crew._keys['text']}.json"
+        record = cache.directory() / "startup" / f"{embedder._crew._keys['text']}.json"
     stored = msgspec.json.decode(record.read_bytes())
     stored["slots"] |= {"lanes": lanes, "threads": threads}
     record.write_bytes(msgspec.json.encode(stored))

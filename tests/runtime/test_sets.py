@@ -185,7 +185,7 @@ def test_pieces_are_dropped_when_nobody_waits(path: Path, gate: threading.Event)
         assert call.cancel()
         assert model.stats()["open_calls"] == 0
         with pytest.raises(DeadlineExceeded):
-            model.embed([["a cat"] * 400], tower="mean", timeout=0.2)
+            model.embed([["a cat"] * 100], tower="mean", timeout=0.2)
         gate.set()
         assert model.drain(60)
         assert model.stats()["items"] <= 16

@@ -21,7 +21,7 @@ ASKED = os.environ.get("EMBEDGE_SIM_SEED")
 REQUESTS = 2500  # in one world
 
 CPU = Machine(lanes=2)
-GPU = Machine(lanes=2, depth=2, fixed=1e-3, token=5e-6, batching=0.5, max_items=32768)
+GPU = Machine(lanes=2, max_in_flight=2, fixed=1e-3, token=5e-6, batching=0.5, max_items=32768)
 
 
 def played(seed: int) -> World:
@@ -70,10 +70,12 @@ def batches_before(world: World, length: int) -> list[int]:
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 4])
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("max_in_flight", [1, 2])
 @pytest.mark.parametrize("large", ["short", "mixed"])
-def test_large_call_delays_a_small_one_by_no_batch_but_those_in_flight(lanes: int, depth: int, large: str) -> None:
-    world = World(7, replace(CPU, lanes=lanes, depth=depth, max_items=20_000))
+def test_large_call_delays_a_small_one_by_no_batch_but_those_in_flight(
+    lanes: int, max_in_flight: int, large: str
+) -> None:
+    world = World(7, replace(CPU, lanes=lanes, max_in_flight=max_in_flight, max_items=20_000))
     lengths = {"short": [11] * 10_000, "mixed": [3 + world.random.randrange(90) for _ in range(10_000)]}
     world.call(lengths[large])
     sizes = (4, 101, 205, 307, 409, 500)

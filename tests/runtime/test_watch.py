@@ -19,11 +19,11 @@ from tests.runtime.scripted import Rig, batch
 LONG = 30.0
 
 
-@pytest.fixture(params=[1, 2], ids=["depth 1", "depth 2"])
+@pytest.fixture(params=[1, 2], ids=["max_in_flight 1", "max_in_flight 2"])
 def model(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Embedder, Play]]:
-    with played(tmp_path, monkeypatch, depth=request.param) as opened:
+    with played(tmp_path, monkeypatch, max_in_flight=request.param) as opened:
         yield opened
 
 
@@ -38,9 +38,9 @@ def watched(rig: Rig) -> tuple[Watchdog, list[Lane]]:
     return Watchdog(lambda: [rig.lane], replace, hang_seconds=30), replaced
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-def test_a_lane_is_late_when_it_takes_much_longer_than_predicted_and_not_before(depth: int) -> None:
-    rig = Rig(depth=depth, held=["a0"])
+@pytest.mark.parametrize("max_in_flight", [1, 2])
+def test_a_lane_is_late_when_it_takes_much_longer_than_predicted_and_not_before(max_in_flight: int) -> None:
+    rig = Rig(max_in_flight=max_in_flight, held=["a0"])
     watch, replaced = watched(rig)
     rig.lane.start()
     rig.now = 100.0
@@ -63,7 +63,7 @@ def test_a_lane_is_late_when_it_takes_much_longer_than_predicted_and_not_before(
 
 
 def test_all_that_a_hanging_lane_has_in_flight_is_answered() -> None:
-    rig = Rig(depth=2, held=["a0", "b0"])
+    rig = Rig(max_in_flight=2, held=["a0", "b0"])
     watch, _ = watched(rig)
     rig.lane.start()
     rig.push(batch("a"), batch("b"), batch("c"))
@@ -78,7 +78,7 @@ def test_all_that_a_hanging_lane_has_in_flight_is_answered() -> None:
 
 
 def test_each_batch_in_flight_has_time_of_its_own() -> None:
-    with Rig(depth=2, held=["a0", "b0"]) as rig:
+    with Rig(max_in_flight=2, held=["a0", "b0"]) as rig:
         watch, replaced = watched(rig)
         rig.push(batch("a"), batch("b"))
         rig.until(lambda: "start b0" in rig.log)

@@ -130,7 +130,7 @@ def draw_machine(random: Random) -> Machine:
         max_items=random.choice([64, 1024, 4096]),
         max_seconds=random.choice([1.0, 60.0]),
         max_wait=random.choice([0.0, 0.0, 0.002]),
-        depth=random.choice([1, 1, 2, 3]),
+        max_in_flight=random.choice([1, 1, 2, 3]),
     )
 
 

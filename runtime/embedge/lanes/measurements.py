@@ -13,7 +13,7 @@ from embedge.scheduling.cost_table import CostTable
 
 __all__ = ["StartupMeasurements"]
 
-_KIND = "cost"
+_KIND = "startup"  # "cost" may hold lane splits that nothing measured
 
 
 class StartupMeasurements(msgspec.Struct, frozen=True):

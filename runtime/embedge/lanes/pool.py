@@ -139,7 +139,8 @@ class LanePool:
         if broken is not None:
             raise broken if isinstance(broken, EmbedgeError) else BackendError(f"the lane cannot run: {broken}")
         self._replacing = True
-        self._store()
+        if self._config.warm_up_seconds:
+            self._store()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for all lanes to end, once `take` answers None, and keep what was learned; False if one hangs."""
@@ -148,7 +149,7 @@ class LanePool:
         ended = [lane.join(None if end is None else max(0.0, end - time.monotonic())) for lane in self.lanes]
         self._watch.close()  # until here, or a lane that hangs would be waited for without end
         ended += [lane.join(0.0) for lane in self._left]
-        if self.lanes and all(cost.measured for cost in self._tables.values()):
+        if self.lanes and self._config.warm_up_seconds and all(cost.measured for cost in self._tables.values()):
             self._store()
         if all(ended):
             self._backend.close()
