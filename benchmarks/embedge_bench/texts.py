@@ -63,7 +63,7 @@ class Texts:
         from embedge.config import RuntimeConfig
         from embedge.inputs.items import ItemInput
 
-        inputs = ItemInput(bundle, next(iter(bundle.manifest.towers)), RuntimeConfig(max_text_bytes=1 << 30))
+        inputs = ItemInput.of(bundle, next(iter(bundle.manifest.towers)), RuntimeConfig(max_text_bytes=1 << 30))
         rows = inputs.prepare(self.texts, Request(items=(), truncate=True))
         sizes = [0 if isinstance(row, EmbedgeError) else inputs.length(row) for row in rows]
         return replace(self, sizes=tuple(sizes), unit="tokens")

@@ -77,7 +77,7 @@ def model_of(path: Path, config: RuntimeConfig) -> BackendModel:
     """Return the first tower of a bundle, as a backend is given it."""
     bundle = Bundle.load(path)
     tower = tower_of(bundle)
-    probes = Probes(bundle.manifest, {tower: ItemInput(bundle, tower, config).probe()})
+    probes = Probes(bundle.manifest, {tower: ItemInput.of(bundle, tower, config).probe()})
     return BackendModel(bundle, config, tuple(bundle.manifest.towers[tower].graphs), probes)
 
 

@@ -62,7 +62,7 @@ class Embedder:
         self.bundle = bundle
         self.config = RuntimeConfig() if config is None else checked(config)
         self.towers = towers(self.manifest, self.config.towers)
-        self._inputs = {name: ItemInput(bundle, name, self.config) for name in self.towers}
+        self._inputs = {name: ItemInput.of(bundle, name, self.config) for name in self.towers}
         probes = Probes(self.manifest, {name: each.probe() for name, each in self._inputs.items()})
         self._crew = LanePool(bundle, self.config, probes, cancel or CancelToken())
         self.backend_reason = self._crew.backend_reason

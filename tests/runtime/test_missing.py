@@ -92,7 +92,7 @@ def test_zeros_are_not_absence(model: Embedder) -> None:
 
 def test_an_array_of_any_length_that_no_item_has_is_one_place_wide_and_masked(path: Path) -> None:
     bundle = Bundle.load(path)
-    rows = ItemInput(bundle, "fused", RuntimeConfig()).prepare(
+    rows = ItemInput.of(bundle, "fused", RuntimeConfig()).prepare(
         [given_parts(item({"left"})), given_parts(item({"right"}))], Request(items=())
     )
 
@@ -131,7 +131,7 @@ def test_a_lone_part_tells_its_presence_too(path: Path) -> None:
     tower = bundle.manifest.towers["fused"]
     bundle.manifest.towers["alone"] = msgspec.structs.replace(tower, parts={"left": tower.parts["left"]})
 
-    rows = ItemInput(bundle, "alone", RuntimeConfig()).prepare([Vector(numbers(NUMBERS))], Request(items=()))
+    rows = ItemInput.of(bundle, "alone", RuntimeConfig()).prepare([Vector(numbers(NUMBERS))], Request(items=()))
 
     assert [set(row) for row in rows if isinstance(row, dict)] == [{"left", "left_there"}]
 

@@ -46,7 +46,7 @@ def loaded(bundle: Bundle, **settings: Any) -> OnnxRuntimeCudaBackend:
     config = RuntimeConfig(backend="onnxruntime-cuda", **settings)
     runner = OnnxRuntimeCudaBackend(config)
     assert runner.missing() == ""
-    probes = Probes(bundle.manifest, {"text": ItemInput(bundle, "text", config).probe()})
+    probes = Probes(bundle.manifest, {"text": ItemInput.of(bundle, "text", config).probe()})
     runner.load(BackendModel(bundle, config, ("encoder",), probes))
     return runner
 

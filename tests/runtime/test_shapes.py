@@ -52,7 +52,8 @@ class Opened:
         bundle = Bundle.load(path)
         self.manifest = bundle.manifest
         self.probes = Probes(
-            bundle.manifest, {name: ItemInput(bundle, name, RuntimeConfig()).probe() for name in bundle.manifest.towers}
+            bundle.manifest,
+            {name: ItemInput.of(bundle, name, RuntimeConfig()).probe() for name in bundle.manifest.towers},
         )
         self.sessions = {name: ort.InferenceSession(str(bundle.graph(name))) for name in bundle.manifest.graphs}
 

@@ -150,7 +150,7 @@ def test_a_part_that_is_not_there_is_nothing(lenient: Embedder) -> None:
 def test_an_item_without_any_part_is_refused(tmp_path: Path) -> None:
     bundle = Bundle.load(tiny_towers(tmp_path / "1", optional=("text", "image")))
 
-    nothing, text = ItemInput(bundle, "both", RuntimeConfig()).prepare([{}, "a cat"], Request(items=()))
+    nothing, text = ItemInput.of(bundle, "both", RuntimeConfig()).prepare([{}, "a cat"], Request(items=()))
 
     assert isinstance(nothing, InvalidInput)
     assert "the item has no part; give some of text, image" in str(nothing)
@@ -196,7 +196,7 @@ def test_tensors_that_share_an_axis_must_agree(path: Path) -> None:
         for name in ("left", "right")
     }
     bundle.manifest.towers["pair"] = msgspec.structs.replace(bundle.manifest.towers["series"], parts=parts)
-    inputs = ItemInput(bundle, "pair", RuntimeConfig())
+    inputs = ItemInput.of(bundle, "pair", RuntimeConfig())
     ones = np.ones((4, 2), np.float32)
 
     same, other, alone = inputs.prepare(

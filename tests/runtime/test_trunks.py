@@ -63,7 +63,7 @@ def model(path: Path) -> Iterator[Embedder]:
 
 
 def batch(bundle: Bundle, towers: list[str], items: list[Any]) -> Batch:
-    prepared = ItemInput(bundle, "plain", RuntimeConfig()).prepare(items, Request(items=()))
+    prepared = ItemInput.of(bundle, "plain", RuntimeConfig()).prepare(items, Request(items=()))
     return Batch(towers, prepared, [len(item) for item in items])  # type: ignore[arg-type]
 
 

@@ -49,7 +49,7 @@ class OnnxRuntime(Target):
             raise BundleError(f"{bundle.path}: has no tower {name!r}; it has: {', '.join(manifest.towers)}")
         self.batch, self.sort, self.callers = options.batch, options.sort, 1
         self._spec, self._bundle, self._tower = spec, bundle, name
-        self._inputs = ItemInput(bundle, name, RuntimeConfig(max_text_bytes=1 << 30))
+        self._inputs = ItemInput.of(bundle, name, RuntimeConfig(max_text_bytes=1 << 30))
         self._layout = layout(manifest, manifest.towers[name])
         output = next(iter(manifest.towers[name].outputs.values()))
         if not isinstance(output, DenseOutput):

@@ -56,7 +56,7 @@ class OnnxReference:
         self._slot = runner.slot(threads=config.threads or 0, wake=lambda: None)
         self._sessions: dict[str, Session] = {}
         names = towers(bundle.manifest, config.towers)
-        self._inputs = {name: ItemInput(bundle, name, config) for name in names}
+        self._inputs = {name: ItemInput.of(bundle, name, config) for name in names}
         self._probes = Probes(bundle.manifest, {name: each.probe() for name, each in self._inputs.items()})
         self._pairs = _golden(bundle)
 

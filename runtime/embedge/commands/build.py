@@ -99,7 +99,7 @@ def _model(bundle: Bundle, config: RuntimeConfig) -> BackendModel:
     from embedge.calls.sets import towers
     from embedge.inputs.items import ItemInput
 
-    inputs = {name: ItemInput(bundle, name, config) for name in towers(bundle.manifest, config.towers)}
+    inputs = {name: ItemInput.of(bundle, name, config) for name in towers(bundle.manifest, config.towers)}
     probes = Probes(bundle.manifest, {name: each.probe() for name, each in inputs.items()})
     return BackendModel(bundle, config, probes.graphs, probes)
 

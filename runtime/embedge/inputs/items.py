@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedge.batches.batch import Batch, Row
 from embedge.bundle import Bundle
-from embedge.bundle.manifest import Chain, Part
+from embedge.bundle.manifest import Chain, Part, Tower
 from embedge.bundle.part_specs import TensorPrepare
 from embedge.config import RuntimeConfig
 from embedge.errors import BundleError, EmbedgeError, InvalidInput, NotFound
@@ -32,13 +33,24 @@ class ItemInput:
     so is its presence, where the graph takes one.
     """
 
-    def __init__(self, bundle: Bundle, tower: str, config: RuntimeConfig) -> None:
-        """Raises BundleError, or Unavailable where a modality's library is missing."""
-        self._tower = tower
-        self._parts = bundle.manifest.towers[tower].parts
-        self._inputs = {name: open_part(part.prepare, config, bundle.file) for name, part in self._parts.items()}
-        self._present = {name: _presence(part, there=True) for name, part in self._parts.items()}
-        self._chain = bundle.manifest.towers[tower].chain
+    def __init__(self, tower: Tower, open_file: Callable[[str], Path], config: RuntimeConfig, *, name: str) -> None:
+        """Open the input of every part.
+
+        Args:
+            tower: The tower's record in a manifest; only its parts and its chain are used.
+            open_file: Returns the path of a file that a part names, such as a tokenizer.
+            config: Limits of what is accepted.
+            name: The tower's name, for errors and probes.
+
+        Raises:
+            BundleError: A part cannot prepare its own probe, or a file is missing.
+            Unavailable: A modality's library is missing.
+        """
+        self._tower = name
+        self._parts = tower.parts
+        self._inputs = {key: open_part(part.prepare, config, open_file) for key, part in self._parts.items()}
+        self._present = {key: _presence(part, there=True) for key, part in self._parts.items()}
+        self._chain = tower.chain
         lone = len(self._inputs) == 1 and not any(self._present.values()) and self._chain is None
         self._only = next(iter(self._inputs.values())) if lone else None
         # Whether one call of `prepare` uses all cores, as a tokenizer does.
@@ -48,6 +60,11 @@ class ItemInput:
         self._probe = self._prepare_probe()
         self._bytes = {name: _footprint(part, self._probe, self._inputs[name]) for name, part in self._parts.items()}
         self._absent = {name: _absent(part, self._probe) for name, part in self._parts.items()}
+
+    @classmethod
+    def of(cls, bundle: Bundle, name: str, config: RuntimeConfig) -> ItemInput:
+        """Open the inputs of a bundle's tower. Raises as the constructor does."""
+        return cls(bundle.manifest.towers[name], bundle.file, config, name=name)
 
     def check(self, request: Request) -> None:
         """Raise what is wrong with the request as a whole, before anything is prepared."""

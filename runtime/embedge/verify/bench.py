@@ -42,7 +42,7 @@ class Bench:
         self._places = range(0, len(pairs.items), max(1, len(pairs.items) // _ROWS))
         self._pairs = pairs
         self.items = [pairs.items[place] for place in self._places]
-        inputs = {name: ItemInput(bundle, name, config) for name in towers(bundle.manifest, config.towers)}
+        inputs = {name: ItemInput.of(bundle, name, config) for name in towers(bundle.manifest, config.towers)}
         own = inputs[tower]
         self._rows = [_good(row) for row in own.prepare(self.items, Request(items=self.items, truncate=True))]
         self._lengths = [own.length(row) for row in self._rows]

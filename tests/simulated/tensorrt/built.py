@@ -38,7 +38,7 @@ def model_of(path: Path, config: RuntimeConfig | None = None) -> BackendModel:
     """Return all of a bundle as a backend is given it."""
     bundle, config = Bundle.load(path), config or RuntimeConfig()
     names = towers(bundle.manifest, config.towers)
-    probes = Probes(bundle.manifest, {name: ItemInput(bundle, name, config).probe() for name in names})
+    probes = Probes(bundle.manifest, {name: ItemInput.of(bundle, name, config).probe() for name in names})
     graphs = dict.fromkeys(graph for name in names for graph in bundle.manifest.towers[name].graphs)
     return BackendModel(bundle, config, tuple(graphs), probes)
 

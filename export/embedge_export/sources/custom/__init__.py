@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,7 @@ import numpy as np
 
 from embedge.arrays import Array
 from embedge.batches.batch import Layout, pad
-from embedge.bundle import Bundle
-from embedge.bundle import manifest as manifests
-from embedge.bundle.manifest import Buckets, Chain, Manifest, Part, Provenance, Tower
+from embedge.bundle.manifest import Buckets, Chain, Part, Tower
 from embedge.bundle.output_specs import (
     CodesOutput,
     DenseOutput,
@@ -45,7 +44,6 @@ from embedge_export.user_code import resolve
 
 __all__ = ["load"]
 
-_TOWER = "tower"
 _METRICS: dict[str, SpaceMetric] = {
     "multi_vector": "max_sim",
     "sparse": "sparse_dot",
@@ -162,16 +160,19 @@ def _tokenizers(said: Mapping[str, TowerRecipe], recipe: Recipe) -> dict[str, by
         for part in tower.parts.values()
         if isinstance(part.prepare, TextPrepare)
     }
-    return {name: _beside(Path(recipe.folder), name) for name in sorted(names)}
+    return {name: _beside(recipe.folder, name).read_bytes() for name in sorted(names)}
 
 
-def _beside(folder: Path, name: str) -> bytes:
+def _beside(folder: str, name: str) -> Path:
+    """Return the path of a file in the recipe's directory. Raises ExportError if it is missing or unreadable."""
+    path = Path(folder, name)
     if Path(name).name != name:
         raise ExportError(f"{name}: name a file in the recipe's directory, not a path")
     try:
-        return (folder / name).read_bytes()
+        path.open("rb").close()
     except OSError as error:
-        raise ExportError(f"{folder / name}: cannot be read: {error.strerror}; it belongs beside the recipe") from error
+        raise ExportError(f"{path}: cannot be read: {error.strerror}; put it beside the recipe") from error
+    return path
 
 
 def _original(
@@ -210,12 +211,9 @@ class _Prepared:
     def __init__(
         self, parts: Mapping[str, Part], chain: Chain | None, examples: Mapping[str, Array], folder: str
     ) -> None:
-        # The runtime reads parts from a bundle; this one has nothing else, and lies where the recipe lies.
         tower = Tower(parts=dict(parts), steps=(), outputs={}, buckets=Buckets(lengths=(1,)), chain=chain)
-        nothing: dict[str, Any] = {"provenance": Provenance(source=""), "spaces": {}, "graphs": {}, "files": {}}
-        manifest = Manifest(format=manifests.FORMAT, name="", version="", towers={_TOWER: tower}, golden="", **nothing)
         self._only = next(iter(parts)) if len(parts) == 1 else None
-        self._inputs = ItemInput(Bundle(Path(folder), manifest), _TOWER, RuntimeConfig())
+        self._inputs = ItemInput(tower, partial(_beside, folder), RuntimeConfig(), name="tower")
         fills = {key: fill for part in parts.values() for key, fill in part.fills().items()}
         dtypes = {key: str(example.dtype) for key, example in examples.items()}
         order = {} if chain is None else {chain.order: Fill()}
