@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedge import BackendError, Embedder, RuntimeConfig, Unavailable
 from embedge.backends.base import BackendModel, DeviceSlot
-from embedge.backends.onnxruntime import TensorRTBackend as Processor
+from embedge.backends.onnxruntime import OnnxRuntimeBackend
 from embedge.backends.tensorrt import TensorRTBackend, library
 from embedge.backends.tensorrt.engine import Engine, Unfit
 from embedge.backends.tensorrt.executable import Scratch, TensorRTExecutable
@@ -113,7 +113,7 @@ def test_a_lane_gives_the_processors_numbers_in_any_order(
     model = model_of(tiny_heads(tmp_path / "heads"), CONFIG)
     runner = TensorRTBackend(CONFIG)
     runner.load(model)
-    with slot_of(runner, model) as (_, program), slot_of(Processor(CONFIG), model) as (_, reference):
+    with slot_of(runner, model) as (_, program), slot_of(OnnxRuntimeBackend(CONFIG), model) as (_, reference):
         for _round in range(3):
             for batch in batches(model, "deep"):
                 feeds = model.probes.feeds(batch)

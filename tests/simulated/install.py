@@ -69,7 +69,7 @@ def simulated(machine: Machine, *providers: str, tensorrt: str = "") -> Iterator
     kept = {name: sys.modules.pop(name) for name in (*found, *_OURS) if name in sys.modules}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(embedge.cuda, "_drivers", {})
-        patch.setattr(embedge.cuda.Context, "_all", {})
+        patch.setattr(embedge.cuda.SharedContext, "_all", {})
         for name in _OURS:
             patch.delattr(name, raising=False)
         place(found, sys.modules)

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -199,18 +200,28 @@ def test_ctrl_c_ends_the_child(store: PlanStore, bundle: Bundle, act: str) -> No
     assert not leftovers(store)
 
 
-def test_a_build_gives_way_to_whatever_serves(store: PlanStore, bundle: Bundle) -> None:
-    nice: list[int] = []
+@pytest.mark.parametrize("parent", [0, 5, 15], ids=lambda nicer: f"nicer-{nicer}")
+def test_a_build_gives_way_to_whatever_serves(parent: int, store: PlanStore, bundle: Bundle) -> None:
+    """Whatever the parent's own niceness: an absolute one would give the child more of the CPU, or be refused."""
+    niceness: list[int] = []
 
     def look() -> None:
-        nice.extend(os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in children() - before)
+        niceness.extend(os.getpriority(os.PRIO_PROCESS, int(pid)) for pid in children() - before)
         made.cancel()
+
+    def build() -> None:
+        thread = threading.get_native_id()
+        niceness.append(os.getpriority(os.PRIO_PROCESS, thread))
+        os.setpriority(os.PRIO_PROCESS, thread, niceness[0] + parent)
+        with pytest.raises(Unavailable):
+            made.build(bundle, keys(), CONFIG)
 
     before = children()
     made = builder(store, on_progress(look), text="hang")
-    with pytest.raises(Unavailable):
-        made.build(bundle, keys(), CONFIG)
-    assert nice == [os.getpriority(os.PRIO_PROCESS, 0) + 10]
+    with ThreadPoolExecutor(1) as thread:  # a thread's niceness ends with it
+        thread.submit(build).result()
+    own, child = niceness
+    assert child == min(19, own + parent + 10)
 
 
 def children() -> set[str]:

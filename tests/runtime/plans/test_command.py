@@ -158,7 +158,7 @@ def test_settings_of_a_server_are_taken(
         raise Unavailable("enough")
 
     monkeypatch.setattr(command, "_keys", none)
-    (tmp_path / "serve.toml").write_text("[runtime]\nmax_batch = 7\ngpu = 1\n")
+    (tmp_path / "serve.toml").write_text("[runtime]\nmax_batch_size = 7\ngpu = 1\n")
     options = ["--config", str(tmp_path / "serve.toml"), "--gpu", "2", "--tower", "text"]
 
     assert cli._run(["build", str(bundle.path), *options]) == 2

@@ -18,7 +18,7 @@ from embedge.errors import BackendError
 
 __all__ = ["Process"]
 
-_NICE = 10  # below whatever serves beside it
+_NICER = 10  # than the thread that starts it, so that it gives way to whatever serves beside it
 _LINES = 12  # of what it printed last
 _CUT = 400  # bytes of a line
 
@@ -49,8 +49,7 @@ class Process:
         finally:
             os.close(writing)
         self._tail = _Tail(self._process.stdout)
-        with suppress(ProcessLookupError):  # it has ended already, which the caller sees by its silence
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICE)
+        self._lower_priority()
         self._send(request)
 
     def messages(self) -> Iterator[Message]:
@@ -107,6 +106,12 @@ class Process:
         if self._process.stdin is None:
             raise RuntimeError("opened without stdin")
         return self._process.stdin
+
+    def _lower_priority(self) -> None:
+        pid = self._process.pid
+        with suppress(ProcessLookupError):  # it has ended already; the caller notices that it sent nothing
+            # Relative: only root may lower a niceness. The kernel caps the sum at 19.
+            os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid) + _NICER)
 
     def _send(self, request: BuildRequest) -> None:
         with suppress(BrokenPipeError):  # it has ended already, which the caller sees by its silence
