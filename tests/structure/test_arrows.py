@@ -75,7 +75,7 @@ def test_runtime_imports_run_towards_the_ground(module: Module) -> None:
 def test_the_page_on_architecture_lists_every_module_in_the_order_of_layers() -> None:
     there = {unit(module.name) for module in modules("embedge") if module.name != "embedge"}
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    table = page.partition("## The runtime's modules")[2]
+    table = page.partition("## Runtime modules")[2]
     listed = [f"embedge.{name}" for name in re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)]
     assert sorted(listed) == sorted(there)
     assert listed == sorted(listed, key=rank)
