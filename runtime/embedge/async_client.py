@@ -12,12 +12,24 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("the client needs gRPC; pip install 'embedge[client]'", name="grpc") from error
 from grpc_health.v1 import health_pb2
 
-from embedge.client import IN_FLIGHT, ClientBase
 from embedge.outputs import Scores
-from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask, deadline_in
+from embedge.request import (
+    Embedded,
+    Item,
+    ItemOptions,
+    Options,
+    Reply,
+    Request,
+    ScoreOptions,
+    as_request,
+    ask,
+    deadline_in,
+)
 from embedge.scoring.labels import Labels
-from embedge.scoring.pairs import Ranking, Scored, Side
+from embedge.scoring.pairs import Scored, Side
+from embedge.scoring.ranking import Prompts, Ranking
 from embedge.v1 import embedge_pb2 as pb
+from embedge.wire.channel import IN_FLIGHT, ClientBase
 from embedge.wire.methods import Calls, Steps
 from embedge.wire.pairs import Stages
 from embedge.wire.stream import Feed, StreamAnswer
@@ -31,17 +43,17 @@ T = TypeVar("T")
 
 
 class AsyncClient(ClientBase):
-    """The same for asyncio: the same methods, awaited. Make it inside the event loop that uses it."""
+    """The methods of `Client` for asyncio, awaited. Create it inside the event loop that uses it."""
 
     _grpc = grpc.aio
 
     async def embed(self, model: str, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
-        """Return the vectors of the items; see `Client.embed`."""
+        """Embed items and return their vectors, `(n, dim)`; see `Client.embed`."""
         return (await self.run(model, ask(items, **options))).first
 
-    async def run(self, model: str, request: Request) -> Reply:
+    async def run(self, model: str, request: Request | Sequence[Item], **options: Unpack[Options]) -> Reply:
         """Embed; see `Client.run`."""
-        return await self._drive(self._methods.run(model, request))
+        return await self._drive(self._methods.run(model, as_request(request, options)))
 
     async def classify(
         self,
@@ -53,47 +65,47 @@ class AsyncClient(ClientBase):
         top: int | None = None,
         **options: Unpack[ItemOptions],
     ) -> Scores:
-        """Return the scores of labels for the items, without training; see `Client.classify`."""
+        """Score labels for each item, `(n, labels)`; see `Client.classify`."""
         return await self._drive(self._methods.classify(model, ask(items, **options), labels, templates, top))
 
     async def score(
         self, model: str, queries: Side | Sequence[Side], documents: Sequence[Side], **options: Unpack[ScoreOptions]
     ) -> Scored:
-        """Return the score of each pair of a query and a document; see `Embedder.score`."""
+        """Score pairs, `(n,)` float32; see `Client.score`."""
         return await self._drive(self._methods.score(model, queries, documents, ask((), **options)))
 
     async def rerank(
         self,
         model: str,
         query: Side,
-        candidates: Sequence[Side],
+        documents: Sequence[Side],
         *,
-        top: int | None = 10,
+        top: int | None = None,
+        prompts: Prompts = (None, None),
         embed_model: str | None = None,
         keep: int = 100,
-        prompts: tuple[str | None, str | None] = (None, None),
         **options: Unpack[ScoreOptions],
     ) -> Ranking:
-        """Return the best candidates for the query; see `Client.rerank`."""
+        """Rank documents by a query, best first; see `Client.rerank`."""
         stages = Stages(embed_model, keep, top, prompts)
-        return await self._drive(self._methods.rerank(model, query, candidates, stages, ask((), **options)))
+        return await self._drive(self._methods.rerank(model, query, documents, stages, ask((), **options)))
 
     async def models(self) -> list[pb.ModelSummary]:
-        """Return a line a model; see `Client.models`."""
+        """List the server's models; see `Client.models`."""
         return await self._drive(self._methods.models())
 
     async def model(self, name: str) -> pb.ModelInfo:
-        """Return all about a model; see `Client.model`."""
+        """Return a model's towers, spaces, limits, backend and certificate; see `Client.model`."""
         return await self._drive(self._methods.model(name))
 
     async def stats(self, name: str) -> pb.ModelStats:
-        """Return what a model does now, and did; see `Client.stats`."""
+        """Return a model's counters and cost tables; see `Client.stats`."""
         return await self._drive(self._methods.stats(name))
 
     async def stream(
         self, model: str, requests: Iterable[Request] | AsyncIterable[Request], *, timeout: float | None = None
     ) -> AsyncIterator[StreamAnswer]:
-        """Yield (place of the request, its reply or error); see `Client.stream`."""
+        """Yield the index of each request with its reply or error; see `Client.stream`."""
         feed = Feed(model, self.max_message_bytes)
         messages = feed.async_messages(requests) if isinstance(requests, AsyncIterable) else feed.messages(requests)
         call = self._stub.EmbedStream(messages, **self._options(deadline_in(timeout)))
@@ -107,7 +119,7 @@ class AsyncClient(ClientBase):
         feed.check()
 
     async def wait_ready(self, timeout: float | None = None, *, model: str = "") -> None:
-        """Wait until the server says that it serves; see `Client.wait_ready`."""
+        """Wait until the server is ready; see `Client.wait_ready`."""
         try:
             async for message in self._watch(model, timeout):
                 if message.status == health_pb2.HealthCheckResponse.SERVING:
@@ -116,7 +128,7 @@ class AsyncClient(ClientBase):
             raise self._error(error) from error
 
     async def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
+        """Close the connection and cancel calls in progress."""
         self._closed = True
         await self._channel.close()
 

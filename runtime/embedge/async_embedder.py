@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 from embedge.cancel import CancelToken
 from embedge.config import RuntimeConfig
 from embedge.embedder import Embedder
-from embedge.errors import DeadlineExceeded
+from embedge.errors import DeadlineExceeded, InvalidInput
 from embedge.outputs import Scores
-from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask
+from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, as_request, ask
 from embedge.scoring import pairs
 from embedge.scoring.labels import Labels
 from embedge.scoring.pairs import Scored, Side
+from embedge.scoring.ranking import Prompts, Ranking, advance
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -28,14 +29,30 @@ T = TypeVar("T")
 
 
 class AsyncEmbedder:
-    """The same model for asyncio: the same methods, awaited."""
+    """A model for asyncio: the methods of `Embedder`, awaited.
+
+    Attributes:
+        embedder: The model, open and warm.
+    """
 
     def __init__(self, embedder: Embedder) -> None:
+        """Wrap an open `Embedder`. To open a path, use `await AsyncEmbedder.open(path)`."""
+        if not isinstance(embedder, Embedder):
+            raise InvalidInput(
+                f"an open Embedder is needed, not {type(embedder).__name__}; "
+                "open a path with: await AsyncEmbedder.open(path)"
+            )
         self.embedder = embedder
 
     @classmethod
     async def open(cls, path: str | Path, *, config: RuntimeConfig | None = None) -> AsyncEmbedder:
-        """Open the bundle at `path` in a worker thread: `async with await AsyncEmbedder.open(path) as embedder`."""
+        """Open the bundle at `path` in a worker thread; see `Embedder.open`.
+
+            async with await AsyncEmbedder.open("engines/minilm") as embedder:
+                ...
+
+        Cancelling the task cancels the opening.
+        """
         cancel = CancelToken()
         try:
             return cls(await asyncio.to_thread(Embedder.open, path, config=config, cancel=cancel))
@@ -44,11 +61,15 @@ class AsyncEmbedder:
             raise
 
     async def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
-        """Return the vectors of the items; see `Embedder.embed`."""
+        """Embed items and return their vectors, `(n, dim)`; see `Embedder.embed`."""
         return (await self.run(ask(items, **options))).first
 
-    async def run(self, request: Request) -> Reply:
-        """Embed; see `Embedder.run`. Cancelling the task drops what is queued."""
+    async def run(self, request: Request | Sequence[Item], **options: Unpack[Options]) -> Reply:
+        """Embed; see `Embedder.run`.
+
+        The request isn't split, so it has to fit into the queue. Cancelling the task drops what is queued.
+        """
+        request = as_request(request, options)
         return await _in_time(self.embedder.submit(request), request.deadline, "items were computed")
 
     async def classify(
@@ -60,7 +81,7 @@ class AsyncEmbedder:
         top: int | None = None,
         **options: Unpack[ItemOptions],
     ) -> Scores:
-        """Return the scores of labels for the items; see `Embedder.classify`."""
+        """Score labels for each item, `(n, labels)`; see `Embedder.classify`."""
         request = ask(items, **options)
         ready = self.embedder.classifier(request, labels, templates=templates, top=top)
         classifier = await _in_time(ready, request.deadline, "labels were embedded")
@@ -70,9 +91,25 @@ class AsyncEmbedder:
     async def score(
         self, queries: Side | Sequence[Side], documents: Sequence[Side], **options: Unpack[ScoreOptions]
     ) -> Scored:
-        """Return the score of each pair; see `Embedder.score`."""
+        """Score pairs, `(n,)` float32; see `Embedder.score`."""
         request = ask(pairs.pairs(queries, documents), **options)
         return pairs.scored(await self.run(self.embedder.to_score(request)))
+
+    async def rerank(
+        self,
+        query: Side,
+        documents: Sequence[Side],
+        *,
+        top: int | None = None,
+        prompts: Prompts = (None, None),
+        **options: Unpack[ScoreOptions],
+    ) -> Ranking:
+        """Rank documents by a query, best first; see `Embedder.rerank`."""
+        steps = self.embedder.ranking(query, documents, top, prompts, ask((), **options))
+        step = advance(steps)
+        while isinstance(step, Request):
+            step = await asyncio.to_thread(advance, steps, await self.run(step))
+        return step
 
     async def close(self) -> None:
         """Stop the lanes and free everything."""
@@ -86,7 +123,7 @@ class AsyncEmbedder:
 
 
 async def _in_time(future: Future[T], deadline: float | None, what: str) -> T:
-    """Return the result; the future is cancelled with the task, and when the deadline passes: DeadlineExceeded."""
+    """Await a future, cancelled with the task. Raises DeadlineExceeded when the deadline passes."""
     left = None if deadline is None else deadline - time.monotonic()
     try:
         return await asyncio.wait_for(asyncio.wrap_future(future), left)

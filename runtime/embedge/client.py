@@ -1,145 +1,92 @@
 """The client: the methods of `Embedder`, over gRPC.
 
-What a method does is written once, in `embedge.wire.methods`. `Client` makes the calls and waits; `AsyncClient`, in a
-module of its own, awaits them.
+`embedge.wire.methods` has the steps of each method. `Client` makes the calls and waits for them; `AsyncClient` awaits
+them.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 try:
     import grpc
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("the client needs gRPC; pip install 'embedge[client]'", name="grpc") from error
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
-from embedge.errors import DeadlineExceeded, EmbedgeError, Unavailable
 from embedge.outputs import Scores
-from embedge.request import Embedded, Item, ItemOptions, Options, Reply, Request, ScoreOptions, ask, deadline_in
+from embedge.request import (
+    Embedded,
+    Item,
+    ItemOptions,
+    Options,
+    Reply,
+    Request,
+    ScoreOptions,
+    as_request,
+    ask,
+    deadline_in,
+)
 from embedge.scoring.labels import Labels
-from embedge.scoring.pairs import Ranking, Scored, Side
+from embedge.scoring.pairs import Scored, Side
+from embedge.scoring.ranking import Prompts, Ranking
 from embedge.v1 import embedge_pb2 as pb
-from embedge.v1.embedge_pb2_grpc import EmbedgeStub
-from embedge.wire import MAX_MESSAGE_BYTES
-from embedge.wire.access import bearer, trust
-from embedge.wire.methods import Calls, Methods, Steps
+from embedge.wire.channel import IN_FLIGHT, ClientBase
+from embedge.wire.methods import Calls, Steps
 from embedge.wire.pairs import Stages
-from embedge.wire.status import error_of
 from embedge.wire.stream import Feed, StreamAnswer
-from embedge.wire.texts import name_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["IN_FLIGHT", "Client", "ClientBase"]
+__all__ = ["Client"]
 
 T = TypeVar("T")
 
-IN_FLIGHT = 4
-"""Messages of one large request on their way at a time: the server is never idle, its queue never full of us."""
-
-
-class ClientBase:
-    """What both clients have: the channel, and what each method does.
-
-    address: `host:port`. token: sent with every call. timeout: seconds, where a call names none.
-    tls: True for the system's authorities, or the path of a PEM file with those to trust; None: no TLS.
-    cert: paths of the client's own certificate and key, PEM, where the server asks for one.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        *,
-        token: str | None = None,
-        tls: bool | str | Path | None = None,
-        cert: tuple[str | Path, str | Path] | None = None,
-        timeout: float | None = None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
-    ) -> None:
-        self.address = name_of("the address", address)
-        self._methods = Methods(timeout, max_message_bytes)
-        self._metadata = bearer(token)
-        self._closed = False
-        credentials = trust(tls, cert)
-        self._tls = credentials is not None
-        self._channel = self._connect(credentials)
-        self._stub = _stub(self._channel)
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.address!r})"
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds, where a call names none."""
-        return self._methods.timeout
-
-    @timeout.setter
-    def timeout(self, seconds: float | None) -> None:
-        self._methods = replace(self._methods, timeout=seconds)
-
-    @property
-    def max_message_bytes(self) -> int:
-        """Size of the largest message, in either direction."""
-        return self._methods.max_message_bytes
-
-    # `grpc` or `grpc.aio`: where channels come from.
-    _grpc: Any
-
-    def _connect(self, credentials: grpc.ChannelCredentials | None) -> Any:
-        options = [
-            ("grpc.max_send_message_length", -1),  # measured here, with a better message
-            ("grpc.max_receive_message_length", self.max_message_bytes),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 2000),
-        ]
-        if credentials is None:
-            return self._grpc.insecure_channel(self.address, options=options)
-        return self._grpc.secure_channel(self.address, credentials, options=options)
-
-    def _options(self, deadline: float | None) -> dict[str, Any]:
-        """Return the arguments of a call that say who makes it and how long it may take."""
-        if self._closed:
-            raise Unavailable("the client is closed; make a new one")
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            raise DeadlineExceeded("the deadline had passed before the call was made; allow more time")
-        return {"timeout": left, "metadata": self._metadata}
-
-    def _watch(self, model: str, timeout: float | None) -> Any:
-        """Return the stream of what the server's health says; it waits for a server to come up."""
-        request = health_pb2.HealthCheckRequest(service=name_of("model", model))
-        return self._health.Watch(request, wait_for_ready=True, **self._options(deadline_in(timeout)))
-
-    def _error(self, error: grpc.RpcError) -> EmbedgeError:
-        if self._closed:
-            return Unavailable("the client was closed during the call")
-        return error_of(error, address=self.address, tls=self._tls)
-
 
 class Client(ClientBase):
-    """A server's models. Safe to share between threads; close it, or use it in a `with` block."""
+    """The models of a server. Share it between threads; close it, or use it in a `with` block.
+
+    with Client("localhost:50051") as client:
+        vectors = client.embed("minilm", ["a sentence", "another"])  # (2, dim) float32
+    """
 
     _grpc = grpc
 
     def embed(self, model: str, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
-        """Return the vectors of the items, read-only where one message held them; see `Embedder.embed`.
+        """Embed items and return their vectors.
 
-        Files that items name by their path are read here.
+        Args:
+            model: The model's name.
+            items: The items; see `Embedder.embed`. The client reads files that items name by path.
+            **options: Options of `Embedder.embed`.
+
+        Returns:
+            `(n, dim)`, row i for item i, read-only if one message held them all; see `Embedder.embed`.
+
+        Raises:
+            EmbedgeError: The error of the first bad item, or of the call.
         """
         return self.run(model, ask(items, **options)).first
 
-    def run(self, model: str, request: Request) -> Reply:
-        """Embed, in several calls where one would be too large; see `Embedder.run`."""
-        return self._drive(self._methods.run(model, request))
+    def run(self, model: str, request: Request | Sequence[Item], **options: Unpack[Options]) -> Reply:
+        """Embed, and return the whole reply. A request that is too large for a message is split into several calls.
+
+        Args:
+            model: The model's name.
+            request: A `Request`, or a list of items.
+            **options: Options of `Embedder.embed`, beside a list of items only.
+
+        Returns:
+            The outputs, and the errors of bad items by index.
+
+        Raises:
+            EmbedgeError: The whole request failed.
+        """
+        return self._drive(self._methods.run(model, as_request(request, options)))
 
     def classify(
         self,
@@ -151,55 +98,80 @@ class Client(ClientBase):
         top: int | None = None,
         **options: Unpack[ItemOptions],
     ) -> Scores:
-        """Return the scores of labels for the items, without training; see `Embedder.classify`."""
+        """Score labels for each item without training, `(n, labels)` float32; see `Embedder.classify`."""
         return self._drive(self._methods.classify(model, ask(items, **options), labels, templates, top))
 
     def score(
         self, model: str, queries: Side | Sequence[Side], documents: Sequence[Side], **options: Unpack[ScoreOptions]
     ) -> Scored:
-        """Return the score of each pair of a query and a document; see `Embedder.score`."""
+        """Score pairs of a query and a document, `(n,)` float32; see `Embedder.score`."""
         return self._drive(self._methods.score(model, queries, documents, ask((), **options)))
 
     def rerank(
         self,
         model: str,
         query: Side,
-        candidates: Sequence[Side],
+        documents: Sequence[Side],
         *,
-        top: int | None = 10,
+        top: int | None = None,
+        prompts: Prompts = (None, None),
         embed_model: str | None = None,
         keep: int = 100,
-        prompts: tuple[str | None, str | None] = (None, None),
         **options: Unpack[ScoreOptions],
     ) -> Ranking:
-        """Return the `top` candidates (None: all) by the score that `model` gives each with the query, best first.
+        """Rank documents by a query, best first.
 
-        embed_model: embeds query and candidates first, and only the `keep` candidates that `embedge.similarity` calls
-        nearest are scored; None: all are. prompts: names of those that the query and the candidates are embedded with.
-        Of equal ones the earlier candidate comes first, in both stages. Options are those of `score`; the timeout is
-        for all of it. Raises the error of the first bad candidate.
+        By default this is `Embedder.rerank`: pairs are scored if the model scores pairs, and embeddings are compared
+        otherwise. With `embed_model`, a second model retrieves the nearest documents first, and `model` scores those.
+
+        Args:
+            model: The model that ranks. With `embed_model`, it has to score pairs.
+            query: The query.
+            documents: The documents.
+            top: How many documents to return; None returns all that were ranked.
+            prompts: Names of the prompts that the query and the documents are embedded with.
+            embed_model: The model that retrieves; None ranks all documents.
+            keep: How many of the nearest documents `model` scores.
+            **options: Those of `score`. The timeout covers all calls.
+
+        Returns:
+            The indices and scores of the best documents.
+
+        Raises:
+            EmbedgeError: The query or a document is bad, or a call failed.
         """
         stages = Stages(embed_model, keep, top, prompts)
-        return self._drive(self._methods.rerank(model, query, candidates, stages, ask((), **options)))
+        return self._drive(self._methods.rerank(model, query, documents, stages, ask((), **options)))
 
     def models(self) -> list[pb.ModelSummary]:
-        """Return a line a model: name, version, towers."""
+        """List the server's models: name, version and towers of each."""
         return self._drive(self._methods.models())
 
     def model(self, name: str) -> pb.ModelInfo:
-        """Return all about a model: towers, spaces, limits, backend, certificate. Raises NotFound."""
+        """Return a model's towers, spaces, limits, backend and certificate. Raises NotFound."""
         return self._drive(self._methods.model(name))
 
     def stats(self, name: str) -> pb.ModelStats:
-        """Return what a model does now, what it did since its start, and what batches cost it."""
+        """Return a model's current load, its counters since the start, and its cost tables. Raises NotFound."""
         return self._drive(self._methods.stats(name))
 
     def stream(
         self, model: str, requests: Iterable[Request], *, timeout: float | None = None
     ) -> Iterator[StreamAnswer]:
-        """Yield (place of the request, its reply or error), each as soon as it is ready.
+        """Send requests over one stream, and yield each answer as soon as it is ready.
 
-        Requests are taken as fast as the server wants them, in another thread. `timeout`: seconds for the stream.
+        gRPC takes the requests in its own thread, as fast as the server accepts them.
+
+        Args:
+            model: The model's name.
+            requests: The requests; a list of items counts as one, too.
+            timeout: Seconds for the whole stream.
+
+        Yields:
+            The index of a request, and its reply or error.
+
+        Raises:
+            EmbedgeError: The stream failed.
         """
         feed = Feed(model, self.max_message_bytes)
         call = self._stub.EmbedStream(feed.messages(requests), **self._options(deadline_in(timeout)))
@@ -213,7 +185,15 @@ class Client(ClientBase):
         feed.check()
 
     def wait_ready(self, timeout: float | None = None, *, model: str = "") -> None:
-        """Wait until the server says that it serves `model`, or all of its models. Raises DeadlineExceeded."""
+        """Wait until the server serves a model.
+
+        Args:
+            timeout: Seconds to wait; None waits forever.
+            model: The model's name; empty waits for all models.
+
+        Raises:
+            DeadlineExceeded: The timeout passed first.
+        """
         try:
             for message in self._watch(model, timeout):
                 if message.status == health_pb2.HealthCheckResponse.SERVING:
@@ -222,7 +202,7 @@ class Client(ClientBase):
             raise self._error(error) from error
 
     def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
+        """Close the connection and cancel calls in progress."""
         self._closed = True
         self._channel.close()
 
@@ -260,8 +240,3 @@ class Client(ClientBase):
             for call in running:
                 call.cancel()
         return replies
-
-
-def _stub(channel: Any) -> Any:
-    make: Any = EmbedgeStub  # generated, without types
-    return make(channel)

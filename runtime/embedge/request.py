@@ -24,6 +24,7 @@ __all__ = [
     "Request",
     "ScoreOptions",
     "Timings",
+    "as_request",
     "ask",
     "deadline_in",
     "raise_item_errors",
@@ -161,6 +162,19 @@ def ask(
         deadline=deadline_in(timeout),
         priority=priority,
     )
+
+
+def as_request(request: Request | Sequence[Item], options: Options) -> Request:
+    """Return a request as it is, or the request that a list of items and options stand for.
+
+    Raises:
+        TypeError: An option is unknown, or comes beside a `Request`, which has its own.
+    """
+    if not isinstance(request, Request):
+        return ask(request, **options)
+    if options:
+        raise TypeError(f"option {next(iter(options))!r} goes with a list of items; set it in the Request")
+    return request
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def test_a_lane_that_recovers_serves_again(any_model: tuple[Embedder, Play]) -> 
 
 def test_a_lane_that_fails_again_and_again_is_given_up(any_model: tuple[Embedder, Play]) -> None:
     embedder, play = any_model
-    lane = embedder._crew.lanes[0]
+    lane = embedder._pool.lanes[0]
     play.broken = True
 
     with pytest.raises((BackendError, Unavailable)):
@@ -141,7 +141,7 @@ def test_one_dead_lane_of_two_leaves_the_model_serving(two_lanes: tuple[Embedder
     heard.wait_for(True, True)
     play.broken = False
 
-    (dead,) = (lane for lane in embedder._crew.lanes if not lane.alive)
+    (dead,) = (lane for lane in embedder._pool.lanes if not lane.alive)
     assert embedder.serving
     assert embedder.embed(GOOD).shape == (3, 16)
     dead._thread.join(LONG)

@@ -120,7 +120,7 @@ def test_a_backend_is_closed_once_all_lanes_ended(
     closed: list[Any] = []
     monkeypatch.setattr(PlayedBackend, "close", lambda self: closed.append(self))
     with played(tmp_path, monkeypatch) as (embedder, _):
-        crew: Any = embedder._crew
+        crew: Any = embedder._pool
         with monkeypatch.context() as patch:
             patch.setattr(crew, "lanes", [Ends(True), Ends(ends[0])])
             patch.setattr(crew, "_left", [Ends(ends[1])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,21 @@ def test_the_items_tell_the_tower(model: Embedder, item: Any, tower: str, parts:
 
     assert reply.tower == tower
     np.testing.assert_array_equal(reply.vectors, [vector(**parts)] * 2)
+
+
+def test_a_long_call_resolves_its_tower_once(model: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def counted(items: Any, towers: Any) -> str:
+        seen.append(len(items))
+        return choose(items, towers)
+
+    monkeypatch.setattr(sys.modules["embedge.embedder"], "choose", counted)
+    items = ["a cat"] * 40_000  # more than half of the queue, so several parts
+
+    assert model.embed(items).shape[0] == 40_000
+
+    assert seen == [40_000]
 
 
 def test_towers_of_one_model_run_beside_each_other(model: Embedder) -> None:

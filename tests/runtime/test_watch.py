@@ -94,7 +94,7 @@ def test_each_batch_in_flight_has_time_of_its_own() -> None:
 
 def late(embedder: Embedder) -> None:
     """Look at the lanes as if a day had passed."""
-    embedder._crew._watch.check(time.perf_counter() + 86400)
+    embedder._pool._watch.check(time.perf_counter() + 86400)
 
 
 def ask(embedder: Embedder, *texts: str) -> Future[Reply]:
@@ -113,7 +113,7 @@ def test_who_waits_for_a_lane_that_hangs_is_told_and_another_lane_serves(model: 
         hung.result(LONG)
     heard.wait_for(True, False, True)
     assert embedder.embed(["a cat"]).shape == (1, 16)
-    (old,) = embedder._crew._left
+    (old,) = embedder._pool._left
     play.gate.set()
     old._thread.join(LONG)
     assert embedder.embed(["a dog"]).shape == (1, 16)
@@ -137,7 +137,7 @@ def test_a_model_whose_lanes_hang_again_and_again_is_given_up(
         words += [False, True]
         if _ < 2:
             heard.wait_for(*words)
-    embedder._crew.lanes[0].join(LONG)
+    embedder._pool.lanes[0].join(LONG)
 
     assert not embedder.serving
     with pytest.raises(Unavailable, match="all are given up; restart"):
@@ -155,4 +155,4 @@ def test_close_does_not_wait_for_a_lane_that_was_abandoned(model: tuple[Embedder
 
     embedder.close()
 
-    assert embedder._crew._left[0]._thread.is_alive()
+    assert embedder._pool._left[0]._thread.is_alive()

@@ -140,11 +140,11 @@ def test_a_lane_that_hangs_as_it_comes_back_is_replaced(
         with pytest.raises(BackendError, match="the lane failed"):
             embedder.embed([POISON])
         heard.wait_for(True, False)
-        (old,) = embedder._crew.lanes
+        (old,) = embedder._pool.lanes
         assert stuck.reached.wait(LONG)
         stuck.hangs.clear()
         play.broken = False
         late(embedder)
         heard.wait_for(True, False, False, True)
         assert embedder.embed(["a cat"]).shape == (1, 16)
-        assert embedder._crew._left == [old], "though it holds what it had when it hung"
+        assert embedder._pool._left == [old], "though it holds what it had when it hung"

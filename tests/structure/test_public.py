@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 
@@ -30,6 +31,7 @@ NAMES = {
     "MultiVectors",
     "NotFound",
     "Overloaded",
+    "Ranking",
     "Reply",
     "Repository",
     "Request",
@@ -86,6 +88,12 @@ def test_public_names() -> None:
     assert set(embedge.__all__) == NAMES
 
 
+def test_type_checkers_see_the_public_names() -> None:
+    tree = ast.parse(inspect.getsource(embedge))
+    aliases = [alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names]
+    assert {alias.name for alias in aliases if alias.asname == alias.name} == NAMES
+
+
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_public_name_is_there(name: str) -> None:
     assert getattr(embedge, name) is not None
@@ -126,6 +134,16 @@ def test_a_method_is_called_in_the_same_way_everywhere(method: str) -> None:
         return [(each.name, each.kind, each.default) for each in parameters if each.name != "model"]
 
     assert asked("Embedder") == asked("AsyncEmbedder") == asked("Client") == asked("AsyncClient")
+
+
+def test_reranking_takes_the_same_options_and_more_over_the_wire() -> None:
+    def asked(name: str) -> list[str]:
+        return [each for each in inspect.signature(getattr(embedge, name).rerank).parameters if each != "model"]
+
+    more = ["embed_model", "keep"]
+    assert asked("Embedder") == asked("AsyncEmbedder") == [each for each in asked("Client") if each not in more]
+    assert asked("Client") == asked("AsyncClient")
+    assert set(more) < set(asked("Client"))
 
 
 def options(method: object) -> list[str]:

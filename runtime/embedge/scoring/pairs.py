@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from embedge.errors import EmbedgeError, InvalidInput, NotFound
 from embedge.outputs import Scores
 from embedge.request import Item, Reply, Request, raise_item_errors
 
-__all__ = ["Ranking", "Scored", "Side", "choose_scorer", "listed", "pairs", "ranked", "scored", "to_score"]
+__all__ = ["Scored", "Side", "choose_scorer", "listed", "pair_outputs", "pairs", "scored", "to_score"]
 
 Side = Content | None
 """One side of a pair; None where it is missing, which fails the pair alone."""
@@ -30,16 +30,6 @@ Scored = NDArray[np.float32] | Scores
 """The score of each pair, (n,); of a tower with several labels, their scores."""
 
 _SIDES = ("query", "document")
-
-
-class Ranking(NamedTuple):
-    """The best candidates, best first; of equal scores the earlier candidate comes first.
-
-    indices: (k,) int64, their places among all candidates. scores: (k,) float32.
-    """
-
-    indices: NDArray[np.int64]
-    scores: NDArray[np.float32]
 
 
 def pairs(queries: Side | Sequence[Side], documents: Sequence[Side]) -> list[Item]:
@@ -71,7 +61,7 @@ def _given(pair: tuple[Any, Any]) -> Item:
 
 def choose_scorer(towers: Mapping[str, Tower]) -> str:
     """Return the only tower that scores pairs. Raises NotFound."""
-    found = [name for name, tower in towers.items() if _takes_pairs(tower) and _score_names(tower)]
+    found = [name for name, tower in towers.items() if pair_outputs(tower)]
     if not found:
         raise NotFound(f"no tower scores pairs of a query and a document; there are: {', '.join(towers)}")
     if len(found) > 1:
@@ -81,8 +71,8 @@ def choose_scorer(towers: Mapping[str, Tower]) -> str:
 
 def to_score(request: Request, name: str, tower: Tower) -> Request:
     """Return a request for pairs as the request for the items of the tower `name`. Raises InvalidInput."""
-    known = _score_names(tower)
-    if not known or not _takes_pairs(tower):
+    known = pair_outputs(tower)
+    if not known:
         raise InvalidInput(f"tower {name!r} scores no pairs; its outputs are: {', '.join(tower.outputs)}")
     if other := [output for output in request.outputs if output in tower.outputs and output not in known]:
         raise InvalidInput(f"output {other[0]!r} is no score; tower {name!r} scores pairs by: {', '.join(known)}")
@@ -98,12 +88,9 @@ def scored(reply: Reply) -> Scored:
     return scores.values[:, 0] if len(scores.labels) == 1 else scores
 
 
-def ranked(scores: Scored, candidates: NDArray[np.int64], top: int) -> Ranking:
-    """Return the `top` best of candidates, which are in ascending order, by the score of each. Raises InvalidInput."""
-    if isinstance(scores, Scores):
-        raise InvalidInput(f"candidates are ranked by one score, and this tower gives {len(scores.labels)}; use score")
-    order = np.argsort(-scores, kind="stable")[:top]
-    return Ranking(candidates[order], scores[order])
+def pair_outputs(tower: Tower) -> tuple[str, ...]:
+    """Return the names of the tower's outputs that score pairs; none if it takes no pairs."""
+    return _score_names(tower) if _takes_pairs(tower) else ()
 
 
 def _takes_pairs(tower: Tower) -> bool:

@@ -11,16 +11,16 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from embedge.outputs import Scores
-from embedge.request import Item, Reply, Request, deadline_in, raise_item_errors
+from embedge.request import Reply, Request, deadline_in, raise_item_errors
 from embedge.scoring.labels import Labels
-from embedge.scoring.pairs import Ranking, Scored, Side, listed, pairs, ranked, scored
-from embedge.similarity import similarity
+from embedge.scoring.pairs import Scored, Side, listed, pairs, scored
+from embedge.scoring.ranking import Prompts, Ranking, advance, check_one_query, rank, scores_pairs, similarities
 from embedge.split import join
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.convert import reply_from_proto, request_head
 from embedge.wire.labels import labels_head
 from embedge.wire.messages import FRAME, several
-from embedge.wire.pairs import Stages, of_query, placed, score_head
+from embedge.wire.pairs import Stages, pair_towers, placed, score_head
 from embedge.wire.texts import name_of
 
 __all__ = ["Calls", "Methods", "Steps"]
@@ -76,32 +76,39 @@ class Methods:
         return scored((yield from self._score(model, queries, documents, request)))
 
     def rerank(
-        self, model: str, query: Side, candidates: Sequence[Side], stages: Stages, request: Request
+        self, model: str, query: Side, documents: Sequence[Side], stages: Stages, request: Request
     ) -> Steps[Ranking]:
-        """Score those candidates with the query that are nearest to it; see `Client.rerank`."""
-        request = replace(request, deadline=self._deadline(request))  # one for both stages
-        documents = listed(candidates, "candidates")
-        kept = np.arange(len(documents))
-        if stages.embed_model is not None and stages.keep < len(documents):
-            near = yield from self._near(stages.embed_model, query, documents, stages.embedding(request))
+        """Rank documents by a query; see `Client.rerank`. `request` holds the options."""
+        request = replace(request, deadline=self._deadline(request))  # one for all calls
+        listing = listed(documents, "documents")
+        kept = np.arange(len(listing))
+        if not listing:
+            return rank(np.zeros(0, np.float32), kept, stages.top)
+        if stages.embed_model is None and not (yield from self._scores_pairs(model, request)):
+            near = yield from self._similarities(model, query, listing, request, stages.prompts)
+            return rank(near, kept, stages.top)
+        check_one_query(query)
+        if stages.embed_model is not None and stages.keep < len(listing):
+            plain = Request(items=(), truncate=request.truncate, deadline=request.deadline, priority=request.priority)
+            near = yield from self._similarities(stages.embed_model, query, listing, plain, stages.prompts)
             kept = np.sort(np.argsort(-near, kind="stable")[: stages.keep])
-        reply = yield from self._score(model, query, [documents[place] for place in kept], request)
-        scores = scored(replace(reply, errors=placed(reply.errors, kept)))
-        return ranked(scores, kept, len(kept) if stages.top is None else stages.top)
+        reply = yield from self._score(model, query, [listing[place] for place in kept], request)
+        return rank(scored(replace(reply, errors=placed(reply.errors, kept))), kept, stages.top)
 
-    def _near(
-        self, model: str, query: Side, documents: list[Side], requests: tuple[Request, Request]
+    def _scores_pairs(self, model: str, request: Request) -> Steps[bool]:
+        """Return whether the model scores pairs, or embeds both sides instead."""
+        info = yield Calls("GetModel", [pb.GetModelRequest(name=name_of("model", model))], request.deadline)
+        return scores_pairs(pair_towers(info[0]), request)
+
+    def _similarities(
+        self, model: str, query: Side, documents: list[Side], request: Request, prompts: Prompts
     ) -> Steps[NDArray[Any]]:
-        """Return (documents,): how near each is to the query, both embedded as the requests say."""
-        results = []
-        for items, request in zip(([query], documents), requests, strict=True):
-            reply = yield from self.run(model, replace(request, items=cast("list[Item]", items)))
-            if items is not documents and reply.errors:
-                raise of_query(reply.errors[0])
-            raise_item_errors(reply.errors, len(items))
-            results.append(next(iter(reply.outputs.values())))
-        near: NDArray[Any] = similarity(*results)[0]
-        return near
+        """Return `(documents,)` similarities with the query, both sides embedded by `model`."""
+        steps = similarities(query, documents, request, prompts)
+        step = advance(steps)
+        while isinstance(step, Request):
+            step = advance(steps, (yield from self.run(model, step)))
+        return step
 
     def _score(
         self, model: str, queries: Side | Sequence[Side], documents: Sequence[Side], request: Request

@@ -3,47 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedge.errors import EmbedgeError, InvalidInput
-from embedge.request import Request
 from embedge.scoring.pairs import Side
+from embedge.scoring.ranking import Prompts, check_top, of_query
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.parts import content_from_proto, fill_part
-from embedge.wire.texts import whole_number
 
-__all__ = ["Stages", "of_query", "placed", "score_head", "with_query"]
+__all__ = ["Stages", "pair_towers", "placed", "score_head", "with_query"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """How candidates are ranked: embedded by `embed_model` with the query, the nearest `keep` scored, `top` returned.
+    """How a client reranks: retrieve with one model, then score with another.
 
-    embed_model: None: all are scored. top: None: all that were scored. prompts: names of those that the query and the
-    candidates are embedded with.
+    Attributes:
+        embed_model: The model that embeds the query and all documents; None skips the first stage.
+        keep: How many of the nearest documents the first stage passes on.
+        top: How many documents to return; None returns all that were scored.
+        prompts: Names of the prompts that the query and the documents are embedded with.
     """
 
     embed_model: str | None
     keep: int
     top: int | None
-    prompts: tuple[str | None, str | None]
+    prompts: Prompts
 
     def __post_init__(self) -> None:
-        """Raise InvalidInput for numbers that are none."""
-        for what, value in (("keep", self.keep), ("top", 1 if self.top is None else self.top)):
-            count = whole_number(what, value)
-            if count is None or count < 1:
-                raise InvalidInput(f"{what} {value!r} is not possible: ask for 1 candidate or more")
+        """Check the counts."""
+        check_top(self.keep, "keep")
+        check_top(self.top)
 
-    def embedding(self, scoring: Request) -> tuple[Request, Request]:
-        """Return the requests that embed the query and the candidates, without items."""
-        plain = Request(items=(), truncate=scoring.truncate, deadline=scoring.deadline, priority=scoring.priority)
-        query, candidates = (replace(plain, prompt=prompt) for prompt in self.prompts)
-        return query, candidates
+
+def pair_towers(model: pb.ModelInfo) -> dict[str, tuple[str, ...]]:
+    """Return the outputs of each loaded tower that score pairs; see `embedge.scoring.ranking.scores_pairs`."""
+    return {tower.name: _pair_outputs(tower) for tower in model.towers if tower.loaded}
+
+
+def _pair_outputs(tower: pb.TowerInfo) -> tuple[str, ...]:
+    if len(tower.parts) != 2 and not (len(tower.parts) == 1 and tower.parts[0].text.pairs):
+        return ()
+    return tuple(output.name for output in tower.outputs if output.kind == pb.KIND_SCORES)
 
 
 def score_head(query: Side, max_bytes: int) -> pb.ScoreRequest:
@@ -69,11 +74,6 @@ def with_query(message: pb.ScoreRequest, items: Sequence[Any]) -> Sequence[Any]:
     except InvalidInput as error:
         return [of_query(error) for _ in items]
     return [{"query": query, **item} if isinstance(item, Mapping) else item for item in items]
-
-
-def of_query(error: EmbedgeError) -> EmbedgeError:
-    """Return an error as one of the query of all pairs."""
-    return type(error)(f"the query: {error.message}")
 
 
 def placed(errors: Mapping[int, EmbedgeError], places: NDArray[np.int64]) -> dict[int, EmbedgeError]:

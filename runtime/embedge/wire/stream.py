@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
 from embedge.errors import DeadlineExceeded, EmbedgeError, Overloaded, from_status
-from embedge.request import Reply, Request
+from embedge.request import Reply, Request, as_request
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.convert import reply_from_proto, request_to_proto
 
@@ -35,7 +35,7 @@ class Feed:
         """Yield the message of each request."""
         try:
             for number, request in enumerate(requests):
-                yield self._message(number, request)
+                yield self._message(number, as_request(request, {}))
         except Exception as error:
             self._error = error
 
@@ -44,7 +44,7 @@ class Feed:
         number = 0
         try:
             async for request in requests:
-                yield self._message(number, request)
+                yield self._message(number, as_request(request, {}))
                 number += 1
         except Exception as error:
             self._error = error

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
-from embedge import AsyncClient, Client, Embedder, EmbedgeError, InvalidInput, Request
+from embedge import (
+    AsyncClient,
+    AsyncEmbedder,
+    Client,
+    Embedder,
+    EmbedgeError,
+    Image,
+    InvalidInput,
+    Request,
+    RuntimeConfig,
+)
 from embedge.similarity import similarity
 from embedge.v1 import embedge_pb2 as pb
 from embedge.v1.embedge_pb2_grpc import EmbedgeStub
@@ -31,8 +42,6 @@ async def test_scores_are_those_of_the_model_in_process(
 
 
 def test_any_content_is_a_side(keeper: Client, composed: Embedder) -> None:
-    from embedge import Image
-
     images = [Image(each) for each in PIXELS]
     np.testing.assert_array_equal(
         keeper.score("composed", "a cat", images, tower="match"), composed.score("a cat", images, tower="match")
@@ -132,15 +141,15 @@ def test_without_an_embedding_model_all_are_ranked(keeper: Client) -> None:
     ("changes", "says"),
     [
         ({"top": 0}, "top 0 is not possible"),
-        ({"keep": "many"}, "keep 'many' is no whole number"),
-        ({"candidates": "a dog"}, "candidates must be a list"),
-        ({"model": "kinds", "tower": "text"}, "candidates are ranked by one score, and this tower gives 3"),
+        ({"keep": "many"}, "keep 'many' is not possible"),
+        ({"documents": "a dog"}, "documents must be a list"),
+        ({"model": "kinds", "tower": "text"}, "documents are ranked by one score, and this tower gives 3"),
         ({"query": ""}, "^the query: the text is empty"),
-        ({"candidates": ["a dog", "", "the sky"]}, "^item 1: the text is empty"),
+        ({"documents": ["a dog", "", "the sky"]}, "^item 1: the text is empty"),
     ],
 )
 def test_a_ranking_that_is_not_possible_is_refused(keeper: Client, changes: dict[str, Any], says: str) -> None:
-    wanted = {"model": "composed", "query": "a cat", "candidates": list(WORDS), "tower": "cross"}
+    wanted = {"model": "composed", "query": "a cat", "documents": list(WORDS), "tower": "cross"}
     with pytest.raises(InvalidInput, match=says):
         keeper.rerank(**{**wanted, "embed_model": "words", "keep": 2, **changes})
 
@@ -150,3 +159,39 @@ def test_a_bad_candidate_keeps_its_place(keeper: Client) -> None:
     candidates = ["the sky", "a dog", long]
     with pytest.raises(InvalidInput, match=r"^item 2: "):
         keeper.rerank("composed", "cat", candidates, embed_model="words", keep=1, tower="cross", top=1)
+
+
+RANKINGS: list[tuple[str, Any, list[Any], dict[str, Any]]] = [
+    ("composed", "a red cat", DOCUMENTS, {"tower": "cross"}),
+    ("composed", "a red cat", DOCUMENTS, {"tower": "cross", "top": 3}),
+    ("composed", "a red cat", DOCUMENTS, {"tower": "text", "top": 7}),
+    ("words", "a red cat", DOCUMENTS, {}),
+    ("kinds", "a red cat", DOCUMENTS, {"output": "tokens"}),
+    ("kinds", "a red cat", DOCUMENTS, {"output": "sparse", "top": 5}),
+    ("towers", "a red cat", [Image(each) for each in PIXELS], {}),
+    ("words", "a red cat", [], {}),
+]
+
+
+@pytest.mark.parametrize(("model", "query", "documents", "options"), RANKINGS)
+async def test_a_ranking_is_the_same_over_the_wire(
+    zoo: Path,
+    keeper: Client,
+    zoo_address: str,
+    model: str,
+    query: Any,
+    documents: list[Any],
+    options: dict[str, Any],
+) -> None:
+    with Embedder.open(zoo / model, config=RuntimeConfig(warm_up_seconds=0, lanes=1)) as embedder:
+        want = embedder.rerank(query, documents, **options)
+        twin = await AsyncEmbedder(embedder).rerank(query, documents, **options)
+    found = keeper.rerank(model, query, documents, **options)
+    async with AsyncClient(zoo_address) as client:
+        other = await client.rerank(model, query, documents, **options)
+
+    assert len(want.indices) == min(len(documents), options.get("top", len(documents)))
+    assert want.scores.dtype == np.float32
+    for each in (twin, found, other):
+        np.testing.assert_array_equal(each.indices, want.indices)
+        np.testing.assert_array_equal(each.scores, want.scores)
