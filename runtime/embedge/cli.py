@@ -1,9 +1,9 @@
-"""The command line. What a user did wrong is one line on stderr and exit code 2; Ctrl-C is exit code 130.
+"""The command line. A mistake of the user is one line on stderr and exit code 2; Ctrl-C is exit code 130.
 
     embedge build     TensorRT plans of a bundle, for the GPU here
     embedge embed     texts in, vectors out
-    embedge doctor    what is here, and what would run models
-    embedge inspect   what a bundle holds
+    embedge doctor    what this machine has and which backend would run models
+    embedge inspect   the contents of a bundle
     embedge verify    repeat a bundle's gate on this device
     embedge serve     serve an engine repository over gRPC
 
@@ -37,7 +37,6 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="embedge",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -45,7 +44,7 @@ for command in (build, doctor, embed, inspect, verify, serve):
     app.command()(command)
 
 
-def _tell_version(asked: bool) -> None:
+def _show_version(asked: bool) -> None:
     if asked:
         typer.echo(f"embedge {__version__}")
         raise typer.Exit
@@ -54,7 +53,7 @@ def _tell_version(asked: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Proven embeddings on any device."""
@@ -72,7 +71,7 @@ def _run(args: list[str]) -> int:
     try:
         return int(app(args, prog_name="embedge", standalone_mode=False) or 0)
     except BrokenPipeError:
-        _end_output()  # the reader has gone; there is nobody to tell
+        _end_output()  # the reader has gone
         return 1
     except EmbedgeError as error:
         return _fault(str(error))
@@ -88,7 +87,7 @@ def _run(args: list[str]) -> int:
 
 
 def _end_output() -> None:
-    """Send away what stdout does not take, for flushing at exit would fail once more."""
+    """Discard the output that stdout refuses; flushing it at exit would fail once more."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -96,13 +95,13 @@ def _end_output() -> None:
 
 
 def _fault(message: str) -> int:
-    """Tell the user in one line what is wrong."""
+    """Print what is wrong in one line."""
     typer.echo(f"embedge: {' '.join(message.split())}", err=True)
     return USER_ERROR
 
 
 def _join(entry: EntryPoint) -> None:
-    """Add another package's command; one that cannot be loaded says so when it is called, and spoils no other."""
+    """Add another package's command. If it cannot be loaded, only calling it fails."""
     try:
         joined = entry.load()
     except ImportError as error:

@@ -54,7 +54,7 @@ def test_a_wrong_pooling_is_stopped_and_leaves_nothing(
     assert run("export", "--recipe", recipe, "--out", out, monkeypatch=monkeypatch) == 1
     said = capfd.readouterr()
     assert "cosine_min" in said.out
-    assert "MISS" in said.out
+    assert "FAIL" in said.out
     assert "the gate stopped the bundle" in said.err
     assert not out.exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 import typer
 
 import embedge
-from embedge import Embedder, RuntimeConfig, cli
+from embedge import Embedder, RuntimeConfig, backends, cli
 from embedge.backends import cores as slots
 from embedge.commands import inspect
 from embedge.errors import BundleError
@@ -118,6 +119,30 @@ def test_inspect_shows_what_the_bundle_holds(bundle: Path, capsys: pytest.Captur
         "query",
     ):
         assert part in shown
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_inspect_fits_100_columns_and_mentions_gpus_only_where_there_is_one(
+    bundle: Path, gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "nvidiactl"
+    monkeypatch.setattr(backends, "_GPU_FILES", (str(device),))
+    if gpu:
+        device.touch()
+    with inspect.console.capture() as captured:
+        monkeypatch.setattr(inspect.console, "width", 100)
+        assert cli._run(["inspect", str(bundle)]) == 0
+    shown = captured.get()
+    assert max(map(len, shown.splitlines())) <= 100
+    assert any(word in shown for word in ("CUDA", "TensorRT", "GPU")) is gpu
+
+
+def test_completion_knows_the_commands() -> None:
+    asked = {"_EMBEDGE_COMPLETE": "complete_bash", "COMP_WORDS": "embedge ins", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "embedge"], env=os.environ | asked, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == (["inspect"], "")
 
 
 def test_inspect_shows_every_modality_and_every_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,18 @@ from embedge.backends.base import Arrays, Backend, BackendModel, DeviceSlot, Pen
 from embedge.config import RuntimeConfig
 from embedge.errors import BackendError, NotFound, Unavailable
 
-__all__ = ["Arrays", "Backend", "BackendModel", "DeviceSlot", "PendingArrays", "Session", "choose", "names", "ready"]
+__all__ = [
+    "Arrays",
+    "Backend",
+    "BackendModel",
+    "DeviceSlot",
+    "PendingArrays",
+    "Session",
+    "choose",
+    "gpu_present",
+    "names",
+    "ready",
+]
 
 log = logging.getLogger("embedge.backends")
 
@@ -51,7 +62,7 @@ def _first(config: RuntimeConfig, model: BackendModel | None) -> tuple[Backend, 
     for name in _CLASSES:
         backend = _made(name, config)
         if missing := backend.missing():
-            log.log(logging.WARNING if _gpu() else logging.INFO, "backend %s is passed over: %s", name, missing)
+            log.log(logging.WARNING if gpu_present() else logging.INFO, "backend %s is passed over: %s", name, missing)
             refused.append(f"{name}: {missing}")
             continue
         try:
@@ -87,8 +98,8 @@ def _load(backend: Backend, model: BackendModel | None) -> None:
         raise
 
 
-def _gpu() -> bool:
-    """Return whether this machine seems to have a GPU, so that running without it is worth a warning."""
+def gpu_present() -> bool:
+    """Return whether this machine seems to have an NVIDIA GPU, so that running without it deserves a warning."""
     return any(Path(file).exists() for file in _GPU_FILES)
 
 

@@ -1,4 +1,4 @@
-"""`embedge inspect`: what a bundle holds, and what would run it here."""
+"""`embedge inspect`: the contents of a bundle, and the backend that would run it here."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def inspect(
         console.print(_label_sets(manifest))
     console.print(_graphs(loaded))
     if manifest.certificate is None:
-        console.print("[yellow]no certificate[/]: nothing proves these vectors")
+        console.print("[yellow]no certificate[/]: these vectors are not proven")
     else:
         console.print(certificate_table(manifest.certificate))
 
 
 def _backend(bundle: Bundle) -> tuple[str | None, str, str, LaneSplit | None]:
-    """Return the backend that would be chosen here, its device, why, and how an earlier start cut the cores into lanes.
+    """Return the backend for this machine, its device, the reason, and the lanes that an earlier start measured.
 
-    None and why not where there is no backend; no lanes where none were measured yet.
+    Without a backend, the first is None and the reason says why. Lanes are None until a start has measured them.
     """
     from embedge import backends
     from embedge.config import RuntimeConfig
@@ -63,6 +63,8 @@ def _backend(bundle: Bundle) -> tuple[str | None, str, str, LaneSplit | None]:
     measured = StartupMeasurements.recall(
         StartupMeasurements.key(bundle, backend, RuntimeConfig(), next(iter(bundle.manifest.towers)))
     )
+    if not backends.gpu_present():
+        reason = reason.partition(" (")[0]  # the rest is about GPU backends; `embedge doctor` lists them
     return f"{backend.name} {backend.version()}", backend.device(), reason, measured.slots if measured else None
 
 

@@ -1,4 +1,4 @@
-"""Tables that more than one command shows."""
+"""Tables shared by several commands."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ console = Console()
 
 
 def certificate_table(certificate: Certificate) -> Table:
-    """Return the certificate as a table: each figure beside its limit, and the input that set it where it missed.
+    """Return the certificate as a table: each metric, its threshold, and the worst input where it failed.
 
-    A line parts the figures of one output of a tower from those of the next.
+    A line separates the metrics of one output of a tower from the next.
     """
     about = f"{certificate.items:,} items of {certificate.corpus} · {certificate.backend} · {certificate.device}"
     table = Table(title="Certificate", caption=escape(about), title_justify="left", caption_justify="left")
-    for heading in ("figure", "value", "limit", "", "worst input"):
-        justify: JustifyMethod = "right" if heading in ("value", "limit") else "left"
+    for heading in ("metric", "value", "threshold", "", "worst input"):
+        justify: JustifyMethod = "right" if heading in ("value", "threshold") else "left"
         table.add_column(heading, justify=justify, overflow="fold")
     outputs = [name.rpartition(".")[0] for name in certificate.figures]
     last = [output != after for output, after in zip(outputs, [*outputs[1:], None], strict=True)]
-    for (name, figure), ends in zip(certificate.figures.items(), last, strict=True):
-        bound = "≥" if figure.better == "higher" else "≤"
+    for (name, metric), ends in zip(certificate.figures.items(), last, strict=True):
+        bound = "≥" if metric.better == "higher" else "≤"
         table.add_row(
             escape(name),
-            f"{figure.value:.7g}",
-            f"{bound} {figure.limit:.7g}",
-            "[green]pass[/]" if figure.passed else "[red]MISS[/]",
-            escape(figure.worst) if not figure.passed else "",
+            f"{metric.value:.7g}",
+            f"{bound} {metric.limit:.7g}",
+            "[green]pass[/]" if metric.passed else "[red]FAIL[/]",
+            escape(metric.worst) if not metric.passed else "",
             end_section=ends,
         )
     return table

@@ -16,10 +16,10 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from embedge.errors import BackendError, EmbedgeError, InvalidInput
-from embedge.serving.letters import Letters
+from embedge.serving.mailbox import LoopMailbox
 from embedge.wire.status import INTERNAL_TEXT, code_of, text_of, trailing_metadata
 
-__all__ = ["fits", "known", "parse", "stream", "then", "unary", "within"]
+__all__ = ["check_reply_size", "parse", "reply_bytes", "reply_when_done", "stream", "unary", "visible_error"]
 
 log = logging.getLogger(__name__)
 
@@ -54,24 +54,45 @@ def stream(method: Callable[[CallContext], Awaitable[None]]) -> grpc.RpcMethodHa
 
 
 def parse(kind: type[M], data: bytes) -> M:
-    """Return the message that `data` holds. Raises InvalidInput."""
+    """Parse a message.
+
+    Args:
+        kind: The class of the message.
+        data: Its bytes.
+
+    Raises:
+        InvalidInput: The bytes are not such a message.
+    """
     try:
         return kind.FromString(data)
     except DecodeError as error:
         name = kind.DESCRIPTOR.full_name
         raise InvalidInput(
-            f"the bytes sent are no {name}; generate the client's stubs from our .proto again"
+            f"the bytes sent are not a {name}; generate the client's stubs from our .proto again"
         ) from error
 
 
-def within(limit: int, data: bytes) -> bytes:
-    """Return `data`. Raises InvalidInput if it is larger than a message may be."""
-    fits(limit, len(data))
+def reply_bytes(message: Message, limit: int) -> bytes:
+    """Serialize a reply.
+
+    Args:
+        message: The reply.
+        limit: The largest message of this server, in bytes.
+
+    Raises:
+        InvalidInput: The reply is larger.
+    """
+    data = message.SerializeToString()
+    check_reply_size(len(data), limit)
     return data
 
 
-def fits(limit: int, size: int) -> None:
-    """Raise InvalidInput if a reply of `size` bytes is larger than a message may be."""
+def check_reply_size(size: int, limit: int) -> None:
+    """Refuse a reply of `size` bytes if the server's messages have at most `limit`.
+
+    Raises:
+        InvalidInput: The reply is larger.
+    """
     if size > limit:
         raise InvalidInput(
             f"the reply has {size:,} bytes, the server's limit is {limit:,} (--max-message-bytes); "
@@ -79,30 +100,37 @@ def fits(limit: int, size: int) -> None:
         )
 
 
-def known(error: Exception) -> EmbedgeError:
-    """Return the error as the client may see it: an unknown one is logged and replaced by a fixed text."""
+def visible_error(error: Exception) -> EmbedgeError:
+    """Return the error for the client. An unexpected one is logged, and replaced by a fixed text."""
     if isinstance(error, EmbedgeError):
         return error
     log.error("unexpected error while answering a call", exc_info=error)
     return BackendError(INTERNAL_TEXT)
 
 
-async def then(future: Future[T], pack: Callable[[T], bytes]) -> bytes:
-    """Wait for `future` and return `pack` of its result; `pack` runs on the thread that completes the future.
+async def reply_when_done(future: Future[T], pack: Callable[[T], bytes]) -> bytes:
+    """Wait for a result and return it packed.
 
     If the waiter is cancelled, because the client left or its deadline passed, so is the future.
+
+    Args:
+        future: The result to wait for.
+        pack: Serializes the result, in the thread that completes the future.
+
+    Returns:
+        The bytes of the reply.
     """
     loop = asyncio.get_running_loop()
-    letters = Letters.of(loop)
+    mailbox = LoopMailbox.of(loop)
     answer: asyncio.Future[bytes] = loop.create_future()
 
     def complete(done: Future[T]) -> None:
         if done.cancelled():
             return
         try:
-            letters.post(answer, pack(done.result()), None)
+            mailbox.put(answer, pack(done.result()), None)
         except Exception as error:  # the waiter raises it
-            letters.post(answer, None, error)
+            mailbox.put(answer, None, error)
 
     future.add_done_callback(complete)
     try:
@@ -113,8 +141,8 @@ async def then(future: Future[T], pack: Callable[[T], bytes]) -> bytes:
 
 
 async def _refuse(context: CallContext, error: Exception) -> None:
-    seen = known(error)
+    seen = visible_error(error)
     try:
         await context.abort(code_of(seen), text_of(seen), trailing_metadata(seen))
-    except grpc.aio.InternalError as gone:  # the caller left or its deadline passed: there is nobody to tell
+    except grpc.aio.InternalError as gone:  # the caller left or its deadline passed: nobody is waiting
         raise asyncio.CancelledError from gone

@@ -15,9 +15,9 @@ _STATUS = health_pb2.HealthCheckResponse
 
 
 class Health:
-    """What the server says of itself. Used on the event loop; models report from their own threads.
+    """The server's health. Used on the event loop; models report from their own threads.
 
-    The empty name, and the names of the services, say SERVING while every model does.
+    The empty name and the names of the services are SERVING while every model is.
     """
 
     def __init__(self, services: tuple[str, ...]) -> None:
@@ -29,22 +29,22 @@ class Health:
         self._changes: set[asyncio.Task[None]] = set()
 
     async def loading(self) -> None:
-        """Say NOT_SERVING, from before the port is open until the models are watched."""
+        """Publish NOT_SERVING, from before the port is open until the models are watched."""
         await self._publish()
 
     async def watch(self, models: list[Embedder]) -> None:
-        """Say what these models say, from now on."""
+        """Publish the state of these models from now on."""
         self._models = dict.fromkeys((model.name for model in models), False)
         for model in models:
-            model.watch(partial(self._heard, model.name))  # which reports once at once
+            model.watch(partial(self._on_report, model.name))  # which reports once at once
         await self._publish()
 
     async def drain(self) -> None:
-        """Say NOT_SERVING for good."""
+        """Publish NOT_SERVING for good."""
         self._draining = True
         await self._publish()
 
-    def _heard(self, name: str, serving: bool) -> None:
+    def _on_report(self, name: str, serving: bool) -> None:
         """Take a model's report; called on a thread of the model's."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._change, name, serving)

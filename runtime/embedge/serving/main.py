@@ -71,7 +71,7 @@ def run(config: ServeConfig) -> None:
         raise Unavailable(f"serving needs {', '.join(missing)}; pip install 'embedge[serve]'")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what our messages say better
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    _forget(config.ready_file)  # one that a killed server left behind
+    _forget(config.ready_file)  # left behind by a killed server
     with tracing.record(config.trace):
         asyncio.run(_serve(config))
 
@@ -80,33 +80,33 @@ async def _serve(config: ServeConfig) -> None:
     from embedge.repository import scan
     from embedge.serving.server import Server
 
-    scan(config.repository)  # a repository that is not there is said before anything is started
-    told = _stop_event()
+    scan(config.repository)  # reports a missing repository before anything starts
+    stopping = _stop_event()
     server = Server(config)
     await server.start()
     log.info("listening on %s, loading models", server.address)
     try:
         load = asyncio.ensure_future(server.load())
-        stop = asyncio.ensure_future(told.wait())
+        stop = asyncio.ensure_future(stopping.wait())
         await asyncio.wait({load, stop}, return_when=asyncio.FIRST_COMPLETED)
-        await _loaded(server, load, told)
-        if not told.is_set():
+        await _loaded(server, load, stopping)
+        if not stopping.is_set():
             _announce(server, config.ready_file)
         await stop
-        log.info("told to stop; admitted work is finished first")
+        log.info("stopping: finishing the admitted work first")
     finally:
         _forget(config.ready_file)
         await server.stop()
 
 
-async def _loaded(server: Server, load: asyncio.Future[None], told: asyncio.Event) -> None:
-    """Wait for the models, also when told to stop: what is half open cannot be closed, but no more is opened then."""
-    if told.is_set():
+async def _loaded(server: Server, load: asyncio.Future[None], stopping: asyncio.Event) -> None:
+    """Wait for the models, also when stopping: a half-open model cannot be closed, but no other is opened."""
+    if stopping.is_set():
         server.give_up()
     try:
         await load
     except Unavailable as error:
-        if not told.is_set():
+        if not stopping.is_set():
             raise
         log.info("models were not opened: %s", error.message)
 
@@ -116,7 +116,7 @@ def _stop_event() -> asyncio.Event:
     loop, event = asyncio.get_running_loop(), asyncio.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)
 
-    def tell() -> None:
+    def stop() -> None:
         event.set()
         for number in numbers:
             loop.remove_signal_handler(number)
@@ -124,12 +124,12 @@ def _stop_event() -> asyncio.Event:
             signal.signal(number, signal.SIG_DFL)
 
     for number in numbers:
-        loop.add_signal_handler(number, tell)
+        loop.add_signal_handler(number, stop)
     return event
 
 
 def _announce(server: Server, ready_file: Path | None) -> None:
-    """Tell people and scripts that every model is warm, and where."""
+    """Announce the address to people and scripts once every model is warm."""
     if ready_file is not None:
         draft = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
         draft.write_text(f"{server.address}\n")
@@ -139,6 +139,6 @@ def _announce(server: Server, ready_file: Path | None) -> None:
 
 
 def _forget(ready_file: Path | None) -> None:
-    """Take back that the server is ready."""
+    """Remove the ready file."""
     if ready_file is not None:
         ready_file.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from embedge.embedder import Embedder
 from embedge.errors import InvalidInput, NotFound, Unavailable
 from embedge.oip import grpc_service_pb2 as oip
 from embedge.request import Priority, Reply, Request, deadline_in, raise_item_errors
-from embedge.serving.handlers import CallContext, then, unary, within
+from embedge.serving.handlers import CallContext, reply_bytes, reply_when_done, unary
 from embedge.serving.models import Models
 from embedge.serving.oip_inputs import input_tensor, items
 from embedge.serving.oip_outputs import fill_output, output_tensors
@@ -102,9 +102,9 @@ class OipServicer:
             answer = oip.ModelInferResponse(model_name=reply.model, model_version=reply.version, id=message.id)
             for name, result in reply.outputs.items():
                 fill_output(answer, name, result, raw=bool(message.raw_input_contents))
-            return within(self._max_message_bytes, answer.SerializeToString())
+            return reply_bytes(answer, self._max_message_bytes)
 
-        return await then(model.submit(request), pack)
+        return await reply_when_done(model.submit(request), pack)
 
     def _model(self, name: str, wanted: str) -> Embedder:
         model = self._models.get(name)

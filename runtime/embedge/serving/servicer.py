@@ -10,7 +10,16 @@ import grpc
 from embedge.embedder import Embedder
 from embedge.errors import Overloaded
 from embedge.request import Reply, Request, deadline_in
-from embedge.serving.handlers import CallContext, fits, known, parse, stream, then, unary, within
+from embedge.serving.handlers import (
+    CallContext,
+    check_reply_size,
+    parse,
+    reply_bytes,
+    reply_when_done,
+    stream,
+    unary,
+    visible_error,
+)
 from embedge.serving.info import model_info, model_stats, model_summary
 from embedge.serving.models import Models
 from embedge.v1 import embedge_pb2 as pb
@@ -51,7 +60,7 @@ class EmbedgeServicer:
     async def embed(self, message: pb.EmbedRequest, context: CallContext) -> bytes:
         """Answer one request."""
         model = self._models.get(message.model)
-        return await then(model.submit(_request(message, model, context.time_remaining())), self._packed)
+        return await reply_when_done(model.submit(_request(message, model, context.time_remaining())), self._packed)
 
     async def classify(self, message: pb.ClassifyRequest, context: CallContext) -> bytes:
         """Answer one request for scores of labels; those of a new label set are embedded first.
@@ -62,15 +71,17 @@ class EmbedgeServicer:
         request = _request(message.request, model, context.time_remaining())
         labels, templates = labels_from_proto(message)
         ready = await asyncio.wrap_future(model.classifier(request, labels, templates=templates, top=top))
-        fits(self._max_message_bytes, ready.size(len(request.items)))  # or the work would be for nothing, and memory
-        return await then(model.submit(ready.asked(request)), lambda reply: self._packed(ready.scored(reply)))
+        check_reply_size(ready.size(len(request.items)), self._max_message_bytes)  # before any work is done for it
+        return await reply_when_done(
+            model.submit(ready.asked(request)), lambda reply: self._packed(ready.scored(reply))
+        )
 
     async def score(self, message: pb.ScoreRequest, context: CallContext) -> bytes:
         """Answer one request for scores of pairs."""
         model = self._models.get(message.request.model)
         request = _request(message.request, model, context.time_remaining())
         asked = model.to_score(replace(request, items=with_query(message, request.items)))
-        return await then(model.submit(asked), self._packed)
+        return await reply_when_done(model.submit(asked), self._packed)
 
     async def embed_stream(self, context: CallContext) -> None:
         """Answer each request of a stream as soon as it is ready, reading no further than there are free slots."""
@@ -112,20 +123,20 @@ class EmbedgeServicer:
         def pack(reply: Reply) -> bytes:
             answer = pb.EmbedStreamReply(id=message.id)
             fill_reply(answer.reply, reply)
-            return within(self._max_message_bytes, answer.SerializeToString())
+            return reply_bytes(answer, self._max_message_bytes)
 
         limits = [context.time_remaining(), message.timeout_ms / 1e3 if message.timeout_ms else None]
         left = min((limit for limit in limits if limit is not None), default=None)
         try:
             embedder = self._models.get(message.request.model)
-            return await then(embedder.submit(_request(message.request, embedder, left)), pack)
+            return await reply_when_done(embedder.submit(_request(message.request, embedder, left)), pack)
         except Exception as error:  # the request's answer is its error; the stream goes on
             return _stream_error(message.id, error)
 
     def _packed(self, reply: Reply) -> bytes:
         answer = pb.EmbedReply()
         fill_reply(answer, reply)
-        return within(self._max_message_bytes, answer.SerializeToString())
+        return reply_bytes(answer, self._max_message_bytes)
 
     async def list_models(self, _message: pb.ListModelsRequest, _context: CallContext) -> bytes:
         """Answer with a line a model."""
@@ -147,7 +158,7 @@ def _request(message: pb.EmbedRequest, model: Embedder, left: float | None) -> R
 
 
 def _stream_error(number: int, error: Exception) -> bytes:
-    seen = known(error)
+    seen = visible_error(error)
     failure = pb.StreamError(status=seen.grpc, message=str(seen))
     if isinstance(seen, Overloaded):
         failure.retry_after_ms = round(seen.retry_after * 1e3)
