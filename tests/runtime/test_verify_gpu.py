@@ -49,7 +49,7 @@ def test_it_is_proven_as_the_servers_settings_run_it(
     simulate: Simulate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, settings = proven(tiny_bundle(tmp_path / "tiny")), tmp_path / "embedge.toml"
-    settings.write_text('[runtime]\nbackend = "tensorrt"\nmax_batch = 3\n')
+    settings.write_text('[runtime]\nbackend = "tensorrt"\nmax_batch_size = 3\n')
     with gpu(simulate, "tensorrt"):
         assert cli._run(["verify", str(path), "--config", str(settings)]) == 0
         assert "TensorRT 11.4.0" in capsys.readouterr().out

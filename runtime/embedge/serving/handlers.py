@@ -68,7 +68,7 @@ def parse(kind: type[M], data: bytes) -> M:
     except DecodeError as error:
         name = kind.DESCRIPTOR.full_name
         raise InvalidInput(
-            f"the bytes sent are not a {name}; generate the client's stubs from our .proto again"
+            f"the bytes sent are not a {name} message; generate the client's stubs from our .proto again"
         ) from error
 
 

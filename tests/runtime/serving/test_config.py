@@ -12,7 +12,7 @@ from embedge.serving.config import ServeConfig
 
 def test_options_win_over_the_file_and_leave_the_rest(tmp_path: Path) -> None:
     file = tmp_path / "embedge.toml"
-    file.write_text('host = "0.0.0.0"\nport = 7000\n[runtime]\nlanes = 3\ntoken_budget = 512\n')
+    file.write_text('host = "0.0.0.0"\nport = 7000\n[runtime]\nlanes = 3\nmax_batch_tokens = 512\n')
     config = ServeConfig.load(file, {"port": 7001, "token": None}, {"lanes": 1, "threads": None})
     assert (config.host, config.port, config.token) == ("0.0.0.0", 7001, None)
     assert (config.runtime.lanes, config.runtime.threads, config.runtime.max_batch_tokens) == (1, None, 512)

@@ -173,7 +173,7 @@ async def test_bytes_that_are_no_message_are_refused_clearly(engines: Path) -> N
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         for call in (channel.unary_unary("/embedge.v1.Embedge/Embed"), _first(channel)):
-            with pytest.raises(grpc.aio.AioRpcError, match=r"the bytes sent are no embedge\.v1\.Embed") as raised:
+            with pytest.raises(grpc.aio.AioRpcError, match=r"the bytes sent are not a embedge\.v1\.Embed") as raised:
                 await call(b"\xff\xff\xff")
             assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
