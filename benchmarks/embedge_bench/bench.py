@@ -9,13 +9,13 @@ from datetime import datetime, timezone
 from typing import Protocol
 
 from embedge_bench import stats
-from embedge_bench.crew import WorkerPool, WorkerProcess
 from embedge_bench.environment import environment
 from embedge_bench.messages import Give, RunRound
 from embedge_bench.parity import Reference
 from embedge_bench.results import BenchReport, Load, Round
 from embedge_bench.targets import Spec
 from embedge_bench.texts import Texts
+from embedge_bench.worker_pool import WorkerPool, WorkerProcess
 
 __all__ = ["BenchPlan", "Listener", "Turn", "bench", "turns"]
 

@@ -25,8 +25,8 @@ from embedge_bench.targets.base import TargetReply
 __all__ = [
     "Clock",
     "Query",
+    "Sample",
     "SendLimit",
-    "Shot",
     "SystemClock",
     "closed_loop",
     "closed_loop_in_one_thread",
@@ -81,7 +81,7 @@ class SendLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class Sample:
     """One request sent. Times in seconds after the round began.
 
     intended: when it should have left; started: when it left. Either an answer or an error.
@@ -104,93 +104,93 @@ Send = Callable[[Query], TargetReply]
 Submit = Callable[[Query], "Future[TargetReply]"]
 
 
-def closed_loop(send: Send, feed: Iterable[Query], *, callers: int, limit: SendLimit, clock: Clock) -> list[Shot]:
+def closed_loop(send: Send, feed: Iterable[Query], *, callers: int, limit: SendLimit, clock: Clock) -> list[Sample]:
     """Send from `callers` threads, each one request at a time."""
     shared = _Shared(islice(feed, limit.count))
-    shots: list[Shot] = []
+    samples: list[Sample] = []
     start = clock.now()
 
     def caller() -> None:
         while clock.now() - start < limit.seconds and (query := shared.next()) is not None:
-            shots.append(_shoot(send, query, start, clock))
+            samples.append(_send_and_wait(send, query, start, clock))
 
     with ThreadPoolExecutor(callers, thread_name_prefix="caller") as pool:
         for done in [pool.submit(caller) for _ in range(callers)]:
             done.result()
-    return shots
+    return samples
 
 
 def closed_loop_in_one_thread(
     submit: Submit, feed: Iterable[Query], *, callers: int, limit: SendLimit, clock: Clock
-) -> list[Shot]:
+) -> list[Sample]:
     """Do the same with no thread a caller: whenever an answer comes, the next request leaves from here.
 
     For targets where a request that nobody waits for costs less than one that a thread waits for, so that the load
     takes less of the machine that it measures.
     """
     left = islice(feed, limit.count)
-    ended: SimpleQueue[Shot] = SimpleQueue()
-    shots: list[Shot] = []
+    ended: SimpleQueue[Sample] = SimpleQueue()
+    samples: list[Sample] = []
     start = clock.now()
 
     def send_next() -> int:
         now = clock.now() - start
         query = next(left, None) if now < limit.seconds else None
         if query is not None:
-            _launch(submit, query, now, start, clock).add_done_callback(lambda shot: ended.put(shot.result()))
+            _send_later(submit, query, now, start, clock).add_done_callback(lambda sample: ended.put(sample.result()))
         return query is not None
 
-    flying = sum(send_next() for _ in range(callers))
-    while flying:
-        shots.append(ended.get())
-        flying += send_next() - 1
-    return shots
+    in_flight = sum(send_next() for _ in range(callers))
+    while in_flight:
+        samples.append(ended.get())
+        in_flight += send_next() - 1
+    return samples
 
 
 def open_loop(
     submit: Submit, feed: Iterable[Query], arrivals: Iterable[float], *, limit: SendLimit, clock: Clock
-) -> list[Shot]:
+) -> list[Sample]:
     """Send at `arrivals` (seconds after the start, ascending), whatever has become of the requests before.
 
     A request that leaves late, for whatever reason, is that much slower.
     """
     start = clock.now()
-    flying: list[Future[Shot]] = []
+    in_flight: list[Future[Sample]] = []
     for query, arrival in zip(islice(feed, limit.count), arrivals, strict=False):
         if arrival >= limit.seconds:
             break
         clock.wait_until(start + arrival)
-        flying.append(_launch(submit, query, arrival, start, clock))
-    return [shot.result() for shot in flying]
+        in_flight.append(_send_later(submit, query, arrival, start, clock))
+    return [sample.result() for sample in in_flight]
 
 
-def _shoot(send: Send, query: Query, start: float, clock: Clock) -> Shot:
+def _send_and_wait(send: Send, query: Query, start: float, clock: Clock) -> Sample:
     """Send and wait."""
     started = clock.now() - start
     try:
         answer = _checked(send(query), query)
     except Exception as error:  # whatever a target raises is a failed request, counted by kind
-        return Shot(query, started, started, clock.now() - start, error=error)
-    return Shot(query, started, started, clock.now() - start, answer)
+        return Sample(query, started, started, clock.now() - start, error=error)
+    return Sample(query, started, started, clock.now() - start, answer)
 
 
-def _launch(submit: Submit, query: Query, intended: float, start: float, clock: Clock) -> Future[Shot]:
-    """Send and do not wait; the shot ends in the thread that brings the answer."""
+def _send_later(submit: Submit, query: Query, intended: float, start: float, clock: Clock) -> Future[Sample]:
+    """Send and do not wait; the sample ends in the thread that brings the answer."""
     started = clock.now() - start
-    shot: Future[Shot] = Future()
+    sample: Future[Sample] = Future()
 
     def done(source: Future[TargetReply]) -> None:
         ended = clock.now() - start
         try:
-            shot.set_result(Shot(query, intended, started, ended, _checked(source.result(), query)))
+            sample.set_result(Sample(query, intended, started, ended, _checked(source.result(), query)))
         except Exception as error:
-            shot.set_result(Shot(query, intended, started, ended, error=error))
+            sample.set_result(Sample(query, intended, started, ended, error=error))
 
     try:
         submit(query).add_done_callback(done)
     except Exception as error:  # refused before it left
-        shot.set_result(Shot(query, intended, started, clock.now() - start, error=error))
-    return shot
+        sample.set_result(Sample(query, intended, started, clock.now() - start, error=error))
+    return sample
 
 
 def _checked(answer: TargetReply, query: Query) -> TargetReply:

@@ -18,8 +18,8 @@ from embedge_bench import parity
 from embedge_bench.energy import Energy
 from embedge_bench.load import (
     Query,
+    Sample,
     SendLimit,
-    Shot,
     SystemClock,
     closed_loop,
     closed_loop_in_one_thread,
@@ -64,43 +64,40 @@ class Material:
 
 def measure(target: Target, material: Material, task: RunRound, *, counter: Energy | None = None) -> Round:
     """Warm up, run the round and return it. Raises the target's error if it answers nothing at all."""
-    gun = _Gun(target, material, task)
-    warm = gun.sample()
+    generator = _LoadGenerator(target, material, task)
+    warm = generator.first_pass()
     if task.warm_up:
-        warm += gun.fire(SendLimit(task.warm_up), "warm-up")
+        warm += generator.send(SendLimit(task.warm_up), "warm-up")
     watch = _SideMonitor(target, counter)
     started = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     with watch:
-        shots = gun.fire(SendLimit(task.seconds, task.count), "round")
-    found = _round(task, material, shots, warm, watch, started)
-    return msgspec.structs.replace(found, own_load=gun.load != task.load)
+        samples = generator.send(SendLimit(task.seconds, task.count), "round")
+    found = _round(task, material, samples, warm, watch, started)
+    return msgspec.structs.replace(found, own_load=generator.load != task.load)
 
 
-class _Gun:
+class _LoadGenerator:
     """Sends the round's requests to the target. load: the one asked for, or the target's own."""
 
     def __init__(self, target: Target, material: Material, task: RunRound) -> None:
         self._target, self._material, self._task = target, material, task
         self.load = _fitted(task.load, target)
 
-    def sample(self) -> list[Shot]:
+    def first_pass(self) -> list[Sample]:
         """Send the texts that have a reference, or one if there are none; at least one must be answered."""
         reference = self._material.reference
         places = sorted(reference.vectors) if reference else [0]
         step = self.load.batch
         feed = [self._material.query(places[at : at + step]) for at in range(0, len(places), step)]
         callers = self.load.concurrency or 1
-        shots = closed_loop(self._send, feed, callers=callers, limit=SendLimit(float("inf")), clock=SystemClock())
-        errors = [shot.error for shot in shots if shot.error is not None]
-        if len(errors) == len(shots):
-            raise (
-                errors[0]
-                if isinstance(errors[0], EmbedgeError)
-                else BackendError(f"no request succeeds: {errors[0]!r}")
-            )
-        return shots
+        samples = closed_loop(self._send, feed, callers=callers, limit=SendLimit(float("inf")), clock=SystemClock())
+        errors = [sample.error for sample in samples if sample.error is not None]
+        if len(errors) == len(samples):
+            first = errors[0]
+            raise first if isinstance(first, EmbedgeError) else BackendError(f"no request succeeds: {first!r}")
+        return samples
 
-    def fire(self, limit: SendLimit, phase: str) -> list[Shot]:
+    def send(self, limit: SendLimit, phase: str) -> list[Sample]:
         """Send by the load for as long as `limit` says."""
         load, clock = self.load, SystemClock()
         feed = self._feed(phase)
@@ -202,29 +199,31 @@ def _mean_rows(last: Counters, now: Counters) -> float | None:
 
 
 def _round(
-    task: RunRound, material: Material, shots: list[Shot], warm: list[Shot], watch: _SideMonitor, started: str
+    task: RunRound, material: Material, samples: list[Sample], warm: list[Sample], watch: _SideMonitor, started: str
 ) -> Round:
-    shots.sort(key=lambda shot: shot.intended)
-    good = [shot for shot in shots if shot.answer is not None]
-    refused = [shot for shot in shots if isinstance(shot.error, Overloaded)]
-    failed = [shot.error for shot in shots if shot.error is not None and not isinstance(shot.error, Overloaded)]
-    lags = [shot.started - shot.intended for shot in shots]
-    first = min((shot.intended for shot in shots), default=0.0) if task.load.kind == "closed" else 0.0
+    samples.sort(key=lambda sample: sample.intended)
+    good = [sample for sample in samples if sample.answer is not None]
+    refused = [sample for sample in samples if isinstance(sample.error, Overloaded)]
+    failed = [
+        sample.error for sample in samples if sample.error is not None and not isinstance(sample.error, Overloaded)
+    ]
+    lags = [sample.started - sample.intended for sample in samples]
+    first = min((sample.intended for sample in samples), default=0.0) if task.load.kind == "closed" else 0.0
     return Round(
         number=task.number,
         target="",
         workload=task.workload,
         load=task.load,
         started=started,
-        seconds=max((shot.ended for shot in shots), default=0.0) - first,
+        seconds=max((sample.ended for sample in samples), default=0.0) - first,
         count=len(good),
-        embeddings=sum(len(shot.query.texts) for shot in good),
+        embeddings=sum(len(sample.query.texts) for sample in good),
         errors=dict(Counter(_kind(error) for error in failed)),
         refusals=len(refused),
-        latencies=_rounded(shot.latency for shot in good),
-        starts=_rounded(shot.intended for shot in good),
-        sizes=tuple(shot.query.size for shot in good),
-        refusal_latencies=_rounded(shot.latency for shot in refused),
+        latencies=_rounded(sample.latency for sample in good),
+        starts=_rounded(sample.intended for sample in good),
+        sizes=tuple(sample.query.size for sample in good),
+        refusal_latencies=_rounded(sample.latency for sample in refused),
         lag=round(float(np.percentile(lags, 99)), 6) if lags and task.load.kind == "open" else None,
         client=watch.client or Usage(cpu_seconds=0.0, rss=0),
         server=watch.server,
@@ -246,17 +245,17 @@ def _rounded(values: Iterator[float]) -> tuple[float, ...]:
     return tuple(round(value, 6) for value in values)
 
 
-def _tokens(material: Material, good: list[Shot], computed: int | None) -> TokenCounts | None:
-    told = [shot.answer.tokens for shot in good if shot.answer is not None and shot.answer.tokens is not None]
+def _tokens(material: Material, good: list[Sample], computed: int | None) -> TokenCounts | None:
+    told = [sample.answer.tokens for sample in good if sample.answer is not None and sample.answer.tokens is not None]
     if len(told) == len(good):
         return TokenCounts(real=sum(told), computed=computed)
     if material.unit == "tokens":
-        return TokenCounts(real=sum(shot.query.size for shot in good), computed=computed)
+        return TokenCounts(real=sum(sample.query.size for sample in good), computed=computed)
     return None
 
 
-def _parity(material: Material, shots: list[Shot]) -> parity.Parity | None:
+def _parity(material: Material, samples: list[Sample]) -> parity.Parity | None:
     if material.reference is None:
         return None
-    answers = ((shot.query.places, shot.answer.vectors) for shot in shots if shot.answer is not None)
+    answers = ((sample.query.places, sample.answer.vectors) for sample in samples if sample.answer is not None)
     return material.reference.parity(parity.pairs(answers))

@@ -16,11 +16,11 @@ from embedge.errors import BackendError
 from embedge_bench import results
 from embedge_bench.bench import BenchPlan, turns
 from embedge_bench.cli import app
-from embedge_bench.crew import WorkerPool, WorkerProcess
 from embedge_bench.messages import Give
 from embedge_bench.results import BenchReport, Load
 from embedge_bench.targets import parse
 from embedge_bench.texts import Texts
+from embedge_bench.worker_pool import WorkerPool, WorkerProcess
 
 SHORT = ("--duration", "1", "--warm-up", "0.1", "--concurrency", "4")
 LOADS = [Load(kind="closed", concurrency=1), Load(kind="open", rate=5.0, arrivals="poisson")]

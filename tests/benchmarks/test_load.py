@@ -17,8 +17,8 @@ import pytest
 from embedge.errors import InvalidInput, Overloaded
 from embedge_bench.load import (
     Query,
+    Sample,
     SendLimit,
-    Shot,
     SystemClock,
     closed_loop,
     closed_loop_in_one_thread,
@@ -57,7 +57,7 @@ def one_by_one(send: Callable[[Query], TargetReply]) -> Callable[[Query], Future
     return submit
 
 
-def in_one_thread(send: Callable[[Query], TargetReply], *arguments: Any, **options: Any) -> list[Shot]:
+def in_one_thread(send: Callable[[Query], TargetReply], *arguments: Any, **options: Any) -> list[Sample]:
     return closed_loop_in_one_thread(one_by_one(send), *arguments, **options)
 
 
@@ -89,8 +89,8 @@ def endless() -> Any:
 def test_open_loop_shows_a_stall_in_every_later_latency() -> None:
     clock = VirtualClock()
     send = Stalling(clock, stall_at=10)
-    shots = open_loop(one_by_one(send), endless(), every(0.02), limit=SendLimit(2.0), clock=clock)
-    latencies = [shot.latency for shot in shots]
+    samples = open_loop(one_by_one(send), endless(), every(0.02), limit=SendLimit(2.0), clock=clock)
+    latencies = [sample.latency for sample in samples]
     assert latencies[:10] == pytest.approx([0.01] * 10)
     # The backlog of the stall shrinks by 10 ms a request, as 10 ms of work come every 20 ms.
     expected = [1.0 - 0.01 * place for place in range(90)]
@@ -100,17 +100,17 @@ def test_open_loop_shows_a_stall_in_every_later_latency() -> None:
 @CLOSED
 def test_closed_loop_hides_the_same_stall_in_one_latency(loop: Any) -> None:
     clock = VirtualClock()
-    shots = loop(Stalling(clock, stall_at=10), endless(), callers=1, limit=SendLimit(2.0), clock=clock)
-    assert sum(shot.latency > 0.011 for shot in shots) == 1
+    samples = loop(Stalling(clock, stall_at=10), endless(), callers=1, limit=SendLimit(2.0), clock=clock)
+    assert sum(sample.latency > 0.011 for sample in samples) == 1
 
 
 def test_open_loop_sends_by_the_timetable_whatever_the_target_does() -> None:
     clock = VirtualClock()
-    shots = open_loop(
+    samples = open_loop(
         one_by_one(Stalling(clock, 0)), endless(), [0.0, 0.5, 3.0, 9.0], limit=SendLimit(5.0), clock=clock
     )
-    assert [shot.intended for shot in shots] == [0.0, 0.5, 3.0]
-    assert [shot.started for shot in shots] == pytest.approx([0.0, 1.0, 3.0])
+    assert [sample.intended for sample in samples] == [0.0, 0.5, 3.0]
+    assert [sample.started for sample in samples] == pytest.approx([0.0, 1.0, 3.0])
 
 
 @CLOSED
@@ -122,8 +122,8 @@ def test_closed_loop_stops_at_count_or_time(loop: Any, limit: SendLimit) -> None
 
 def test_open_loop_stops_at_count() -> None:
     clock = VirtualClock()
-    shots = open_loop(one_by_one(Stalling(clock, -1)), endless(), every(0.1), limit=SendLimit(1e9, 3), clock=clock)
-    assert len(shots) == 3
+    samples = open_loop(one_by_one(Stalling(clock, -1)), endless(), every(0.1), limit=SendLimit(1e9, 3), clock=clock)
+    assert len(samples) == 3
 
 
 def test_closed_loop_has_as_many_requests_on_their_way_as_callers() -> None:
@@ -136,8 +136,8 @@ def test_closed_loop_has_as_many_requests_on_their_way_as_callers() -> None:
     options: Any = {"callers": 4, "limit": SendLimit(1e9, 8), "clock": SystemClock()}
     with ThreadPoolExecutor(4) as pool:
         alone = closed_loop_in_one_thread(partial(pool.submit, send), endless(), **options)
-    for shots in (closed_loop(send, endless(), **options), alone):
-        assert [shot.error for shot in shots] == [None] * 8
+    for samples in (closed_loop(send, endless(), **options), alone):
+        assert [sample.error for sample in samples] == [None] * 8
 
 
 def test_an_error_is_a_failed_request_and_the_load_goes_on() -> None:
@@ -150,14 +150,14 @@ def test_an_error_is_a_failed_request_and_the_load_goes_on() -> None:
         return future
 
     limit, clock = SendLimit(1e9, 3), VirtualClock()
-    for shots in (
+    for samples in (
         closed_loop(refuse, endless(), callers=1, limit=limit, clock=clock),
         closed_loop_in_one_thread(refuse, endless(), callers=1, limit=limit, clock=clock),
         closed_loop_in_one_thread(fail_later, endless(), callers=1, limit=limit, clock=clock),
         open_loop(refuse, endless(), every(0.1), limit=limit, clock=clock),
         open_loop(fail_later, endless(), every(0.1), limit=limit, clock=clock),
     ):
-        assert [type(shot.error) for shot in shots] == [Overloaded] * 3
+        assert [type(sample.error) for sample in samples] == [Overloaded] * 3
 
 
 def test_an_answer_of_too_few_vectors_is_a_failed_request() -> None:
