@@ -27,7 +27,7 @@ from embedge.config import RuntimeConfig, checked
 from embedge.errors import DeadlineExceeded, InvalidInput, NotFound, Unavailable
 from embedge.inputs.items import ItemInput
 from embedge.inputs.match import choose
-from embedge.lanes import LanePool
+from embedge.lanes import LanePool, LaneSetup
 from embedge.lanes.listeners import Listeners
 from embedge.request import Embedded, Item, Options, Reply, Request, as_request, ask
 from embedge.scheduling.capacity import QueueCapacity
@@ -78,15 +78,15 @@ class Embedder(ScoringMethods):
         self.towers = towers(self.manifest, self.config.towers)
         self._inputs = {name: ItemInput.of(self.bundle, name, self.config) for name in self.towers}
         probes = Probes(self.manifest, {name: each.probe() for name, each in self._inputs.items()})
-        self._pool = LanePool(self.bundle, self.config, probes, cancel or CancelToken())
-        self.backend_reason = self._pool.backend_reason
+        self._setup = LaneSetup(self.bundle, self.config, probes, cancel or CancelToken())
+        self.backend_reason = self._setup.reason
         self._scheduler = Scheduler(
             self.costs,
-            Limits(self.config.max_batch_size, self._pool.max_batch_tokens),
+            Limits(self.config.max_batch_size, self._setup.max_batch_tokens),
             QueueCapacity(self.config.max_queue_items, self.config.max_queue_bytes),
             max_seconds=self.config.max_queue_seconds,
             max_wait=self.config.max_wait_us / 1e6,
-            lanes=self.slots.lanes,
+            lanes=self.split.lanes,
         )
         self._listeners = Listeners(self.name, lambda: self.serving)
         self._closed = self._draining = False
@@ -95,8 +95,9 @@ class Embedder(ScoringMethods):
         self._preparer = Preparer(self._inputs, self._scheduler, threads=self.config.prepare_threads)
         self._pieces = Pieces(self.towers, self._admit, self._preparer)
         self._completer = Completer(self._scheduler)
+        self._pool = LanePool(self._setup, self._scheduler, self._completer.deliver, self._lane_changed)
         try:
-            self._pool.start(self._scheduler, self._completer.deliver, self._lane_changed)
+            self._pool.start()
         except BaseException:
             self.close()
             raise
@@ -132,22 +133,22 @@ class Embedder(ScoringMethods):
     @property
     def backend(self) -> str:
         """The backend that runs the model, with its version."""
-        return self._pool.backend
+        return f"{self._setup.backend.name} {self._setup.backend.version()}"
 
     @property
     def device(self) -> str:
         """The name of the GPU or CPU that runs the model."""
-        return self._pool.device
+        return self._setup.backend.device()
 
     @property
     def max_in_flight(self) -> int:
         """How many batches a lane has in flight."""
-        return self._pool.max_in_flight
+        return self._setup.backend.max_in_flight
 
     @property
     def cuda_graphs(self) -> int:
         """How many batch shapes a lane replays from CUDA graphs at most; 0 means none."""
-        return self._pool.cuda_graphs
+        return self._setup.backend.cuda_graphs
 
     @property
     def serving(self) -> bool:
@@ -155,14 +156,14 @@ class Embedder(ScoringMethods):
         return not (self._closed or self._draining) and self._pool.alive
 
     @property
-    def slots(self) -> LaneSplit:
+    def split(self) -> LaneSplit:
         """How many lanes run, how many compute threads each has, and why."""
-        return self._pool.slots
+        return self._setup.split
 
     @property
     def costs(self) -> Mapping[str, CostTable]:
         """The cost table of each loaded tower, measured and learned here. Towers that share a trunk share a table."""
-        return self._pool.costs
+        return self._setup.costs
 
     def embed(self, items: Sequence[Item], **options: Unpack[Options]) -> Embedded:
         """Embed items and return their vectors.
@@ -278,7 +279,7 @@ class Embedder(ScoringMethods):
             raise Unavailable("this embedder was opened in another process, and threads do not fork; open one here")
         name, sizes = self._plan(request)
         self._inputs[name].check(request)
-        task = Task(self.manifest, request, name, sizes, trunk=self._pool.trunks[name])
+        task = Task(self.manifest, request, name, sizes, trunk=self._setup.trunks[name])
         if not request.items:
             task.future.set_result(task.reply())
             return task

@@ -18,17 +18,19 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "lanes/lane.py": (),
     "lanes/in_flight.py": (),
     "lanes/pending.py": (),
+    "lanes/setup.py": (),
     "lanes/pool.py": (),
     "lanes/executors.py": (),
     "lanes/watchdog.py": (),
     "scheduling/scheduler.py": (
         "take",
+        "heartbeat",
         "interrupt",
         "poll",
         "push",
         "done",
         "stop",
-        "make_room",
+        "wait_for_capacity",
         "drain",
         "_leave",
         "_rest",
@@ -59,11 +61,11 @@ _TELLS = {
     "enter",
     "fail",
     "give_up",
+    "heartbeat",
     "interrupt",
     "leave",
     "lend",
     "mark",
-    "move",
     "notify",
     "notify_all",
     "record",
@@ -75,7 +77,7 @@ _TELLS = {
     "wake",
 }
 # What CUDA and TensorRT are asked for, and what lanes and contexts were given to call.
-_CALLS = {"_ask", "_changed", "_close_post", "_interrupt", "_leave", "_need", "_release", "_wake", "changed"}
+_CALLS = {"_ask", "_close", "_leave", "_need", "_on_change", "_release", "_wake"}
 _FREES = {"clear", "close", "exit", "leave_behind"}
 _STATEMENTS = _WAITS | _TELLS | _FREES | _CALLS
 _NOTHING = "__import__('contextlib').nullcontext()"  # in the place of a lock
@@ -87,17 +89,17 @@ _FLAGS = {
     "given_up",
     "marked",
     "over",
-    "_away",
     "_closing",
     "_free",
     "_hung",
+    "_last_progress",
     "_lost",
     "_marks",
-    "_moved",
     "_open",
     "_place",
     "_shared",
     "_stopped",
+    "_suspended",
     "_warm_up",
 }
 

@@ -22,12 +22,12 @@ _ENDS = 400  # seconds that all of them may take
 # Which tests tell most of a part, the quickest first. What kills a mutant ends its trial.
 _LANES = (
     "test_ordering.py",
-    "test_ordering_crew.py",
+    "test_ordering_pool.py",
     "test_pipeline.py",
-    "test_watch.py",
-    "test_watch_opening.py",
+    "test_watchdog.py",
+    "test_watchdog_opening.py",
     "test_lane.py",
-    "test_slots.py",
+    "test_lane_split.py",
 )
 _GPU = (
     "test_ordering_streams.py",
@@ -138,7 +138,7 @@ def _tests(file: str) -> tuple[str, ...]:
         return ("cuda", *_GPU)
     if file.startswith("backends"):
         return _GPU
-    return (*_REST, *_LANES) if file == "scheduler.py" else _LANES
+    return (*_REST, *_LANES) if file.startswith("scheduling") else _LANES
 
 
 def _short(current: Path) -> str:

@@ -38,17 +38,17 @@ def check_books(world: Any) -> None:
     world.expect(set(scheduler._active) == set(active), "the open calls are not those that wait")
     waiting = [entry for call in active for entry in call.waiting]
     world.expect(len(waiting) + sum(c.unpushed for c in active) == world._items, "an entry waits that should not")
-    seconds = sum(entry.seconds for entry in waiting) + sum(call.owed * call.each for call in active)
+    seconds = sum(entry.seconds for entry in waiting) + sum(call.unprepared * call.item_seconds for call in active)
     world.expect(
-        abs(seconds - sum(scheduler._seconds.values())) < 1e-6 * (1 + seconds), "the seconds that wait are wrong"
+        abs(seconds - sum(scheduler._queued_seconds.values())) < 1e-6 * (1 + seconds), "the seconds that wait are wrong"
     )
-    world.expect(all(c.owed == c.unpushed for c in active), "a call owes what it has pushed")
-    room, sizes = scheduler._room, sum(entry.size for entry in waiting)
+    world.expect(all(c.unprepared == c.unpushed for c in active), "a call owes what it has pushed")
+    room, sizes = scheduler._capacity, sum(entry.size for entry in waiting)
     world.expect(room.ready == sizes, f"{room.ready} bytes are said to be prepared, {sizes} are")
-    owed = sum(call.owed * call.size for call in active)
+    owed = sum(call.unprepared * call.size for call in active)
     world.expect(room.bytes == sizes + owed, "the bytes that wait are wrong")
     queued = sum(map(len, queue._by_length.values()))
     world.expect(queued == len(waiting), f"{queued} entries are queued, {len(waiting)} wait")
     most = 2 * world.machine.max_items + 65
     world.expect(len(scheduler._deadlines) <= most, "deadlines of ended calls pile up")
-    world.expect(all(len(heap) <= most for heap in queue._by_place.values()), "places of ended calls pile up")
+    world.expect(all(len(heap) <= most for heap in queue._by_virtual_time.values()), "places of ended calls pile up")

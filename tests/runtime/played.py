@@ -31,12 +31,13 @@ class Play:
 
     ids: dict[str, int] = field(default_factory=dict)
     broken: bool = False  # every run fails, the self-test too
-    heals: bool = False  # opening a session mends what is broken
+    heals: bool = False  # opening a session fixes what is broken
     shut: bool = False  # sessions cannot be opened
     after: Callable[[], None] | None = None  # called when a poisoned run fails
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Event = field(default_factory=threading.Event)
     batches: list[NDArray[np.int64]] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)  # that opened sessions, in order
     opened: int = 0
     closed: int = 0
 
@@ -82,6 +83,7 @@ class Slot(CpuSlot):
         if _PLAY.shut:
             raise RuntimeError("the device is gone")
         _PLAY.opened += 1
+        _PLAY.threads.append(threading.current_thread())
         _PLAY.broken = _PLAY.broken and not _PLAY.heals
         return Session(_PLAY)
 

@@ -318,7 +318,7 @@ class World:
 
     def _check(self) -> None:
         self._steps += 1
-        inside = self.scheduler._room.items
+        inside = self.scheduler._capacity.items
         if inside != self._items or inside > self.machine.max_items:
             raise Broken(f"{inside} items are said to wait, {self._items} do, {self.machine.max_items} may")
         if self._steps % _FULL_CHECK == 0:
@@ -331,6 +331,5 @@ class World:
 
 
 def entries_of(batch: Batch) -> list[Any]:
-    """Return the entries of a batch, which are its ticket."""
-    assert isinstance(batch.ticket, list)
-    return batch.ticket
+    """Return the entries of a batch."""
+    return list(batch.entries)

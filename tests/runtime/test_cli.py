@@ -190,7 +190,7 @@ def test_inspect_shows_the_lanes_that_a_start_measured(tmp_path: Path, capsys: p
     cli._run(["inspect", str(path)])
     assert "measured at the first start" in capsys.readouterr().out
     with Embedder.open(path, config=RuntimeConfig(warm_up_seconds=0.05)) as embedder:
-        chosen = embedder.slots
+        chosen = embedder.split
     cli._run(["inspect", "--json", str(path)])
     lanes = json.loads(capsys.readouterr().out)["lanes"]
     assert (lanes["lanes"], lanes["threads"], lanes["reason"]) == (chosen.lanes, chosen.threads, chosen.reason)

@@ -41,7 +41,7 @@ def test_settings_may_be_paths_and_numbers_of_numpy(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"trust_plans": [tmp_path / "key.pub"], "lanes": np.int64(1), "warm_up_seconds": 0}
     with Embedder.open(tiny_bundle(tmp_path / "tiny"), config=RuntimeConfig(**settings)) as embedder:
         assert embedder.config.trust_plans == (str(tmp_path / "key.pub"),)
-        assert embedder.slots.lanes == 1
+        assert embedder.split.lanes == 1
 
 
 # Opening and closing.
@@ -90,14 +90,14 @@ def test_opening_measures_and_the_next_start_uses_it(tmp_path: Path, monkeypatch
     config = RuntimeConfig(warm_up_seconds=0.05)
     with Embedder.open(path, config=config) as first:
         assert first.costs["text"].measured
-        slots = first.slots
+        slots = first.split
 
     def measured_again(*_: object) -> None:
         raise AssertionError("the choice of lanes was stored")
 
-    monkeypatch.setattr("embedge.lanes.pool.measure_splits", measured_again)
+    monkeypatch.setattr("embedge.lanes.setup.measure_splits", measured_again)
     with Embedder.open(path, config=config) as second:
-        assert second.slots == slots
+        assert second.split == slots
 
 
 def test_a_stored_record_that_is_damaged_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_an_unknown_backend_lists_the_known_ones(tmp_path: Path, backend: str) -
 def test_settings_and_reasons_are_visible(model: Embedder) -> None:
     assert model.backend.startswith("onnxruntime ")
     assert "first in order" in model.backend_reason
-    assert model.slots.lanes == 2
+    assert model.split.lanes == 2
     assert model.serving
 
 

@@ -94,7 +94,7 @@ def test_a_lane_whose_numbers_are_all_nan_is_tested_and_not_trusted(
         _every_run_gives_nan(play)
         with pytest.raises(BackendError):
             embedder.embed(["a cat"])
-        embedder._pool.lanes[0]._thread.join(LONG)
+        play.threads[0].join(LONG)
         assert not embedder.serving
         assert told[-1] is False
         with pytest.raises(Exception, match="given up"):
@@ -125,7 +125,7 @@ def test_a_bundle_that_was_replaced_is_not_mixed_with_the_old_one(tiny: Embedder
     graph.unlink()
     graph.write_bytes(data)
     with pytest.raises(BundleError, match="changed on disk"):
-        tiny._pool._rack.enter(lambda: None)
+        tiny._pool._executors.open(lambda: None)
 
 
 @pytest.mark.parametrize(("lanes", "threads"), [(0, 1), (-3, 1), (1, 99999)])
@@ -133,13 +133,13 @@ def test_a_stored_record_that_is_nonsense_is_measured_again(tmp_path: Path, lane
     path = tiny_bundle(tmp_path / "tiny")
     config = RuntimeConfig(warm_up_seconds=0.05)
     with Embedder.open(path, config=config) as embedder:
-        record = cache.directory() / "startup" / f"{embedder._pool._keys['text']}.json"
+        record = cache.directory() / "measurements" / f"{embedder._setup._keys['text']}.json"
     stored = msgspec.json.decode(record.read_bytes())
-    stored["slots"] |= {"lanes": lanes, "threads": threads}
+    stored["split"] |= {"lanes": lanes, "threads": threads}
     record.write_bytes(msgspec.json.encode(stored))
     with Embedder.open(path, config=config) as embedder:
         assert embedder.embed(["a cat"]).shape == (1, 16)
-        assert embedder.slots.lanes >= 1
+        assert embedder.split.lanes >= 1
 
 
 def _every_run_gives_nan(play: Play) -> None:

@@ -117,18 +117,17 @@ def test_a_lane_that_recovers_serves_again(any_model: tuple[Embedder, Play]) -> 
 
 def test_a_lane_that_fails_again_and_again_is_given_up(any_model: tuple[Embedder, Play]) -> None:
     embedder, play = any_model
-    lane = embedder._pool.lanes[0]
     play.broken = True
 
     with pytest.raises((BackendError, Unavailable)):
         embedder.embed(["a cat"])
-    lane._thread.join(LONG)
+    play.threads[0].join(LONG)
 
     assert play.opened == play.closed == 3
     assert not embedder.serving
     with pytest.raises(Unavailable, match="no lane is alive"):
         embedder.embed(["a cat"])
-    assert isinstance(lane.error, RuntimeError)
+    assert isinstance(embedder._pool.lanes[0].error, RuntimeError)
 
 
 def test_one_dead_lane_of_two_leaves_the_model_serving(two_lanes: tuple[Embedder, Play]) -> None:
@@ -144,7 +143,7 @@ def test_one_dead_lane_of_two_leaves_the_model_serving(two_lanes: tuple[Embedder
     (dead,) = (lane for lane in embedder._pool.lanes if not lane.alive)
     assert embedder.serving
     assert embedder.embed(GOOD).shape == (3, 16)
-    dead._thread.join(LONG)
+    dead.join(LONG)
     assert False not in heard.words
 
 

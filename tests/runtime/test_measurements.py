@@ -31,8 +31,8 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         seen.append(arguments)
         return MEASURED
 
-    monkeypatch.setattr("embedge.lanes.pool.cores", lambda: 2)
-    monkeypatch.setattr("embedge.lanes.pool.measure_splits", measure_splits)
+    monkeypatch.setattr("embedge.lanes.setup.cores", lambda: 2)
+    monkeypatch.setattr("embedge.lanes.setup.measure_splits", measure_splits)
     monkeypatch.setattr(
         "embedge.backends.onnxruntime.OnnxRuntimeBackend.candidates", lambda _: [LaneSplit(1, 2), MEASURED]
     )
@@ -65,7 +65,7 @@ def test_a_default_start_takes_nothing_from_one_with_other_settings(
 ) -> None:
     start(bundle, config)
     assert not trials
-    assert start(bundle, DEFAULT).slots == MEASURED
+    assert start(bundle, DEFAULT).split == MEASURED
     assert len(trials) == 1
 
 
@@ -80,7 +80,7 @@ def test_a_start_that_measures_nothing_leaves_what_is_stored(bundle: Path, home:
     stored = record.read_bytes()
     start(bundle, RuntimeConfig(warm_up_seconds=0))
     assert record.read_bytes() == stored
-    assert start(bundle, DEFAULT).slots == MEASURED
+    assert start(bundle, DEFAULT).split == MEASURED
     assert len(trials) == 1
 
 
@@ -88,8 +88,8 @@ def test_records_of_before_are_not_taken(bundle: Path, home: Path, trials: list[
     start(bundle, DEFAULT)
     (record,) = home.rglob("*.json")
     stored = msgspec.json.decode(record.read_bytes())
-    stored["slots"] = {"lanes": 1, "threads": 2, "reason": "as the settings say"}
+    stored["slots"] = stored.pop("split") | {"lanes": 1, "threads": 2, "reason": "as the settings say"}
     record.unlink()
     cache.save("cost", record.stem, stored)  # where starts stored what they had not measured, too
-    assert start(bundle, DEFAULT).slots == MEASURED
+    assert start(bundle, DEFAULT).split == MEASURED
     assert len(trials) == 2

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from embedge.lanes import Outcome
-from embedge.lanes import in_flight as line
-from embedge.lanes import pending as taken
+from embedge.lanes import Outcome, in_flight, pending
 from embedge.lanes.pending import PendingBatches
 from embedge.lanes.watchdog import Watchdog
-from tests.runtime.races import LONG, locks, race
+from tests.runtime.races import locks, race
 from tests.runtime.scripted import Rig, batch
 
 ERROR = TimeoutError("it hangs")
@@ -31,53 +29,53 @@ class Open:
 
     def __init__(self) -> None:
         self.answered: Counter[Any] = Counter()
-        self.taken = PendingBatches(lambda each, _: self.answered.update([each.ticket]), lambda: 0.0)
+        self.pending = PendingBatches(lambda each, _: self.answered.update(each.entries), lambda: 0.0)
         self.here, self.next = batch("here"), batch("next")
-        self.taken.add(self.here)
+        self.pending.add(self.here)
 
     def add(self) -> None:
-        if self.taken.add(self.next):
-            self.taken.answer(self.next, Outcome())
+        if self.pending.add(self.next):
+            self.pending.answer(self.next, Outcome())
 
     def take(self) -> None:
-        self.taken.add(self.next)
+        self.pending.add(self.next)
 
     def answer(self) -> None:
-        self.taken.answer(self.here, Outcome())
+        self.pending.answer(self.here, Outcome())
 
-    def give_up(self) -> None:
-        self.taken.give_up(ERROR)
+    def abandon(self) -> None:
+        self.pending.abandon(ERROR)
 
     def look(self) -> None:
-        self.taken.hangs(100.0, 30.0)
+        self.pending.hangs(100.0, 30.0)
 
 
-@pytest.mark.parametrize(("first", "second"), [("add", "give_up"), ("give_up", "add")])
+@pytest.mark.parametrize(("first", "second"), [("add", "abandon"), ("abandon", "add")])
 def test_a_batch_that_is_taken_while_its_lane_is_given_up_is_answered_once(
     monkeypatch: pytest.MonkeyPatch, first: str, second: str
 ) -> None:
     def check(opened: Open) -> None:
         assert opened.answered == {"here": 1, "next": 1}
 
-    locks(monkeypatch, taken)
-    race(Open, getattr(Open, first), getattr(Open, second), check, taken)
+    locks(monkeypatch, pending)
+    race(Open, getattr(Open, first), getattr(Open, second), check, pending)
 
 
-@pytest.mark.parametrize(("first", "second"), [("answer", "give_up"), ("give_up", "answer")])
+@pytest.mark.parametrize(("first", "second"), [("answer", "abandon"), ("abandon", "answer")])
 def test_a_batch_that_ends_while_its_lane_is_given_up_is_answered_once(
     monkeypatch: pytest.MonkeyPatch, first: str, second: str
 ) -> None:
     def check(opened: Open) -> None:
         assert opened.answered == {"here": 1}
 
-    locks(monkeypatch, taken)
-    race(Open, getattr(Open, first), getattr(Open, second), check, taken)
+    locks(monkeypatch, pending)
+    race(Open, getattr(Open, first), getattr(Open, second), check, pending)
 
 
 @pytest.mark.parametrize("second", ["take", "answer"])
 def test_the_watch_may_look_while_batches_come_and_go(monkeypatch: pytest.MonkeyPatch, second: str) -> None:
-    locks(monkeypatch, taken)
-    race(Open, Open.look, getattr(Open, second), lambda opened: None, taken)
+    locks(monkeypatch, pending)
+    race(Open, Open.look, getattr(Open, second), lambda opened: None, pending)
 
 
 def test_a_lane_in_its_back_off_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,25 +90,23 @@ def test_a_lane_in_its_back_off_ends_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_lane_that_fails_again_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedge.lanes.lane._BACKOFF_SECONDS", 7.0)
-    rig, waits = Rig(), []
+    waits = []
 
     class Stop(threading.Event):
         def wait(self, timeout: float | None = None) -> bool:
             waits.append(timeout)
             return self.is_set()
 
-    monkeypatch.setattr(rig.lane, "_stop", Stop())
+    rig = Rig(stop=Stop())
     rig.broken = True
     with rig:
         rig.until(lambda: rig.lane.given_up)
     assert waits == [7.0, 14.0]
 
 
-def test_a_lane_that_begins_anew_measures_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lane_that_begins_anew_measures_nothing_again() -> None:
     measured: list[Any] = []
-    rig = Rig()
-    monkeypatch.setattr(rig.lane, "_warm_up", measured.append)
-    with rig:
+    with Rig(warm_up=measured.append) as rig:
         rig.until(lambda: rig.words == [True])
         rig.lost, rig.heals = RuntimeError("illegal address"), True
         rig.lane.wake()
@@ -123,11 +119,11 @@ def test_a_lane_tests_itself_only_once_nothing_is_in_flight(monkeypatch: pytest.
 
     class Condition(threading.Condition):
         def wait(self, timeout: float | None = None) -> bool:
-            if threading.current_thread() is rig.lane._thread:
-                rig._note(lambda: waits.append("for the line"))
+            if threading.current_thread() is rig.thread:
+                rig.note(lambda: waits.append("for the device"))
             return super().wait(timeout)
 
-    monkeypatch.setattr(line, "threading", SimpleNamespace(**{**vars(threading), "Condition": Condition}))
+    monkeypatch.setattr(in_flight, "threading", SimpleNamespace(**{**vars(threading), "Condition": Condition}))
     with rig:
         rig.bad.add("a0")
         rig.push(batch("a"), batch("b"))
@@ -148,19 +144,20 @@ def test_who_ends_a_lane_waits_no_longer_than_it_wants_to() -> None:
 
 def test_a_lane_that_was_ended_has_no_thread_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the thread has said that it is over, and still is on its way."""
-    rig, gone = Rig(), threading.Event()
+    gone = threading.Event()
 
-    class Over(threading.Event):
+    class Ended(threading.Event):
         def set(self) -> None:
             super().set()
             gone.wait(PATIENCE)
 
-    real = rig.lane._thread.join
-    monkeypatch.setattr(rig.lane, "_over", Over())
-    monkeypatch.setattr(rig.lane._thread, "join", lambda: (gone.set(), real()))
+    rig = Rig(ended=Ended())
+    real = threading.Thread.join
+    monkeypatch.setattr(threading.Thread, "join", lambda *given: (gone.set(), real(*given)))
     with rig:
-        pass
-    assert not rig.lane._thread.is_alive()
+        rig.until(lambda: rig.idle)
+    assert rig.thread is not None
+    assert not rig.thread.is_alive()
 
 
 def test_an_abandoned_lane_does_not_begin_anew() -> None:
@@ -171,7 +168,7 @@ def test_an_abandoned_lane_does_not_begin_anew() -> None:
     rig.lane.abandon(ERROR)
     rig.broken = True
     rig.let("a0")
-    rig.lane._thread.join(LONG)
+    rig.gone()
     assert rig.log.count("open") == rig.log.count("close") == 1
 
 
@@ -179,8 +176,8 @@ def test_a_lane_that_computes_row_by_row_is_late_when_a_row_is() -> None:
     class Slow(Rig):
         """Each row that runs alone takes ten seconds."""
 
-        def _act(self, what: str) -> None:
-            super()._act(what)
+        def act(self, what: str) -> None:
+            super().act(what)
             if what.startswith("start a"):
                 self.now += 10.0
                 watch.check(self.now)
@@ -201,19 +198,18 @@ def test_a_lane_that_opens_is_late_when_a_batch_is(what: str) -> None:
     """Each batch takes 200 seconds, of the 300 that a lane has; all of them take longer."""
 
     class Slow(Rig):
-        def _act(self, what: str) -> None:
-            super()._act(what)
+        def act(self, what: str) -> None:
+            super().act(what)
             if what.startswith("start"):
                 self.now += 200.0
                 watch.check(self.now)
 
-    rig = Slow(max_in_flight=1)
+    options: dict[str, Any] = {"probes": [batch("p", rows=1)] * 4}
+    if what == "measure":
+        options = {"warm_up": lambda compute: [compute(batch("w", rows=1)) for _ in range(4)]}
+    rig = Slow(max_in_flight=1, **options)
     late: list[float] = []
     watch = Watchdog(lambda: [rig.lane], lambda _, inside: late.append(inside), hang_seconds=30)
-    if what == "test":
-        rig.lane._probes = [batch("p", rows=1)] * 4
-    else:
-        rig.lane._warm_up = lambda compute: [compute(batch("w", rows=1)) for _ in range(4)]  # type: ignore[func-returns-value]
     with rig:
         rig.until(lambda: rig.words == [True])
     assert rig.now >= 800.0
@@ -222,9 +218,9 @@ def test_a_lane_that_opens_is_late_when_a_batch_is(what: str) -> None:
 
 def test_a_lane_that_had_nothing_to_do_for_long_has_time_to_close() -> None:
     class Slow(Rig):
-        def _close(self, post: Any) -> None:
+        def close(self, executor: Any) -> None:
             watch.check(self.now + 299.0)
-            super()._close(post)
+            super().close(executor)
 
     rig = Slow(max_in_flight=1)
     late: list[float] = []

@@ -131,7 +131,7 @@ def test_a_lane_that_is_called_away_hands_on_the_word_that_there_is_work(desk: D
 def test_who_prepares_a_large_call_waits_for_lanes(desk: Desk) -> None:
     call = desk.call(items=4)
     desk.push(call, items=3)  # 48 bytes are there, of the 25 that may be prepared ahead
-    desk.go("preparer", lambda: desk.scheduler.make_room(call))
+    desk.go("preparer", lambda: desk.scheduler.wait_for_capacity(call))
     desk.stands("preparer")
     for _ in range(2):
         assert not desk.found

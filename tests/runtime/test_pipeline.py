@@ -42,7 +42,8 @@ def test_each_thread_does_its_own_part() -> None:
     assert rig.threads["open"] == rig.threads["start"] == rig.threads["close"] == {"embedge-test"}
     assert rig.threads["attach"] == rig.threads["detach"] == {"embedge-test-results"}
     assert rig.log[-2:] == ["detach", "close"]
-    assert not rig.lane._thread.is_alive()
+    assert rig.thread is not None
+    assert not rig.thread.is_alive()
 
 
 def test_a_depth_of_one_has_no_second_thread() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -212,17 +213,19 @@ def test_a_head_that_fails_fails_its_rows_alone(bundle: Bundle, sessions: dict[s
     towers, items = ["picky", "left", "picky", "plain"], [series(3), HIGH, HIGH * _sign(), series(2)]
     made, outcomes = batch(bundle, towers, items), []
     waiting = iter([made, None])
+    work: Any = SimpleNamespace(take=lambda _: next(waiting), interrupt=lambda: None)
     program = Program(bundle.manifest, sessions)  # type: ignore[arg-type]
-    lane = Lane(
+    executors: Any = SimpleNamespace(
+        open=lambda *_: Executor(CpuSlot(1), program, lambda each: feeds(bundle, each)),
+        close=lambda executor: executor.program.close(),
+    )
+    lane: Lane = Lane(
         "test",
-        open_post=lambda *_: Executor(CpuSlot(1), program, lambda each: feeds(bundle, each)),
-        close_post=lambda post: post.program.close(),
-        probes=[batch(bundle, ["picky"], [series(1)])],
-        warm_up=lambda _: None,
-        take=lambda _: next(waiting),
-        interrupt=lambda: None,
+        work=work,
+        executors=executors,
         deliver=lambda _, outcome: outcomes.append(outcome),
-        changed=lambda _: None,
+        on_change=lambda _: None,
+        probes=[batch(bundle, ["picky"], [series(1)])],
     )
     lane.start()
     assert lane.join(30)

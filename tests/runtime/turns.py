@@ -66,5 +66,5 @@ class Turns:
 def head(call: Call) -> Head:
     """Return a call's oldest entry, its place in the line of all, and the seconds of all that the call has left."""
     entry = next(iter(call.waiting))
-    seconds = sum(waiting.seconds for waiting in call.waiting) + call.owed * call.each
-    return (call.paid, entry.sequence), entry, seconds
+    seconds = sum(waiting.seconds for waiting in call.waiting) + call.unprepared * call.item_seconds
+    return (call.virtual_time, entry.sequence), entry, seconds

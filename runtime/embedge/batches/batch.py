@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,19 @@ from numpy.typing import NDArray
 from embedge.bundle.manifest import Manifest, Tower
 from embedge.bundle.part_specs import Fill
 
-__all__ = ["Batch", "Layout", "Row", "layout", "pad", "stretch", "trunks"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    EntryT = TypeVar("EntryT", default=Any)
+else:
+    from typing import TypeVar
+
+    EntryT = TypeVar("EntryT")
+
+__all__ = ["Batch", "EntryT", "Layout", "Row", "layout", "pad", "stretch", "trunks"]
 
 Row = Mapping[str, NDArray[np.generic]]
-"""The prepared arrays of one item, by graph input, without padding; inputs that are masks are not in it."""
+"""The prepared arrays of one item, by graph input, without padding and without masks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +42,22 @@ class Layout:
 
 
 @dataclass(slots=True, eq=False)
-class Batch:
-    """Rows that ride together through one lane. `ticket` is the scheduler's own; lanes pass it back untouched.
+class Batch(Generic[EntryT]):
+    """Rows that run together in one lane.
 
-    towers: each row's tower; all are of one trunk. lengths: of each row in all its parts. formed: when, on the
-    scheduler's clock. predicted: what it will take, in seconds.
+    Attributes:
+        towers: The tower of each row. All share one trunk.
+        rows: The prepared arrays of each row.
+        lengths: The length of each row over all its parts.
+        entries: What the scheduler knows each row by. Lanes return it unchanged.
+        formed: When the batch was formed, on the scheduler's clock.
+        predicted: Predicted seconds.
     """
 
     towers: list[str]
     rows: list[Row]
     lengths: list[int]
-    ticket: object = None
+    entries: Sequence[EntryT] = ()
     formed: float = 0.0
     predicted: float = 0.0
 

@@ -26,11 +26,11 @@ class Completer:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._outcomes: queue.SimpleQueue[tuple[Batch, Outcome] | None] = queue.SimpleQueue()
+        self._outcomes: queue.SimpleQueue[tuple[Batch[Entry], Outcome] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._main, name="embedge-completer", daemon=True)
         self._thread.start()
 
-    def deliver(self, batch: Batch, outcome: Outcome) -> None:
+    def deliver(self, batch: Batch[Entry], outcome: Outcome) -> None:
         """Take over a batch that a lane is done with."""
         self._outcomes.put((batch, outcome))
 
@@ -52,7 +52,7 @@ class Completer:
             finally:
                 self._scheduler.done(batch, outcome.seconds)
 
-    def _complete(self, batch: Batch, outcome: Outcome) -> None:
+    def _complete(self, batch: Batch[Entry], outcome: Outcome) -> None:
         if outcome.error is not None:
             self._fail(batch, outcome.error)
             return
@@ -68,9 +68,9 @@ class Completer:
         if lost:
             self._tell(lost, batch)
 
-    def _hand_over(self, group: Group, batch: Batch) -> None:
+    def _hand_over(self, group: Group, batch: Batch[Entry]) -> None:
         """Give each task its good rows of the group."""
-        entries = _entries(batch)
+        entries = batch.entries
         places: dict[Task, list[int]] = {}
         for place, good in enumerate(group.good.tolist()):
             if good:
@@ -80,26 +80,22 @@ class Completer:
             tensors = {name: group.arrays[name] if every else group.arrays[name][own] for name in task.tensors}
             task.add_rows([entries[group.rows[place]].index for place in own], tensors, batch.formed)
 
-    def _tell(self, lost: Mapping[int, object], batch: Batch) -> None:
+    def _tell(self, lost: Mapping[int, object], batch: Batch[Entry]) -> None:
         """Tell each task of the rows that it will not get."""
         errors: dict[Task, dict[int, EmbedgeError]] = {}
         for row, why in lost.items():
             log.error("an item could not be computed: %r", why)
-            entry = _entries(batch)[row]
+            entry = batch.entries[row]
             errors.setdefault(_task(entry), {})[entry.index] = BackendError(_BAD_ROW)
         for task, own in errors.items():
             task.fail_items(own)
 
-    def _fail(self, batch: Batch, cause: Exception) -> None:
-        for task in dict.fromkeys(_task(entry) for entry in _entries(batch)):
+    def _fail(self, batch: Batch[Entry], cause: Exception) -> None:
+        for task in dict.fromkeys(_task(entry) for entry in batch.entries):
             error = BackendError(_FAILED)
             error.__cause__ = cause
             self._scheduler.drop(task, error)  # what it still has in the queue would be computed for nobody
             task.fail(error)
-
-
-def _entries(batch: Batch) -> list[Entry]:
-    return cast("list[Entry]", batch.ticket)
 
 
 def _task(entry: Entry) -> Task:

@@ -75,9 +75,9 @@ class Preparer:
     def __init__(self, inputs: dict[str, ItemInput], scheduler: Scheduler, *, threads: int) -> None:
         self._inputs = inputs
         self._scheduler = scheduler
-        self._line: deque[_TaskChunk] = deque()
+        self._chunks: deque[_TaskChunk] = deque()
         self._closed = False
-        self._more = threading.Condition()  # guards the two fields above; never held while anything is prepared
+        self._changed = threading.Condition()  # guards the two fields above; never held while anything is prepared
         self._threads = [
             threading.Thread(target=self._main, name=f"embedge-prepare-{number}", daemon=True)
             for number in range(threads)
@@ -97,7 +97,7 @@ class Preparer:
             self._prepare([job])
             chunk = rest.take()
             if chunk is not None:
-                self._scheduler.make_room(task)
+                self._scheduler.wait_for_capacity(task)
 
     def later(self, task: Task) -> None:
         """Prepare the task in the threads, chunk after chunk, each from the end of the line: calls take turns.
@@ -127,9 +127,9 @@ class Preparer:
         A thread that is still within a chunk, such as a long video, is left behind after `timeout` seconds.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        with self._more:
+        with self._changed:
             self._closed = True
-            self._more.notify_all()
+            self._changed.notify_all()
         for thread in self._threads:
             if thread is not threading.current_thread():  # as where a bad item's own callback closes the embedder
                 thread.join(None if end is None else max(0.0, end - time.monotonic()))
@@ -138,14 +138,14 @@ class Preparer:
         """Put the next chunk of the task, if there is one, at the end of the line."""
         chunk = rest.take()
         if chunk is not None:
-            with self._more:
-                self._line.append(_TaskChunk(task, rest, *chunk))
-                self._more.notify()
+            with self._changed:
+                self._chunks.append(_TaskChunk(task, rest, *chunk))
+                self._changed.notify()
 
     def _main(self) -> None:
         while company := self._take():
             if company[0].start:  # not a call's first chunk: those that just came in need not wait for its room
-                self._scheduler.make_room(company[0].task)
+                self._scheduler.wait_for_capacity(company[0].task)
             jobs = [job for job in company if job.wanted]
             try:
                 if jobs:
@@ -161,18 +161,18 @@ class Preparer:
 
         Nothing, once closed.
         """
-        with self._more:
-            self._more.wait_for(lambda: self._line or self._closed)
+        with self._changed:
+            self._changed.wait_for(lambda: self._chunks or self._closed)
             if self._closed:
                 return []
-            jobs = [self._line.popleft()]
+            jobs = [self._chunks.popleft()]
             items, size = len(jobs[0].items), jobs[0].weight
-            while self._line and self._line[0].manner == jobs[0].manner:
-                items += len(self._line[0].items)
-                size += self._line[0].weight
+            while self._chunks and self._chunks[0].manner == jobs[0].manner:
+                items += len(self._chunks[0].items)
+                size += self._chunks[0].weight
                 if items > _ITEMS or size > _WEIGHT:
                     break
-                jobs.append(self._line.popleft())
+                jobs.append(self._chunks.popleft())
         return jobs
 
     def _prepare(self, jobs: Sequence[_TaskChunk]) -> None:

@@ -60,12 +60,12 @@ def _backend(bundle: Bundle) -> tuple[str | None, str, str, LaneSplit | None]:
         backend, reason = backends.choose()
     except Unavailable as error:
         return None, "", error.message, None
-    measured = StartupMeasurements.recall(
+    measured = StartupMeasurements.load(
         StartupMeasurements.key(bundle, backend, RuntimeConfig(), next(iter(bundle.manifest.towers)))
     )
     if not backends.gpu_present():
         reason = reason.partition(" (")[0]  # the rest is about GPU backends; `embedge doctor` lists them
-    return f"{backend.name} {backend.version()}", backend.device(), reason, measured.slots if measured else None
+    return f"{backend.name} {backend.version()}", backend.device(), reason, measured.split if measured else None
 
 
 def _print_json(bundle: Bundle, backend: str | None, device: str, reason: str, lanes: LaneSplit | None) -> None:

@@ -1,4 +1,4 @@
-"""The post: what a lane works at. Its slot, the model's sessions, and how batches are laid out for them."""
+"""What a lane computes with: a device slot, the model's sessions, and the layout of batches."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ __all__ = ["Executor"]
 
 @dataclass(frozen=True)
 class Executor:
-    """Opened, used and closed in the lane's thread; `finish` may run in the one that waits for its results.
+    """Opened, used and closed in the lane's thread. A started batch may be finished in the thread for results.
 
-    feeds: a batch as input arrays, padded.
+    Attributes:
+        slot: The lane's share of the device.
+        program: The model's sessions, in the order of its steps.
+        feeds: Turns a batch into padded input arrays, each (rows, …).
     """
 
     slot: DeviceSlot
@@ -25,7 +28,11 @@ class Executor:
     feeds: Callable[[Batch], Arrays]
 
     def start(self, batch: Batch) -> Callable[[], Computed]:
-        """Begin to compute a batch; what is returned waits for it, and is to be called once."""
+        """Start a batch.
+
+        Returns:
+            A function that waits for the results. Call it once.
+        """
         return self.program.start(batch.towers, self.feeds(batch))
 
     def compute(self, batch: Batch) -> Computed:
@@ -33,13 +40,18 @@ class Executor:
         return self.start(batch)()
 
     def groups(self, computed: Computed) -> list[Group]:
-        """Return a group for each tower of a computed batch."""
+        """Return one group for each tower of a computed batch."""
         return [
             Group(rows, arrays, self.program.good(tower, len(rows), arrays))
             for tower, (rows, arrays) in computed.items()
         ]
 
     def test(self, probe: Batch) -> None:
-        """Raise unless the probe comes out as the manifest says, and finite."""
+        """Compute a probe and check its outputs.
+
+        Raises:
+            BundleError: A tensor does not match the manifest.
+            ArithmeticError: A value is not finite.
+        """
         for tower, (rows, arrays) in self.compute(probe).items():
             self.program.check(tower, len(rows), arrays)

@@ -1,4 +1,4 @@
-"""The rack: opens and closes the posts that lanes work at, and holds the program that several of them share."""
+"""Opens and closes the executors of lanes, and owns the program that several of them may share."""
 
 from __future__ import annotations
 
@@ -16,49 +16,64 @@ __all__ = ["ExecutorFactory"]
 
 
 class ExecutorFactory:
-    """Posts of one kind for the lanes of one model."""
+    """Executors of one kind for the lanes of one model. See `ExecutorSource`."""
 
     def __init__(self, model: BackendModel, backend: Backend, *, threads: int, share: bool) -> None:
-        """threads: compute threads of each. share: whether all of them run the same program, which is held once."""
+        """Create an executor factory.
+
+        Args:
+            model: What the backend opens.
+            backend: Gives the slots.
+            threads: Compute threads of each executor.
+            share: Whether all executors run the same program, opened once.
+        """
         self._model = model
         self._backend = backend
         self._threads = threads
         self._share = share
         self._feeds = partial(model.probes.feeds, length_multiple=backend.length_multiple)
-        self._stamps: dict[str, tuple[int, ...]] = {}  # what the graphs' files were when they were first opened
+        self._stamps: dict[str, tuple[int, ...]] = {}  # identity of each graph file when it was first opened
         # Held by a lane's thread while it opens or closes sessions, but not while it opens or closes its slot: a slot
         # on a GPU may wait until all others of a broken context are closed.
         self._opening = threading.Lock()
         self._shared: Program | None = None
         self._users: dict[Program, int] = {}
 
-    def enter(self, wake: Callable[[], None], moved: Callable[[], None] = lambda: None) -> Executor:
-        """Open a post for the calling thread. wake: called where it must look at its slot. moved: after every step."""
+    def open(self, wake: Callable[[], None], on_progress: Callable[[], None] = lambda: None) -> Executor:
+        """Open an executor for the calling thread.
+
+        Args:
+            wake: Makes the lane check its slot. Callable from any thread.
+            on_progress: Called after every step.
+
+        Raises:
+            BundleError: A graph changed on disk since it was first opened.
+        """
         slot = self._backend.slot(threads=self._threads, wake=wake)
         try:
-            return Executor(slot, self._join(slot, moved), self._feeds)
+            return Executor(slot, self._join(slot, on_progress), self._feeds)
         except BaseException:
             slot.close()
             raise
 
-    def exit(self, post: Executor) -> None:
-        """Close a post in the thread that opened it; its program stays open while others run it."""
+    def close(self, executor: Executor) -> None:
+        """Close an executor in the thread that opened it. Its program stays open while others run it."""
         try:
-            self._leave(post.program)
+            self._leave(executor.program)
         finally:
-            post.slot.close()
+            executor.slot.close()
 
-    def _join(self, slot: DeviceSlot, moved: Callable[[], None]) -> Program:
-        """Return a program for a slot: a fresh one, or the one that all share."""
+    def _join(self, slot: DeviceSlot, on_progress: Callable[[], None]) -> Program:
+        """Return a program for a slot: a new one, or the shared one."""
         with self._opening:
-            moved()  # it has waited for others, not hung
+            on_progress()  # it waited for other lanes, and did not hang
             if self._shared is None or not self._share:
-                self._shared = self._open(slot, moved)
+                self._shared = self._open(slot, on_progress)
             self._users[self._shared] = self._users.get(self._shared, 0) + 1
             return self._shared
 
     def _leave(self, program: Program) -> None:
-        """Close a program, unless others still run it; no post gets it any more."""
+        """Close a program after its last user. New executors never get it again."""
         with self._opening:
             if program is self._shared:
                 self._shared = None
@@ -67,12 +82,12 @@ class ExecutorFactory:
                 del self._users[program]
                 program.close()
 
-    def _open(self, slot: DeviceSlot, moved: Callable[[], None]) -> Program:
+    def _open(self, slot: DeviceSlot, on_progress: Callable[[], None]) -> Program:
         opened = {}
         try:
             for name in self._model.graphs:
                 opened[name] = slot.open(name, self._graph(name))
-                moved()
+                on_progress()
         except BaseException:
             for session in opened.values():
                 session.close()
@@ -80,10 +95,10 @@ class ExecutorFactory:
         return Program(self._model.bundle.manifest, opened)
 
     def _graph(self, name: str) -> Path:
-        """Return a graph's file. Raises BundleError if it is not the one that was there at the start."""
+        """Return a graph's file, if it is still the file that was first opened."""
         path = self._model.bundle.graph(name)
         facts = path.stat()
         stamp = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
         if self._stamps.setdefault(name, stamp) != stamp:
-            raise BundleError(f"{path}: changed on disk since the model was opened; open it again to use what is there")
+            raise BundleError(f"{path}: changed on disk since the model was opened; open the model again")
         return path

@@ -1,7 +1,7 @@
-"""Batches in flight in a lane, in order.
+"""Submits a lane's batches to its executor and answers them in order.
 
-`SyncSubmitter` has one in flight, all in the lane's thread. `PipelinedSubmitter` has more: the lane prepares and starts
-the next batch while the device computes, and a second thread waits for results.
+`SyncSubmitter` has one batch in flight and uses the lane's thread only. `PipelinedSubmitter` has several: the lane
+prepares and starts the next batch while the device computes, and a second thread waits for the results.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Generic
 
 from embedge import trace
-from embedge.batches.batch import Batch
+from embedge.batches.batch import Batch, EntryT
 from embedge.lanes.executor import Executor
 from embedge.lanes.outcome import Outcome
 from embedge.lanes.program import Computed
@@ -22,60 +23,75 @@ __all__ = ["PipelinedSubmitter", "SyncSubmitter"]
 
 
 @dataclass(frozen=True, slots=True)
-class Flight:
-    """A batch that has begun. finish: waits for it, or raises why it could not begin. start: when, on the clock."""
+class Flight(Generic[EntryT]):
+    """A started batch.
 
-    batch: Batch
+    Attributes:
+        batch: The batch.
+        finish: Waits for the results, or raises why the batch could not start.
+        start: When the batch started, on the clock.
+    """
+
+    batch: Batch[EntryT]
     finish: Callable[[], Computed]
     start: float
 
 
-class SyncSubmitter:
-    """Used by the lane's thread only.
+class SyncSubmitter(Generic[EntryT]):
+    """Runs one batch at a time, in the lane's thread.
 
-    failed: batches that did not come out, with the reason; they are not answered yet.
+    Attributes:
+        failed: Failed batches, not answered yet, each with its error.
     """
 
-    def __init__(self, post: Executor, answer: Callable[[Batch, Outcome], None], clock: Callable[[], float]) -> None:
-        """`answer`: takes over each batch that came out."""
-        self.failed: list[tuple[Batch, Exception]] = []
-        self._post = post
+    def __init__(
+        self, executor: Executor, answer: Callable[[Batch[EntryT], Outcome], None], clock: Callable[[], float]
+    ) -> None:
+        """Create a submitter.
+
+        Args:
+            executor: Computes the batches.
+            answer: Receives each computed batch with its outcome.
+            clock: Seconds, monotonic.
+        """
+        self.failed: list[tuple[Batch[EntryT], Exception]] = []
+        self._executor = executor
         self._answer = answer
         self._clock = clock
-        self._ended = float("-inf")  # when the last batch did: the next had the device from then on
+        self._ended = float("-inf")  # when the last batch ended: the next one had the device from then on
 
     def wait(self) -> None:
-        """Wait until another batch may be put, or one has failed."""
+        """Wait until another batch can be submitted, or one has failed."""
 
-    def put(self, batch: Batch) -> None:
-        """Begin a batch."""
+    def submit(self, batch: Batch[EntryT]) -> None:
+        """Start a batch."""
         self._land(self._begin(batch))
 
-    def drain(self) -> list[tuple[Batch, Exception]]:
-        """Wait until nothing is in flight; return the failed ones, which are the caller's from now on."""
+    def drain(self) -> list[tuple[Batch[EntryT], Exception]]:
+        """Wait until nothing is in flight, and hand over the failed batches: the caller answers them."""
         failed, self.failed = self.failed, []
         return failed
 
-    def close(self) -> list[tuple[Batch, Exception]]:
-        """Drain for good."""
+    def close(self) -> list[tuple[Batch[EntryT], Exception]]:
+        """Drain, and end the thread if there is one."""
         return self.drain()
 
-    def _begin(self, batch: Batch) -> Flight:
+    def _begin(self, batch: Batch[EntryT]) -> Flight[EntryT]:
         start = self._clock()
         try:
             with trace.during("start", rows=len(batch.rows), length=max(batch.lengths), tower=batch.towers[0]):
-                return Flight(batch, self._post.start(batch), start)
-        except Exception as error:  # told where all failures are, after those of the batches before it
+                return Flight(batch, self._executor.start(batch), start)
+        except Exception as error:  # reported by `finish`, after the batches before it
             return Flight(batch, _raiser(error), start)
 
-    def _land(self, flight: Flight) -> None:
-        """Wait for a batch and hand it over, or note why it failed."""
+    def _land(self, flight: Flight[EntryT]) -> None:
+        """Wait for a batch and answer it, or keep it with its error."""
         try:
             with trace.during("finish", rows=len(flight.batch.rows)):
-                groups = self._post.groups(flight.finish())
+                groups = self._executor.groups(flight.finish())
             if not any(group.good.any() for group in groups):
                 raise ArithmeticError("no row of the batch has a finite vector")
-        except Exception as error:  # whatever a backend raises, the lane decides what it means
+        except Exception as error:  # the lane decides what a backend's error means
             self._ended = self._clock()
             self.failed.append((flight.batch, error))
             return
@@ -84,50 +100,59 @@ class SyncSubmitter:
         self._answer(flight.batch, Outcome(groups, seconds=now - since))
 
 
-class PipelinedSubmitter(SyncSubmitter):
-    """Up to `max_in_flight` batches, and the thread that waits for their results in order. Owned by its lane."""
+class PipelinedSubmitter(SyncSubmitter[EntryT]):
+    """Runs up to `max_in_flight` batches at once. Owns the thread that waits for their results, in order."""
 
     def __init__(
         self,
-        post: Executor,
-        answer: Callable[[Batch, Outcome], None],
+        executor: Executor,
+        answer: Callable[[Batch[EntryT], Outcome], None],
         clock: Callable[[], float],
         *,
         max_in_flight: int,
         wake: Callable[[], None],
         name: str,
     ) -> None:
-        """`wake`: gets the lane out of its wait for work when a batch has failed. Raises what `attach` raises."""
-        super().__init__(post, answer, clock)
+        """Start the thread for results. Raises what the slot's `attach` raises.
+
+        Args:
+            executor: Computes the batches.
+            answer: Receives each computed batch with its outcome, in the thread for results.
+            clock: Seconds, monotonic.
+            max_in_flight: Batches in flight at once.
+            wake: Ends the lane's wait for work after a batch has failed.
+            name: The lane's thread; the thread for results is named after it.
+        """
+        super().__init__(executor, answer, clock)
         self._max_in_flight = max_in_flight
         self._wake = wake
-        self._flights: deque[Flight] = deque()  # the first is being waited for
+        self._flights: deque[Flight[EntryT]] = deque()  # the thread waits for the first
         self._closing = False
-        self._changed = threading.Condition()  # guards both; between the lane's thread and this one
+        self._changed = threading.Condition()  # guards both fields, between the lane's thread and this one
         attached: Future[None] = Future()
         self._thread = threading.Thread(target=self._main, args=(attached,), name=f"{name}-results", daemon=True)
         self._thread.start()
         attached.result()
 
     def wait(self) -> None:
-        """Wait until fewer than `max_in_flight` are in flight, or one has failed."""
+        """Wait until fewer than `max_in_flight` batches are in flight, or one has failed."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._flights) < self._max_in_flight or self.failed)
 
-    def put(self, batch: Batch) -> None:
-        """Begin a batch; its result is waited for elsewhere."""
+    def submit(self, batch: Batch[EntryT]) -> None:
+        """Start a batch and leave the wait for its results to the other thread."""
         flight = self._begin(batch)
         with self._changed:
             self._flights.append(flight)
             self._changed.notify_all()
 
-    def drain(self) -> list[tuple[Batch, Exception]]:
-        """Wait until nothing is in flight; return the failed ones, which are the caller's from now on."""
+    def drain(self) -> list[tuple[Batch[EntryT], Exception]]:
+        """Wait until nothing is in flight, and hand over the failed batches: the caller answers them."""
         with self._changed:
             self._changed.wait_for(lambda: not self._flights)
         return super().drain()
 
-    def close(self) -> list[tuple[Batch, Exception]]:
+    def close(self) -> list[tuple[Batch[EntryT], Exception]]:
         """Drain, and end the thread."""
         failed = self.drain()
         with self._changed:
@@ -138,8 +163,8 @@ class PipelinedSubmitter(SyncSubmitter):
 
     def _main(self, attached: Future[None]) -> None:
         try:
-            self._post.slot.attach()
-        except BaseException as error:  # the lane's thread raises it
+            self._executor.slot.attach()
+        except BaseException as error:  # raised again in the lane's thread
             attached.set_exception(error)
             return
         attached.set_result(None)
@@ -153,10 +178,10 @@ class PipelinedSubmitter(SyncSubmitter):
                 if failed:
                     self._wake()
         finally:
-            self._post.slot.detach()
+            self._executor.slot.detach()
 
-    def _next(self) -> Flight | None:
-        """Wait for a batch that has begun; None at the end."""
+    def _next(self) -> Flight[EntryT] | None:
+        """Wait for a started batch; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._flights or self._closing)
             return self._flights[0] if self._flights else None

@@ -1,9 +1,12 @@
-"""The lane: one execution slot. It owns its thread; its post is opened, used and closed in that thread only.
+"""A lane: one thread that runs batches on one executor.
 
-A lane knows no scheduler: it is given `take` to get batches from and `deliver` to hand outcomes to. When a batch
-fails, what is in flight ends first, and the lane tests itself. If the test passes, the batch was to blame: its rows run
-one by one and only the bad ones fail. If not, the lane is dead: the batch fails as a whole and the lane opens its post
-anew. A lane that hangs is abandoned from outside: its thread cannot be ended, but nobody waits for it any more.
+The executor is opened, used and closed in the lane's thread. The lane takes batches from a `WorkSource` and delivers an
+outcome for each; it knows nothing of the scheduler behind.
+
+After a failure the lane drains what is in flight and tests itself. If the test passes, the batch was at fault: its rows
+run one by one and only the bad ones fail. If the test fails, the lane is at fault: the batch fails as a whole and the
+lane opens a new executor. A lane that hangs is abandoned by the watchdog: nothing can end its thread, and nothing waits
+for it any more.
 """
 
 from __future__ import annotations
@@ -13,101 +16,126 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Generic
 
 from embedge.backends.cores import step_back
-from embedge.batches.batch import Batch
+from embedge.batches.batch import Batch, EntryT
 from embedge.lanes.executor import Executor
 from embedge.lanes.in_flight import PipelinedSubmitter, SyncSubmitter
 from embedge.lanes.outcome import Group, Outcome
 from embedge.lanes.pending import PendingBatches
 from embedge.lanes.program import Computed
+from embedge.lanes.sources import ExecutorSource, WorkSource
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "WarmUp"]
 
-log = logging.getLogger("embedge.lane")
+log = logging.getLogger("embedge.lanes")
 
-# Failures in a row, with no good batch between them, after which a lane is given up.
+# Failures in a row, without a good batch between them, after which a lane gives up.
 _MAX_FAILURES = 3
 _BACKOFF_SECONDS = 0.5
 
+WarmUp = Callable[[Callable[[Batch], Computed]], None]
+"""Runs batches through the function that it is given."""
 
-class Lane:
-    """A thread that takes batches, runs them and delivers what came of them.
 
-    alive: whether it takes batches. failures: in a row, up to now. error: the last of them, while it is not alive.
+class Lane(Generic[EntryT]):
+    """A thread that takes batches, runs them and delivers the outcomes.
+
+    Attributes:
+        name: In logs, and part of the name of the thread.
+        alive: Whether the lane takes batches.
+        given_up: Whether the lane failed too often and has ended.
+        error: The last failure, while the lane is not alive.
+        failures: Failures in a row.
     """
 
     def __init__(
         self,
         name: str,
         *,
-        open_post: Callable[[Callable[[], None], Callable[[], None]], Executor],
-        close_post: Callable[[Executor], None],
+        work: WorkSource[EntryT],
+        executors: ExecutorSource,
+        deliver: Callable[[Batch[EntryT], Outcome], None],
+        on_change: Callable[[Lane[EntryT]], None],
         probes: Sequence[Batch],
-        warm_up: Callable[[Callable[[Batch], Computed]], None],
-        take: Callable[[Callable[[], bool]], Batch | None],
-        interrupt: Callable[[], None],
-        deliver: Callable[[Batch, Outcome], None],
-        changed: Callable[[Lane], None],
+        warm_up: WarmUp | None = None,
         max_in_flight: int = 1,
         failures: int = 0,
         clock: Callable[[], float] = time.perf_counter,
+        stop: threading.Event | None = None,
+        ended: threading.Event | None = None,
     ) -> None:
-        """All but `interrupt` is called in the lane's thread, `deliver` also where results are waited for.
+        """Create a lane.
 
-        open_post: is given what wakes the lane, and what to call when it came on. probes: a small batch per tower for
-        the self-test. warm_up: is given a way to run batches, once, before the lane is alive. take: waits for a batch;
-        None at the end, or once what it is given says so and `interrupt` was called. changed: hears of every change of
-        `alive`. max_in_flight: batches in flight.
+        Args:
+            name: A name for logs and threads.
+            work: Where batches come from.
+            executors: Opens and closes the lane's executor.
+            deliver: Receives each batch with its outcome, in the lane's thread or the thread for results.
+            on_change: Called in the lane's thread after every change of `alive` or `given_up`.
+            probes: A small batch for each tower, for the self-test.
+            warm_up: Measures with the first executor before the lane is alive.
+            max_in_flight: Batches in flight at once.
+            failures: Failures that count already, as those of a lane that this one replaces.
+            clock: Seconds, monotonic.
+            stop: Ends a back-off early when set; a new event by default.
+            ended: Set when the lane has ended; a new event by default.
         """
         self.name = name
         self.alive = self.given_up = False
         self.error: Exception | None = None
         self.failures = failures
-        self._open_post = open_post
-        self._close_post = close_post
+        self._work = work
+        self._executors = executors
+        self._on_change = on_change
         self._probes = probes
-        self._warm_up: Callable[[Callable[[Batch], Computed]], None] | None = warm_up
-        self._take = take
-        self._interrupt = interrupt
-        self._changed = changed
+        self._warm_up = warm_up
         self._max_in_flight = max_in_flight
         self._clock = clock
-        self._taken = PendingBatches(deliver, clock)
-        self._called = threading.Event()  # set by any thread: look at the post before the next batch
-        self._stop = threading.Event()  # set by the crew; cuts a back-off short
-        self._over = threading.Event()  # set at the end of the thread, or when it is abandoned
+        self._pending = PendingBatches(deliver, clock)
+        self._interrupted = threading.Event()  # set by any thread: check the slot before the next batch
+        self._stop = stop or threading.Event()  # set by the pool: ends a back-off early
+        self._ended = ended or threading.Event()  # set at the end of the thread, or when the lane is abandoned
+        # Owned by this lane. A daemon, because a thread that hangs in a driver cannot be ended.
         self._thread = threading.Thread(target=self._main, name=f"embedge-{name}", daemon=True)
 
     def start(self) -> None:
-        """Open the post and begin to take batches; `changed` hears when the lane is alive or given up."""
+        """Start the thread, which opens the executor and then takes batches."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Have the lane look at its post, also where it waits for work. Called from any thread."""
-        self._called.set()
-        self._interrupt()
+        """Make the lane check its slot, also while it waits for work. Callable from any thread."""
+        self._interrupted.set()
+        self._work.interrupt()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the thread to end, once `take` answers None; False if it hangs, or does after `timeout` seconds."""
+        """Wait until the thread has ended, after the work source is closed.
+
+        Args:
+            timeout: Seconds; None waits without limit.
+
+        Returns:
+            False if the lane hangs, or is still running after the timeout.
+        """
         self._stop.set()
-        if self._thread is threading.current_thread():  # which cannot wait for itself
+        if self._thread is threading.current_thread():  # a thread cannot wait for itself
             return False
-        if self._over.wait(timeout) and not self._taken.abandoned:
+        if self._ended.wait(timeout) and not self._pending.abandoned:
             self._thread.join()
         return not self._thread.is_alive()
 
     def hangs(self, now: float, seconds: float) -> float | None:
-        """Return for how many seconds the lane has hung, or None; see `PendingBatches.hangs`."""
-        return self._taken.hangs(now, seconds)
+        """Return the seconds without progress if the lane hangs, else None. See `PendingBatches.hangs`."""
+        return self._pending.hangs(now, seconds)
 
     def abandon(self, error: Exception) -> None:
-        """Give up a thread that hangs: who waits for it is told, and what it still delivers goes nowhere."""
+        """Abandon a lane that hangs: answer its batches with an error and drop what it still delivers."""
         self._stop.set()
         self.alive, self.error = False, error
-        self._taken.give_up(error)
-        self._changed(self)
-        self._over.set()
+        self._pending.abandon(error)
+        self._on_change(self)
+        self._ended.set()
         self.wake()
 
     def _main(self) -> None:
@@ -116,123 +144,123 @@ class Lane:
             while self.failures < _MAX_FAILURES and not self._stop.is_set():
                 if self.failures:
                     self._stop.wait(_BACKOFF_SECONDS * self.failures)
-                if self._live():
+                if self._run():
                     return
             if not self._stop.is_set():
-                log.error("lane %s is given up after %d failures in a row", self.name, self.failures)
+                log.error("lane %s: given up after %d failures in a row", self.name, self.failures)
                 self.given_up = True
-                self._changed(self)
+                self._on_change(self)
         finally:
-            self._over.set()
+            self._ended.set()
 
-    def _live(self) -> bool:
-        """Open the post and run batches; True at the end of all work, False if the lane broke."""
-        post = None
+    def _run(self) -> bool:
+        """Open an executor and run batches. Return True when work has ended, False if the lane broke."""
+        executor = None
         try:
-            self._taken.go()
-            post = self._open_post(self.wake, self._taken.move)
-            self._self_test(post)
-            self._warm(post)
-            self._taken.come()
+            self._pending.suspend_deadline()
+            executor = self._executors.open(self.wake, self._pending.heartbeat)
+            self._self_test(executor)
+            self._measure(executor)
+            self._pending.resume_deadline()
             self._set(alive=True, error=None)
-            self._serve(post)
+            self._serve(executor)
             return True
-        except Exception as error:  # any failure of a backend ends up here: it is told, counted, and retried
+        except Exception as error:  # any failure of a backend ends here: logged, counted, retried
             self.failures += 1
             log.exception("lane %s failed (%d of %d)", self.name, self.failures, _MAX_FAILURES)
             self._set(alive=False, error=error)
             return False
         finally:
-            if post is not None:
-                self._taken.go()
-                self._leave(post)
-            self._taken.come()
+            if executor is not None:
+                self._pending.suspend_deadline()
+                self._close(executor)
+            self._pending.resume_deadline()
 
-    def _leave(self, post: Executor) -> None:
+    def _close(self, executor: Executor) -> None:
         try:
-            self._close_post(post)
-        except Exception:  # as where the device is gone; whether a new post opens shows whether it matters
-            log.exception("lane %s cannot close all that it had open", self.name)
+            self._executors.close(executor)
+        except Exception:  # the device may be lost; opening a new executor shows whether it matters
+            log.exception("lane %s: closing its executor failed", self.name)
 
-    def _serve(self, post: Executor) -> None:
-        """Run batches until there are no more. Raises if the lane is broken; all that it took is answered then."""
-        line = self._line(post)
+    def _serve(self, executor: Executor) -> None:
+        """Run batches until work ends, and answer each of them. Raises if the lane is broken."""
+        submitter = self._submitter(executor)
         try:
-            while self._next(post, line):
-                line.wait()
-                if line.failed:
-                    self._recover(post, line.drain())
-            self._recover(post, line.drain())
+            while self._next(executor, submitter):
+                submitter.wait()
+                if submitter.failed:
+                    self._recover(executor, submitter.drain())
+            self._recover(executor, submitter.drain())
         finally:
-            for batch, error in line.close():
+            for batch, error in submitter.close():
                 self._answer(batch, Outcome(error=error))
 
-    def _line(self, post: Executor) -> SyncSubmitter:
+    def _submitter(self, executor: Executor) -> SyncSubmitter[EntryT]:
         if self._max_in_flight == 1:
-            return SyncSubmitter(post, self._answer, self._clock)
+            return SyncSubmitter(executor, self._answer, self._clock)
         name = self._thread.name
         return PipelinedSubmitter(
-            post, self._answer, self._clock, max_in_flight=self._max_in_flight, wake=self.wake, name=name
+            executor, self._answer, self._clock, max_in_flight=self._max_in_flight, wake=self.wake, name=name
         )
 
-    def _next(self, post: Executor, line: SyncSubmitter) -> bool:
-        """Take a batch and begin it, or look at the post where the lane is called to; False if there are no more."""
-        batch = self._take(self._called.is_set)
+    def _next(self, executor: Executor, submitter: SyncSubmitter[EntryT]) -> bool:
+        """Take and submit a batch, or check the slot after an interruption. Return False when work has ended."""
+        batch = self._work.take(self._interrupted.is_set)
         if batch is not None:
-            if self._taken.add(batch):
-                line.put(batch)
-        elif self._called.is_set():
-            self._called.clear()
-            post.slot.check()
+            if self._pending.add(batch):
+                submitter.submit(batch)
+        elif self._interrupted.is_set():
+            self._interrupted.clear()
+            executor.slot.check()
         else:
             return False
-        return not self._taken.abandoned
+        return not self._pending.abandoned
 
-    def _recover(self, post: Executor, failed: Sequence[tuple[Batch, Exception]]) -> None:
-        """Answer batches that failed, with nothing in flight. Raises if the lane itself is broken."""
+    def _recover(self, executor: Executor, failed: Sequence[tuple[Batch[EntryT], Exception]]) -> None:
+        """Answer failed batches, with nothing in flight. Raises if the lane itself is broken."""
         if not failed:
             return
         try:
-            self._self_test(post)
+            self._self_test(executor)
         except Exception as broken:
             for batch, error in failed:
                 self._answer(batch, Outcome(error=error))
             raise broken from failed[0][1]
         for batch, _ in failed:
-            self._answer(batch, self._one_by_one(post, batch))
+            self._answer(batch, self._one_by_one(executor, batch))
 
-    def _one_by_one(self, post: Executor, batch: Batch) -> Outcome:
-        """Run each row alone, so that a row which no batch survives fails by itself."""
+    def _one_by_one(self, executor: Executor, batch: Batch[EntryT]) -> Outcome:
+        """Run each row alone, so that only a bad row fails."""
         groups: list[Group] = []
         faults: dict[int, Exception] = {}
         for row in range(len(batch.rows)):
             try:
-                lone = Batch([batch.towers[row]], [batch.rows[row]], [batch.lengths[row]])
-                groups.extend(replace(group, rows=[row]) for group in post.groups(post.compute(lone)))
+                single: Batch = Batch([batch.towers[row]], [batch.rows[row]], [batch.lengths[row]])
+                groups.extend(replace(group, rows=[row]) for group in executor.groups(executor.compute(single)))
             except Exception as error:
                 faults[row] = error
-            self._taken.move()
+            self._pending.heartbeat()
         return Outcome(groups, faults)
 
-    def _answer(self, batch: Batch, outcome: Outcome) -> None:
+    def _answer(self, batch: Batch[EntryT], outcome: Outcome) -> None:
         if outcome.error is None:
             self.failures = 0
-        self._taken.answer(batch, outcome)
+        self._pending.answer(batch, outcome)
 
-    def _self_test(self, post: Executor) -> None:
+    def _self_test(self, executor: Executor) -> None:
         for probe in self._probes:
-            post.test(probe)
-            self._taken.move()
+            executor.test(probe)
+            self._pending.heartbeat()
 
-    def _warm(self, post: Executor) -> None:
+    def _measure(self, executor: Executor) -> None:
         if self._warm_up is not None:
-            self._warm_up(lambda batch: self._moved(post.compute(batch)))
-            self._warm_up = None  # a rebuilt lane costs what it cost before
+            self._warm_up(lambda batch: self._progressed(executor.compute(batch)))
+            self._warm_up = None  # a new executor costs what the first one cost
 
-    def _moved(self, computed: Computed) -> Computed:
-        self._taken.move()
+    def _progressed(self, computed: Computed) -> Computed:
+        self._pending.heartbeat()
         return computed
 
     def _set(self, *, alive: bool, error: Exception | None) -> None:
-        self.alive, self.error = alive and not self._taken.abandoned, error
-        self._changed(self)
+        self.alive, self.error = alive and not self._pending.abandoned, error
+        self._on_change(self)

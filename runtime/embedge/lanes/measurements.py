@@ -1,4 +1,4 @@
-"""What one start measured and the next may use: how the cores are cut into lanes, and what batches cost."""
+"""What one start measured and later starts use: the lane split, and the costs of batches."""
 
 from __future__ import annotations
 
@@ -13,39 +13,47 @@ from embedge.scheduling.cost_table import CostTable
 
 __all__ = ["StartupMeasurements"]
 
-_KIND = "startup"  # "cost" may hold lane splits that nothing measured
+# Change the name whenever stored records must not be read any more. Records of the kind "cost" may hold lane splits
+# that came from settings.
+_KIND = "measurements"
 
 
 class StartupMeasurements(msgspec.Struct, frozen=True):
-    """A record in the cache, of one tower: how the cores were cut, and the tower's cost table.
+    """A record in the cache, for one trunk. Holds measured values only.
 
-    It holds for one device, its cores, the settings, the towers that run beside it, the backend's version and the
-    tower's graphs.
+    It is valid for one device, its cores, the settings, the towers loaded beside it, the backend's version and the
+    graphs of the tower.
+
+    Attributes:
+        split: The lane split.
+        rows: Rows of the cost table's grid.
+        lengths: Lengths of the grid.
+        seconds: The grid, seconds[row][length].
     """
 
-    slots: LaneSplit
+    split: LaneSplit
     rows: list[int]
     lengths: list[int]
     seconds: list[list[float]]
 
     @staticmethod
     def key(bundle: Bundle, backend: Backend, config: RuntimeConfig, tower: str) -> str:
-        """Return the record's name."""
+        """Return the record's name in the cache."""
         manifest = bundle.manifest
         graphs = [manifest.graphs[step].sha256 for step in manifest.towers[tower].graphs]
         here = (backend.device(), cores(), config.lanes, config.threads, config.towers, backend.name, backend.version())
         return cache.key(*here, tower, *graphs)
 
     @classmethod
-    def recall(cls, key: str) -> StartupMeasurements | None:
-        """Return the record of an earlier start, or None where there is none that makes sense."""
+    def load(cls, key: str) -> StartupMeasurements | None:
+        """Return the record of an earlier start, or None if none can be read."""
         return cache.load(_KIND, key, cls)
 
-    def suits(self, slots: LaneSplit, table: CostTable) -> bool:
-        """Return whether the figures are of lanes like these, over the ladder of this table."""
-        same = (self.slots.lanes, self.slots.threads) == (slots.lanes, slots.threads)
+    def fits(self, split: LaneSplit, table: CostTable) -> bool:
+        """Return whether the costs were measured with this lane split, over the grid of this table."""
+        same = (self.split.lanes, self.split.threads) == (split.lanes, split.threads)
         return same and (self.rows, self.lengths) == (table.rows, table.lengths)
 
-    def keep(self, key: str) -> None:
-        """Write the record for the next start."""
+    def save(self, key: str) -> None:
+        """Write the record for later starts."""
         cache.save(_KIND, key, self)

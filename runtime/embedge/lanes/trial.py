@@ -1,4 +1,4 @@
-"""The trial: typical work in each way to cut the machine into lanes, for the measured choice."""
+"""Measures which lane split runs typical work fastest."""
 
 from __future__ import annotations
 
@@ -13,25 +13,35 @@ __all__ = ["measure_splits"]
 
 
 def measure_splits(model: BackendModel, backend: Backend, batches: Sequence[Batch]) -> LaneSplit:
-    """Return the backend's cut that runs these batches fastest on all lanes. Raises what the backend raises."""
+    """Run batches with each of the backend's lane splits and return the fastest.
+
+    Raises what the backend raises.
+
+    Args:
+        model: What the backend opens.
+        backend: Lists the candidates and opens their slots.
+        batches: Typical work, run repeatedly and all at once in every lane.
+    """
     options = backend.candidates()
-    racks = {each: ExecutorFactory(model, backend, threads=each.threads, share=backend.shares) for each in options}
-    return choose(options, lambda slots: _Trial(racks[slots], batches))
+    factories = {
+        split: ExecutorFactory(model, backend, threads=split.threads, share=backend.shares) for split in options
+    }
+    return choose(options, lambda split: _Trial(factories[split], batches))
 
 
 class _Trial:
-    """The batches, over and over, at a post in the calling thread; as many at once as a lane may have in flight."""
+    """Runs the batches repeatedly in the calling thread, all in flight at once."""
 
-    def __init__(self, rack: ExecutorFactory, batches: Sequence[Batch]) -> None:
-        self._rack = rack
-        self._post = rack.enter(lambda: None)
+    def __init__(self, executors: ExecutorFactory, batches: Sequence[Batch]) -> None:
+        self._executors = executors
+        self._executor = executors.open(lambda: None)
         self._batches = batches
 
     def __call__(self) -> int:
-        begun = [self._post.start(batch) for batch in self._batches]
-        for finish in begun:
+        started = [self._executor.start(batch) for batch in self._batches]
+        for finish in started:
             finish()
         return 1
 
     def close(self) -> None:
-        self._rack.exit(self._post)
+        self._executors.close(self._executor)

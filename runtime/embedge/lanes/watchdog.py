@@ -1,11 +1,13 @@
-"""The watch: sees lanes that hang, inside a batch or as they open, and has them replaced."""
+"""Finds lanes that hang, in a batch or while they open or close, and has them replaced."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Generic
 
+from embedge.batches.batch import EntryT
 from embedge.lanes.lane import Lane
 
 __all__ = ["Watchdog"]
@@ -13,41 +15,45 @@ __all__ = ["Watchdog"]
 _LONGEST_NAP = 5.0
 
 
-class Watchdog:
-    """One thread, owned by the crew, that looks at the lanes now and then."""
+class Watchdog(Generic[EntryT]):
+    """One thread that checks all lanes of a pool periodically. Owned by the pool."""
 
     def __init__(
         self,
-        lanes: Callable[[], Iterable[Lane]],
-        replace: Callable[[Lane, float], None],
+        lanes: Callable[[], Iterable[Lane[EntryT]]],
+        replace: Callable[[Lane[EntryT], float], None],
         *,
         hang_seconds: float,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """lanes: those to look at; their times are of the same clock. replace: gets one that hangs, and how long.
+        """Create a watchdog.
 
-        hang_seconds: how much longer than some times what was predicted a lane may be in a batch.
+        Args:
+            lanes: Returns the lanes to check. Their times are on the same clock.
+            replace: Receives a lane that hangs, and its seconds without progress.
+            hang_seconds: Seconds without progress that a batch may take beyond ten times its prediction.
+            clock: Seconds, monotonic.
         """
         self._lanes = lanes
         self._replace = replace
         self._seconds = hang_seconds
         self._clock = clock
-        self._closed = threading.Event()  # set by the crew
-        self._thread = threading.Thread(target=self._main, name="embedge-watch", daemon=True)
+        self._closed = threading.Event()  # set by the pool
+        self._thread = threading.Thread(target=self._main, name="embedge-watchdog", daemon=True)  # owned by this object
 
     def check(self, now: float) -> None:
-        """Replace every lane that hangs."""
+        """Replace every lane that hangs at this time."""
         for lane in list(self._lanes()):
-            inside = lane.hangs(now, self._seconds)
-            if inside is not None:
-                self._replace(lane, inside)
+            seconds = lane.hangs(now, self._seconds)
+            if seconds is not None:
+                self._replace(lane, seconds)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread and wait for it."""
         self._closed.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join()

@@ -6,9 +6,9 @@ or comes back, starts at virtual time now. The call that has paid least is first
 batch and is always in it, and virtual time moves on past the place where that call stood. So calls of one item run in
 the order in which they come, and a large call gives way to them after each batch that was mostly its own.
 
-But for this: an interactive entry that is first lets smaller calls pass, as long as they take no more than a share of
-what it takes itself, `PASSING`, all together. So a short text does not wait for every long one that came before it, and
-no wait becomes longer than in the order of arrival by more than about that share.
+One exception: smaller calls may overtake an interactive entry that is first, as long as all of them together take no
+more than `OVERTAKING_SHARE` of its own seconds. So a short text does not wait for every long one before it, and no wait
+exceeds the one in order of arrival by more than about that share.
 
 While interactive and bulk work both wait, bulk anchors one batch in `BULK_TURN + 1`.
 
@@ -30,14 +30,14 @@ from embedge.errors import EmbedgeError
 from embedge.request import Priority
 from embedge.scheduling.forming import CostModel, Limits, form_batch
 
-__all__ = ["BULK_TURN", "FOREVER", "PASSING", "Call", "Entry", "FairQueue"]
+__all__ = ["BULK_TURN", "FOREVER", "OVERTAKING_SHARE", "Call", "Entry", "FairQueue"]
 
 FOREVER = float("inf")
 # Batches in a row that interactive work may anchor while bulk waits.
 BULK_TURN = 8
 # Work that may pass an entry which is first, as a share of its own. Admission allows for waits predicted too short by
 # half (`_CAUTION`): what passes uses up half of that.
-PASSING = 0.25
+OVERTAKING_SHARE = 0.25
 
 Waiting = tuple[int, int, "Entry"]
 QueueKey = tuple[float, int]
@@ -57,9 +57,9 @@ class Call(ABC):
         self.trunk = trunk or tower
         self.deadline = FOREVER if deadline is None else deadline
         self.priority = priority
-        self.paid = 0.0
-        self.owed = self.size = 0
-        self.each = self.left = 0.0
+        self.virtual_time = 0.0
+        self.unprepared = self.size = 0
+        self.item_seconds = self.queued_seconds = 0.0
         self.waiting: OrderedDict[Entry, None] = OrderedDict()  # in the order in which they came
         self.dropped: EmbedgeError | None = None
 
@@ -69,9 +69,9 @@ class Call(ABC):
         return next(iter(self.waiting))
 
     @property
-    def work(self) -> float:
+    def remaining_seconds(self) -> float:
         """Predicted seconds of all that is still to be taken."""
-        return self.left + self.owed * self.each
+        return self.queued_seconds + self.unprepared * self.item_seconds
 
     @abstractmethod
     def failed(self, error: EmbedgeError) -> None:
@@ -84,7 +84,7 @@ class Entry:
     size: bytes of its row. passed: seconds of work that went before it while it was first.
     """
 
-    __slots__ = ("call", "index", "length", "passed", "pushed", "row", "seconds", "sequence", "size")
+    __slots__ = ("call", "index", "length", "overtaken_seconds", "pushed", "row", "seconds", "sequence", "size")
 
     def __init__(self, call: Call, index: int, row: Row, length: int) -> None:
         self.call = call
@@ -92,7 +92,7 @@ class Entry:
         self.row = row
         self.length = length
         self.size = sum(array.nbytes for array in row.values())
-        self.pushed = self.seconds = self.passed = 0.0
+        self.pushed = self.seconds = self.overtaken_seconds = 0.0
         self.sequence = 0
 
 
@@ -105,19 +105,19 @@ class _PriorityClass:
     def __init__(self, key: Callable[[Call], QueueKey]) -> None:
         self._key = key
         self._heap: list[tuple[QueueKey, Call]] = []
-        self._listed: set[Call] = set()  # those in the heap, each once
-        self._enough = 64
+        self._members: set[Call] = set()  # those in the heap, each once
+        self._tidy_above = 64
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def add(self, call: Call) -> None:
         """Add a call that waits, unless it is there."""
-        if call in self._listed:
+        if call in self._members:
             return
-        if len(self._heap) > self._enough:
+        if len(self._heap) > self._tidy_above:
             self._tidy()
-        self._listed.add(call)
+        self._members.add(call)
         heapq.heappush(self._heap, (self._key(call), call))
 
     def first(self) -> Call | None:
@@ -126,7 +126,7 @@ class _PriorityClass:
             key, call = self._heap[0]
             if not call.waiting:
                 heapq.heappop(self._heap)
-                self._listed.remove(call)
+                self._members.remove(call)
             elif key == (now := self._key(call)):
                 return call
             else:
@@ -137,8 +137,8 @@ class _PriorityClass:
         """Forget calls that left from the middle of the heap, so that it does not keep what is long done."""
         self._heap = [listed for listed in self._heap if listed[1].waiting]
         heapq.heapify(self._heap)
-        self._listed = {call for _, call in self._heap}
-        self._enough = 2 * len(self._heap) + 64
+        self._members = {call for _, call in self._heap}
+        self._tidy_above = 2 * len(self._heap) + 64
 
 
 class FairQueue:
@@ -148,10 +148,12 @@ class FairQueue:
         self.virtual: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
         self._sequence = 0
         self._by_length: dict[str, list[Waiting]] = {}
-        self._by_place = {
-            priority: _PriorityClass(lambda call: (call.paid, call.oldest.sequence)) for priority in self.virtual
+        self._by_virtual_time = {
+            priority: _PriorityClass(lambda call: (call.virtual_time, call.oldest.sequence))
+            for priority in self.virtual
         }
-        self._by_work = _PriorityClass(lambda call: (call.work, call.oldest.sequence))  # interactive calls only
+        # Interactive calls only.
+        self._by_remaining = _PriorityClass(lambda call: (call.remaining_seconds, call.oldest.sequence))
         self._bulk_waits = 0  # batches in a row that interactive work anchored while bulk waited
 
     def push(self, entry: Entry) -> None:
@@ -160,22 +162,24 @@ class FairQueue:
         self._sequence += 1
         entry.sequence = self._sequence
         if not call.waiting:
-            call.paid = max(call.paid, self.virtual[call.priority])
-        call.left += entry.seconds
+            call.virtual_time = max(call.virtual_time, self.virtual[call.priority])
+        call.queued_seconds += entry.seconds
         call.waiting[entry] = None
         insort(self._by_length.setdefault(call.trunk, []), (entry.length, entry.sequence, entry))
-        self._by_place[call.priority].add(call)
+        self._by_virtual_time[call.priority].add(call)
         if call.priority == "interactive":
-            self._by_work.add(call)
+            self._by_remaining.add(call)
 
     def anchor(self) -> Entry | None:
         """Return the oldest entry of the call that is first, or of the smallest, if that may pass."""
         interactive, bulk = self._first("interactive"), self._first("bulk")
         if interactive is None or (bulk is not None and self._bulk_waits >= BULK_TURN):
             return bulk
-        small = self._by_work.first()
-        passes = small is not None and interactive.passed + small.work <= PASSING * interactive.seconds
-        return small.oldest if small is not None and passes else interactive
+        small = self._by_remaining.first()
+        if small is None:
+            return interactive
+        overtaken = interactive.overtaken_seconds + small.remaining_seconds
+        return small.oldest if overtaken <= OVERTAKING_SHARE * interactive.seconds else interactive
 
     def window(self, anchor: Entry, now: float, cost: CostModel, limits: Limits, *, free: int) -> list[Entry]:
         """Return the entries that ride with the anchor. While `free` lanes are idle, each takes its share at most."""
@@ -198,15 +202,15 @@ class FairQueue:
         priority = anchor.call.priority
         first = self._first("interactive")
         if first is not None and first is not anchor:
-            first.passed += sum(entry.seconds for entry in entries)
+            first.overtaken_seconds += sum(entry.seconds for entry in entries)
         # Half-way into the anchor: whoever comes now is behind what came before it, and before what the call has left.
-        self.virtual[priority] = max(self.virtual[priority], anchor.call.paid + anchor.seconds / 2)
+        self.virtual[priority] = max(self.virtual[priority], anchor.call.virtual_time + anchor.seconds / 2)
         queue = self._by_length[anchor.call.trunk]
         low = bisect_left(queue, (entries[0].length, entries[0].sequence))
         del queue[low : low + len(entries)]
         self._forget(entries)
         for entry in entries:
-            entry.call.paid += entry.seconds
+            entry.call.virtual_time += entry.seconds
         self._bulk_waits = self._bulk_waits + 1 if priority == "interactive" and self._first("bulk") else 0
 
     def remove(self, call: Call) -> list[Entry]:
@@ -227,9 +231,9 @@ class FairQueue:
     def _forget(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             del entry.call.waiting[entry]
-            entry.call.left -= entry.seconds
+            entry.call.queued_seconds -= entry.seconds
 
     def _first(self, priority: Priority) -> Entry | None:
         """Return the oldest entry of the priority's first call."""
-        call = self._by_place[priority].first()
+        call = self._by_virtual_time[priority].first()
         return None if call is None else call.oldest

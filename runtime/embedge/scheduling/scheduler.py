@@ -21,9 +21,9 @@ from embedge.scheduling.forming import Limits
 
 __all__ = ["Scheduler"]
 
-# How fast the observed speed-up of batches is followed.
-# Longest wait in one go, in seconds: the system has a limit far above it, deadlines need not.
-_NAP = 3600.0
+# Longest wait in one go, in seconds: the operating system has a limit far above it, deadlines have none.
+_MAX_WAIT_SECONDS = 3600.0
+# Weight of the newest batch in the observed speed-up of batches.
 _LEARNING_RATE = 0.1
 # A call is let in if it were in time even with its wait predicted too short by this factor.
 _CAUTION = 1.5
@@ -38,37 +38,39 @@ class Scheduler:
         self,
         costs: Mapping[str, CostTable],
         limits: Limits,
-        room: QueueCapacity,
+        capacity: QueueCapacity,
         *,
         max_seconds: float,
         max_wait: float = 0.0,
         lanes: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`costs`: what batches of each tower cost. `room`: an empty one, which the scheduler owns from now on."""
+        """`costs`: what batches of each tower cost. `capacity`: an empty one, which the scheduler owns from now on."""
         self._costs = costs
         self._limits = limits
-        self._room = room
+        self._capacity = capacity
         self._max_seconds = max_seconds
         self._max_wait = max_wait
         self._lanes = lanes
         self._clock = clock
         # Guards every field below. Held by callers for microseconds, and never while something else is waited for.
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)  # lanes wait for entries
-        self._quiet = threading.Condition(self._lock)  # whoever drains waits for the end of all work
-        self._less = threading.Condition(self._lock)  # whoever prepares a large call waits for lanes to take more
+        self._work_available = threading.Condition(self._lock)  # lanes wait for entries
+        self._work_ended = threading.Condition(self._lock)  # whoever drains waits for the end of all work
+        self._capacity_freed = threading.Condition(
+            self._lock
+        )  # whoever prepares a large call waits for lanes to take more
         self._queue = FairQueue()
         # Weak, so that a call which ended does not stay with all its results until its deadline.
         self._deadlines: list[tuple[float, int, weakref.ref[Call]]] = []
         self._order = itertools.count()  # settles ties the same way every time
         self._active: dict[Call, None] = {}  # a set would not come in the same order every time
-        self._seconds: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
-        self._many: dict[Call, None] = {}  # the interactive ones of the active calls that have several items
+        self._queued_seconds: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
+        self._multi_item: dict[Call, None] = {}  # the interactive ones of the active calls that have several items
         self._running = 0
         # What recent batches would have taken one row at a time, and what they take; older ones fade.
-        self._alone = self._together = 0.0
-        self._underway = 0.0  # predicted seconds of the batches that run
+        self._single_seconds = self._batched_seconds = 0.0
+        self._running_seconds = 0.0  # predicted seconds of the batches that run
         self._counts = dict.fromkeys(_COUNTED, 0)
         self._refusal: EmbedgeError | None = None
         self._ending: EmbedgeError | None = None  # as _refusal, but for good
@@ -84,20 +86,20 @@ class Scheduler:
         with self._lock:
             each = self._costs[call.tower].seconds(1, max(1, tokens // items))
             try:
-                self._consider(call, items, items * each, size)
+                self._check_admission(call, items, items * each, size)
             except EmbedgeError:
                 self._counts["refused"] += 1
                 raise
             self._counts["calls"] += 1
-            call.owed, call.each, call.size = items, each, size // items
-            call.paid = self._queue.virtual[call.priority]
-            self._room.items += items
-            self._room.bytes += items * call.size
-            self._seconds[call.priority] += items * each
+            call.unprepared, call.item_seconds, call.size = items, each, size // items
+            call.virtual_time = self._queue.virtual[call.priority]
+            self._capacity.items += items
+            self._capacity.bytes += items * call.size
+            self._queued_seconds[call.priority] += items * each
             self._active[call] = None
             if items > 1 and call.priority == "interactive":
-                self._many[call] = None
-            self._watch(call)
+                self._multi_item[call] = None
+            self._watch_deadline(call)
 
     def push(self, call: Call, entries: Sequence[Entry], *, skipped: int = 0) -> None:
         """Queue prepared entries of an admitted call; `skipped` more of its items will not come."""
@@ -109,66 +111,68 @@ class Scheduler:
             for entry in entries:
                 entry.pushed = now
                 entry.seconds = cost.seconds(1, entry.length)
-                self._seconds[call.priority] += entry.seconds - call.each
-                self._room.bytes += entry.size - call.size
-                self._room.ready += entry.size
+                self._queued_seconds[call.priority] += entry.seconds - call.item_seconds
+                self._capacity.bytes += entry.size - call.size
+                self._capacity.ready += entry.size
                 self._queue.push(entry)
-            call.owed -= len(entries)
+            call.unprepared -= len(entries)
             self._skip(call, skipped)
-            self._work.notify()  # one lane: it wakes the next if it leaves something over
+            self._work_available.notify()  # one lane: it wakes the next if it leaves something over
 
-    def make_room(self, call: Call) -> None:
+    def wait_for_capacity(self, call: Call) -> None:
         """Wait until preparing more of a large call is not too far ahead of the lanes, or the call is over."""
         with self._lock:
-            self._less.wait_for(lambda: call.dropped is not None or not self._room.crowded)
+            self._capacity_freed.wait_for(lambda: call.dropped is not None or not self._capacity.crowded)
 
-    def take(self, called: Callable[[], bool] = lambda: False) -> Batch | None:
+    def take(self, interrupted: Callable[[], bool] = lambda: False) -> Batch[Entry] | None:
         """Wait for work and return the next batch; None when the scheduler has stopped, or the lane is called away.
 
-        called: says whether it is. It is asked before each look at the queue, and after each `interrupt`.
+        interrupted: says whether it is. It is asked before each look at the queue, and after each `interrupt`.
         """
         while True:
-            batch, _ = self.poll(wait=True, called=called)
+            batch, _ = self.poll(wait=True, interrupted=interrupted)
             if batch is not None or self._stopped:
                 return batch
-            if called():
+            if interrupted():
                 with self._lock:
-                    self._work.notify()  # it may have been woken for work, which is another lane's now
+                    self._work_available.notify()  # it may have been woken for work, which is another lane's now
                 return None
 
     def interrupt(self) -> None:
         """Let every lane that waits in `take` ask whether it is called away."""
         with self._lock:
-            self._work.notify_all()
+            self._work_available.notify_all()
 
-    def poll(self, *, wait: bool = False, called: Callable[[], bool] = lambda: False) -> tuple[Batch | None, float]:
+    def poll(
+        self, *, wait: bool = False, interrupted: Callable[[], bool] = lambda: False
+    ) -> tuple[Batch[Entry] | None, float]:
         """Return the next batch, or None and the time at which to look again (inf: when something is pushed).
 
-        With `wait`, that time, or a push, is waited for before None is returned. `called`: see `take`.
+        With `wait`, that time, or a push, is waited for before None is returned. `interrupted`: see `take`.
         """
         with self._lock:
-            if called():
+            if interrupted():
                 return None, FOREVER
             now = self._clock()
             expired = self._expire(now)
             batch, wake = self._form(now)
             if batch is not None and self._queue:
-                self._work.notify()
+                self._work_available.notify()
             if wait and batch is None and not expired and not self._stopped:
                 # Under the same lock as the look at the queue, or a push in between would go unheard.
-                self._work.wait(None if wake == FOREVER else min(_NAP, max(0.0, wake - now)))
+                self._work_available.wait(None if wake == FOREVER else min(_MAX_WAIT_SECONDS, max(0.0, wake - now)))
         for call in expired:
             call.failed(DeadlineExceeded(_EXPIRED))
         return batch, wake
 
-    def done(self, batch: Batch, seconds: float | None) -> None:
+    def done(self, batch: Batch[Entry], seconds: float | None) -> None:
         """Count a taken batch as finished; `seconds`, if it ran well, teach the cost table."""
         if seconds is not None:
             self._costs[batch.towers[0]].observe(len(batch.rows), batch.width, seconds)
         with self._lock:
             self._running -= 1
-            self._underway = self._underway - batch.predicted if self._running else 0.0
-            self._quiet.notify_all()
+            self._running_seconds = self._running_seconds - batch.predicted if self._running else 0.0
+            self._work_ended.notify_all()
 
     def drop(self, call: Call, error: EmbedgeError) -> None:
         """Take a call's waiting entries out of the queue, and refuse those still to come."""
@@ -191,7 +195,7 @@ class Scheduler:
         """Refuse new calls and wait until all admitted work is done; False if time ran out."""
         with self._lock:
             self._ending = self._ending or Unavailable("the server is shutting down; use another one")
-            return self._quiet.wait_for(lambda: self._room.items == 0 and self._running == 0, timeout)
+            return self._work_ended.wait_for(lambda: self._capacity.items == 0 and self._running == 0, timeout)
 
     def stop(self) -> None:
         """Wake every lane with None; whoever still waits is told."""
@@ -201,7 +205,7 @@ class Scheduler:
         self.refuse(closed, drop=True)
         with self._lock:
             self._stopped = True
-            self._work.notify_all()
+            self._work_available.notify_all()
 
     @property
     def idle(self) -> bool:
@@ -216,15 +220,15 @@ class Scheduler:
         """
         with self._lock:
             return {
-                "waiting_items": self._room.items,
-                "waiting_bytes": self._room.bytes,
-                "waiting_seconds": self._wall(sum(self._seconds.values())),
+                "waiting_items": self._capacity.items,
+                "waiting_bytes": self._capacity.bytes,
+                "waiting_seconds": self._wall_seconds(sum(self._queued_seconds.values())),
                 "running_batches": self._running,
                 "open_calls": len(self._active),
                 **self._counts,
             }
 
-    def _consider(self, call: Call, items: int, work: float, size: int) -> None:
+    def _check_admission(self, call: Call, items: int, work: float, size: int) -> None:
         """Raise what stands against a call of `work` seconds and `size` bytes."""
         refusal = self._ending or self._refusal
         if refusal is not None:
@@ -232,41 +236,41 @@ class Scheduler:
         left = call.deadline - self._clock()
         if left <= 0:
             raise DeadlineExceeded("the deadline had passed before the call came in; allow more time")
-        backlog = self._wall(sum(self._seconds.values()))
-        self._room.check(items, size, backlog)
+        backlog = self._wall_seconds(sum(self._queued_seconds.values()))
+        self._capacity.check(items, size, backlog)
         if backlog > self._max_seconds:
             raise Overloaded(
                 f"{backlog:.1f} s of work wait, more than {self._max_seconds:g} (max_queue_seconds); come back later",
                 retry_after=backlog - self._max_seconds,
             )
-        if self._room.items and (wait := self._wait(call, work)) * _CAUTION > left:
+        if self._capacity.items and (wait := self._predicted_wait(call, work)) * _CAUTION > left:
             raise Overloaded(
                 f"done in about {wait:.2f} s, but the deadline leaves {left:.2f} s; come back later or allow more time",
                 retry_after=wait - left,
             )
 
-    def _wait(self, call: Call, work: float) -> float:
+    def _predicted_wait(self, call: Call, work: float) -> float:
         """Return the seconds in which a new call of `work` seconds is done, about.
 
         All interactive work that waits comes before it, but for what calls of several items have left when the new one
         has had its share. Bulk comes before an interactive call in its turns only.
         """
         virtual = self._queue.virtual["interactive"]
-        ahead = self._seconds["interactive"]
-        for other in self._many:
-            left = other.left + other.owed * other.each
-            ahead -= max(0.0, left - max(0.0, virtual + work - other.paid))
-        bulk = self._seconds["bulk"]
+        ahead = self._queued_seconds["interactive"]
+        for other in self._multi_item:
+            left = other.queued_seconds + other.unprepared * other.item_seconds
+            ahead -= max(0.0, left - max(0.0, virtual + work - other.virtual_time))
+        bulk = self._queued_seconds["bulk"]
         if call.priority == "interactive":
             bulk = min(bulk, ahead / BULK_TURN)
-        return self._wall(ahead + bulk + work) + self._underway / self._lanes
+        return self._wall_seconds(ahead + bulk + work) + self._running_seconds / self._lanes
 
-    def _wall(self, work: float) -> float:
+    def _wall_seconds(self, work: float) -> float:
         """Return the seconds on the clock that `work` seconds (of entries one at a time on one lane) take here."""
-        speedup = max(1.0, self._alone / self._together) if self._together else 1.0
+        speedup = max(1.0, self._single_seconds / self._batched_seconds) if self._batched_seconds else 1.0
         return work / (self._lanes * speedup)
 
-    def _watch(self, call: Call) -> None:
+    def _watch_deadline(self, call: Call) -> None:
         """Remember a call's deadline; calls that ended long before theirs are forgotten now and then."""
         if call.deadline == FOREVER:
             return
@@ -275,7 +279,7 @@ class Scheduler:
             heapq.heapify(self._deadlines)
         heapq.heappush(self._deadlines, (call.deadline, next(self._order), weakref.ref(call)))
 
-    def _form(self, now: float) -> tuple[Batch | None, float]:
+    def _form(self, now: float) -> tuple[Batch[Entry] | None, float]:
         anchor = self._queue.anchor()
         if anchor is None:
             return None, self._deadlines[0][0] if self._deadlines else FOREVER
@@ -291,44 +295,44 @@ class Scheduler:
         self._note(batch, entries)
         return batch, now
 
-    def _note(self, batch: Batch, entries: Sequence[Entry]) -> None:
+    def _note(self, batch: Batch[Entry], entries: Sequence[Entry]) -> None:
         """Count the batch, and learn how much faster batches are than their rows one at a time."""
         rows, width, tokens = len(entries), batch.width, sum(batch.lengths)
         batch.predicted = self._costs[batch.towers[0]].seconds(rows, width)
-        self._underway += batch.predicted
-        self._alone += sum(entry.seconds for entry in entries) - _LEARNING_RATE * self._alone
-        self._together += batch.predicted - _LEARNING_RATE * self._together
+        self._running_seconds += batch.predicted
+        self._single_seconds += sum(entry.seconds for entry in entries) - _LEARNING_RATE * self._single_seconds
+        self._batched_seconds += batch.predicted - _LEARNING_RATE * self._batched_seconds
         for name, amount in (("batches", 1), ("items", rows), ("tokens", tokens), ("padded_tokens", rows * width)):
             self._counts[name] += amount
-        self.recent.append((batch.formed, rows, width, tokens, self._room.items))
+        self.recent.append((batch.formed, rows, width, tokens, self._capacity.items))
 
     def _leave(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            self._seconds[entry.call.priority] -= entry.seconds
-            self._room.bytes -= entry.size
-            self._room.ready -= entry.size
+            self._queued_seconds[entry.call.priority] -= entry.seconds
+            self._capacity.bytes -= entry.size
+            self._capacity.ready -= entry.size
             self._end(entry.call)
-        self._room.items -= len(entries)
-        self._less.notify_all()
+        self._capacity.items -= len(entries)
+        self._capacity_freed.notify_all()
         self._rest()
 
     def _skip(self, call: Call, items: int) -> None:
-        call.owed -= items
-        self._room.items -= items
-        self._room.bytes -= items * call.size
-        self._seconds[call.priority] -= items * call.each
+        call.unprepared -= items
+        self._capacity.items -= items
+        self._capacity.bytes -= items * call.size
+        self._queued_seconds[call.priority] -= items * call.item_seconds
         self._end(call)
         self._rest()
 
     def _end(self, call: Call) -> None:
-        if not call.owed and not call.waiting:
+        if not call.unprepared and not call.waiting:
             self._active.pop(call, None)
-            self._many.pop(call, None)
+            self._multi_item.pop(call, None)
 
     def _rest(self) -> None:
-        if not self._room.items:
-            self._seconds = {"interactive": 0.0, "bulk": 0.0}  # what rounding left over
-            self._quiet.notify_all()
+        if not self._capacity.items:
+            self._queued_seconds = {"interactive": 0.0, "bulk": 0.0}  # what rounding left over
+            self._work_ended.notify_all()
 
     def _expire(self, now: float) -> list[Call]:
         expired = []
@@ -343,4 +347,4 @@ class Scheduler:
     def _remove(self, call: Call, error: EmbedgeError) -> None:
         call.dropped = error
         self._leave(self._queue.remove(call))
-        self._skip(call, call.owed)
+        self._skip(call, call.unprepared)

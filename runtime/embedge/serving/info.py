@@ -38,15 +38,15 @@ def model_info(embedder: Embedder) -> pb.ModelInfo:
 
 def model_stats(embedder: Embedder) -> pb.ModelStats:
     """Return what the model does now, did since its start, and what it has learned of its costs."""
-    costs, slots = {name: _cost(table) for name, table in embedder.costs.items()}, embedder.slots
+    costs, split = {name: _cost(table) for name, table in embedder.costs.items()}, embedder.split
     return pb.ModelStats(
         name=embedder.name,
         version=embedder.version,
         serving=embedder.serving,
         figures=embedder.stats(),
-        lanes=slots.lanes,
-        threads=slots.threads,
-        lanes_reason=slots.reason,
+        lanes=split.lanes,
+        threads=split.threads,
+        lanes_reason=split.reason,
         cost=next(iter(costs.values())),
         costs=costs,
     )

@@ -60,9 +60,9 @@ def health(heard: Heard, *words: bool) -> None:
 
 def all_lanes(embedder: Embedder, what: str) -> None:
     """Wait until every lane is alive, or given up."""
-    crew = embedder._pool
-    with crew._changed:
-        assert crew._changed.wait_for(lambda: all(getattr(lane, what) for lane in crew.lanes), LONG)
+    pool = embedder._pool
+    with pool._changed:
+        assert pool._changed.wait_for(lambda: all(getattr(lane, what) for lane in pool.lanes), LONG)
 
 
 @pytest.mark.parametrize(("order", "seed"), ORDERS)
@@ -146,12 +146,12 @@ def test_who_waits_for_a_hung_stream_is_told_and_another_lane_takes_its_place(
         heard, hang = Heard(embedder), machine.faults.hang()
         waiting = asked(embedder, rounds=1)
         assert hang.reached.wait(LONG)
-        embedder._pool._watch.check(time.perf_counter() + 3600)  # as if an hour had passed
+        embedder._pool.check(time.perf_counter() + 3600)  # as if an hour had passed
         assert ended(waiting, wanted)
         health(heard, True, False, True)
         right(embedder, REQUESTS, wanted)
         hang.release()
-        (old,) = embedder._pool._left
+        (old,) = embedder._pool.abandoned
         old._thread.join(LONG)
         right(embedder, REQUESTS, wanted)
         assert embedder.drain(LONG)
@@ -172,14 +172,14 @@ def test_a_stream_that_hangs_beside_others_costs_one_lane(simulate: Simulate, ti
         others = [embedder.submit(each) for each in lone]
         done = list(islice(as_completed(others, LONG), len(others) - 1))  # one may be behind it, in the same lane
         assert not stuck.done()
-        embedder._pool._watch.check(time.perf_counter() + 3600)
+        embedder._pool.check(time.perf_counter() + 3600)
         assert isinstance(stuck.exception(LONG), BackendError)
         wait(others, LONG)
         assert all(future.exception(0) is None for future in done)
         assert set(heard.words) == {True}
         right(embedder, REQUESTS, wanted)
         hang.release()
-        embedder._pool._left[0]._thread.join(LONG)
+        embedder._pool.abandoned[0]._thread.join(LONG)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -79,6 +79,6 @@ def test_lanes_that_are_measured_at_start_give_the_same(
         gpu(simulate, backend, order="random", seed=2),
         Embedder.open(path, config=RuntimeConfig(backend=backend, warm_up_seconds=0.1)) as embedder,
     ):
-        assert 1 <= embedder.slots.lanes <= 4
+        assert 1 <= embedder.split.lanes <= 4
         assert all(cost.measured for cost in embedder.costs.values())
         right(embedder, MODELS["towers"].requests(), wanted)

@@ -34,16 +34,16 @@ class Work:
     """One lane's worker; it is opened, run and closed in one thread."""
 
     def __init__(self, machine: Machine, slots: LaneSplit) -> None:
-        self.machine, self.slots, self.thread = machine, slots, threading.get_ident()
+        self.machine, self.split, self.thread = machine, slots, threading.get_ident()
         with machine.lock:
             machine.open.append(self)
 
     def __call__(self) -> int:
         assert threading.get_ident() == self.thread
         with self.machine.lock:
-            self.machine.now += self.machine.seconds[self.slots.lanes] / self.slots.lanes
-            self.machine.runs[self.slots.lanes] += 1
-        if self.machine.fails == self.slots.lanes:
+            self.machine.now += self.machine.seconds[self.split.lanes] / self.split.lanes
+            self.machine.runs[self.split.lanes] += 1
+        if self.machine.fails == self.split.lanes:
             raise RuntimeError("out of memory")
         return 1
 

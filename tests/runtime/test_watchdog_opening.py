@@ -15,24 +15,24 @@ from tests.runtime import played as plays
 from tests.runtime.heard import Heard
 from tests.runtime.played import POISON, played
 from tests.runtime.scripted import Rig, batch
-from tests.runtime.test_watch import late, watched
+from tests.runtime.test_watchdog import late, watched
 
 LONG = 30.0
 
 
 class Slow(Rig):
-    """Its post opens when `let("open")` is called, and closes when `let("close")` is."""
+    """Its executor opens when `let("open")` is called, and closes when `let("close")` is."""
 
-    def _open(self, wake: Callable[[], None], moved: Callable[[], None]) -> Executor:
-        self.moved = moved
-        self._act("opening")
+    def open(self, wake: Callable[[], None], on_progress: Callable[[], None]) -> Executor:
+        self.thread, self.on_progress = threading.current_thread(), on_progress
+        self.act("opening")
         self.until(lambda: "open" not in self.held)
-        return super()._open(wake, moved)
+        return super().open(wake, on_progress)
 
-    def _close(self, post: Executor) -> None:
-        self._act("closing")
+    def close(self, executor: Executor) -> None:
+        self.act("closing")
         self.until(lambda: "close" not in self.held)
-        super()._close(post)
+        super().close(executor)
 
 
 @pytest.mark.parametrize(("held", "seen"), [("open", "opening"), ("probe", "start probe")])
@@ -50,7 +50,7 @@ def test_a_lane_has_five_minutes_to_open_and_to_test_itself(held: str, seen: str
     assert "300.5" in str(rig.lane.error)
 
     rig.let(held)
-    rig.lane._thread.join(LONG)
+    rig.gone()
     assert not rig.lane.alive
     assert not rig.outcomes, "it takes no work when it comes back, and what waits is for another lane"
     assert rig.log[-1] == "close"
@@ -61,7 +61,7 @@ def test_each_step_has_time_of_its_own() -> None:
         watch, replaced = watched(rig)
         rig.until(lambda: "opening" in rig.log)
         rig.now = 299.0
-        rig.moved()
+        rig.on_progress()
         watch.check(599.0)
         assert not replaced
         rig.let("open")
@@ -82,7 +82,7 @@ def test_a_lane_that_hangs_as_it_leaves_a_broken_device_is_replaced() -> None:
     watch.check(300.5)
     assert replaced == [rig.lane]
     rig.let("close")
-    rig.lane._thread.join(LONG)
+    rig.gone()
     watch.check(1e9)
     assert replaced == [rig.lane], "it is gone, and hangs no more"
 
@@ -147,4 +147,4 @@ def test_a_lane_that_hangs_as_it_comes_back_is_replaced(
         late(embedder)
         heard.wait_for(True, False, False, True)
         assert embedder.embed(["a cat"]).shape == (1, 16)
-        assert embedder._pool._left == [old], "though it holds what it had when it hung"
+        assert embedder._pool.abandoned == [old], "though it holds what it had when it hung"

@@ -1,4 +1,4 @@
-"""What a crew waits for and gives back, in which order; see tests.mutations."""
+"""What a pool of lanes waits for and closes, in which order; see tests.mutations."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from embedge.errors import BackendError
-from embedge.lanes import LanePool
-from embedge.lanes import executors as rack_module
+from embedge.lanes import LaneSetup, executors
 from embedge.lanes.executors import ExecutorFactory
 from embedge.lanes.watchdog import Watchdog
 from tests.runtime.played import PlayedBackend, played
@@ -37,50 +36,50 @@ class Slot:
 
 
 class Shared:
-    """A rack whose lanes share one program, and posts at it."""
+    """A factory whose executors share one program, and executors that are open."""
 
-    def __init__(self, posts: int = 0, graphs: tuple[str, ...] = ("encoder",)) -> None:
+    def __init__(self, opened: int = 0, graphs: tuple[str, ...] = ("encoder",)) -> None:
         self.slot = Slot()
         bundle = SimpleNamespace(graph=lambda _: Path(__file__), manifest=None)
         model: Any = SimpleNamespace(bundle=bundle, graphs=graphs, probes=SimpleNamespace(feeds=dict))
         backend: Any = SimpleNamespace(length_multiple=1, slot=lambda **_: self.slot)
-        self.rack = ExecutorFactory(model, backend, threads=1, share=True)
-        self.posts = [self.enter() for _ in range(posts)]
+        self.factory = ExecutorFactory(model, backend, threads=1, share=True)
+        self.opened = [self.open() for _ in range(opened)]
 
-    def enter(self) -> Any:
-        return self.rack.enter(lambda: None)
+    def open(self) -> Any:
+        return self.factory.open(lambda: None)
 
-    def exit(self) -> None:
-        self.rack.exit(self.posts.pop())
+    def close(self) -> None:
+        self.factory.close(self.opened.pop())
 
 
 def test_lanes_that_open_at_once_share_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(shared: Shared) -> None:
         assert shared.slot.counts["opened"] == 1
 
-    locks(monkeypatch, rack_module)
-    race(Shared, Shared.enter, Shared.enter, check, rack_module)
+    locks(monkeypatch, executors)
+    race(Shared, Shared.open, Shared.open, check, executors)
 
 
 def test_what_lanes_share_is_closed_once_by_the_last_that_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     def check(shared: Shared) -> None:
         assert shared.slot.counts == {"opened": 1, "closed": 1, "slots closed": 2}
-        assert not shared.rack._users
+        assert not shared.factory._users
 
-    locks(monkeypatch, rack_module)
-    race(lambda: Shared(posts=2), Shared.exit, Shared.exit, check, rack_module)
+    locks(monkeypatch, executors)
+    race(lambda: Shared(opened=2), Shared.close, Shared.close, check, executors)
 
 
 def test_nobody_gets_a_program_that_one_has_left() -> None:
-    shared = Shared(posts=2)
-    shared.exit()
-    assert shared.enter().program is not shared.posts[0].program
+    shared = Shared(opened=2)
+    shared.close()
+    assert shared.open().program is not shared.opened[0].program
 
 
-def test_a_post_that_cannot_be_opened_leaves_nothing_open() -> None:
+def test_an_executor_that_cannot_be_opened_leaves_nothing_open() -> None:
     shared = Shared(graphs=("encoder", "bad"))
     with pytest.raises(BackendError, match="no such graph"):
-        shared.enter()
+        shared.open()
     assert shared.slot.counts == {"opened": 1, "closed": 1, "slots closed": 1}
 
 
@@ -120,23 +119,23 @@ def test_a_backend_is_closed_once_all_lanes_ended(
     closed: list[Any] = []
     monkeypatch.setattr(PlayedBackend, "close", lambda self: closed.append(self))
     with played(tmp_path, monkeypatch) as (embedder, _):
-        crew: Any = embedder._pool
+        pool: Any = embedder._pool
         with monkeypatch.context() as patch:
-            patch.setattr(crew, "lanes", [Ends(True), Ends(ends[0])])
-            patch.setattr(crew, "_left", [Ends(ends[1])])
-            assert crew.join(LONG) is all(ends)
+            patch.setattr(pool, "lanes", [Ends(True), Ends(ends[0])])
+            patch.setattr(pool, "abandoned", [Ends(ends[1])])
+            assert pool.join(LONG) is all(ends)
         assert len(closed) == all(ends)
-        assert not crew._watch._thread.is_alive()
+        assert not pool._watchdog._thread.is_alive()
 
 
-def test_a_crew_that_cannot_cut_the_machine_closes_its_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setup_without_a_lane_split_closes_its_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[Any] = []
     monkeypatch.setattr(PlayedBackend, "close", lambda self: closed.append(self))
 
     def refuse(*_: object) -> Any:
         raise BackendError("no lanes")
 
-    monkeypatch.setattr(LanePool, "_slots", refuse)
+    monkeypatch.setattr(LaneSetup, "_choose_split", refuse)
     with pytest.raises(BackendError, match="no lanes"), played(tmp_path, monkeypatch):
         pass
     assert len(closed) == 1
