@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from embedge.errors import Overloaded
-from embedge.scheduling.fair_queue import PASSING
+from embedge.scheduling.fair_queue import OVERTAKING_SHARE
 from embedge.scheduling.forming import Limits
 from tests.runtime.simulation import Broken, Machine, SimCall, World
 from tests.runtime.traffic import Traffic, capacity, chaos, play
@@ -192,7 +192,7 @@ def test_small_calls_without_end_take_a_share_of_a_large_ones_time_and_no_more()
 
     large = sorted(seconds for seconds, _, call in world.waits if call.lengths == [500])
     for ahead, waited in enumerate(large):
-        assert waited <= ahead * own + (ahead + 1) * PASSING * own + small, f"the one behind {ahead} others"
+        assert waited <= ahead * own + (ahead + 1) * OVERTAKING_SHARE * own + small, f"the one behind {ahead} others"
 
 
 @pytest.mark.parametrize(("machine", "least"), [(CPU, 0.9), (GPU, 0.7)], ids=["cpu", "gpu"])
