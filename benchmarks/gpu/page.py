@@ -1,4 +1,4 @@
-"""The page of figures from GPUs: written from a record, and without one it says that there are none."""
+"""The page of GPU benchmarks, rendered from the record of a run; without one it states that nothing was measured."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from embedge_bench.stats import spread
 
 __all__ = ["render"]
 
-_HEAD = """# Benchmarks on a GPU
+_HEAD = """# GPU benchmarks
 
-What `python -m benchmarks.gpu` measures, and what came out. The page is written by `--write`, from the record of one
-run; no figure on it is from elsewhere.
+What `python -m benchmarks.gpu` measures, and the results. `--write` generates this page from the record of one run; all
+numbers come from that record.
 
-| command | what |
+| command | what it does |
 |---|---|
-| `make gpu` | the tests that need a GPU, then the run |
-| `python -m benchmarks.gpu --json FILE --write` | the run; its record; this page |
+| `make gpu` | run the GPU tests, then the benchmark |
+| `python -m benchmarks.gpu --json FILE --write` | run the benchmark; write its record and this page |
 | `python -m benchmarks.gpu.prepare DIR` | make the models, on any machine, with `embedge[export]` |
-| `python -m benchmarks.gpu --bundles DIR` | the run with models made elsewhere: needs neither transformers nor onnx |
+| `python -m benchmarks.gpu --bundles DIR` | run with models made elsewhere; needs neither transformers nor onnx |
 
-From a checkout the run needs what the runtime itself does (msgspec, numpy, tokenizers, typer), and measures whichever
-of TensorRT, onnxruntime-gpu and PyTorch are there; a line says what is not. A folder of models can be carried to a
-machine without a network. Without a GPU the run says what is missing, and its exit code is 2; it is 1 where a check or
-parity misses.
+From a checkout, the benchmark needs only the runtime's own dependencies (msgspec, numpy, tokenizers, typer). It measures
+those of TensorRT, onnxruntime-gpu and PyTorch it finds, and lists missing ones. You can carry a folder of models to a
+machine without a network. Exit status: 0 if all checks pass, 1 if a check or parity fails, 2 without a GPU, with a list
+of what is missing.
 
-`make gpu` installs neither TensorRT nor onnxruntime-gpu. Put them into `.venv` before, the second in place of
-onnxruntime: [on a server](gpu.md#drivers-and-packages), [on a Jetson](jetson.md#what-comes-from-where).
+`make gpu` installs neither TensorRT nor onnxruntime-gpu. Install them into `.venv` first, the second in place of
+onnxruntime: [GPU servers](gpu.md#drivers-and-packages), [Jetson](jetson.md#versions-and-packages).
 
-Models: MiniLM (its real weights), ViT-B/16 at 224 pixels and BERT-base (random weights). Throughput and latency are
-from arrays on the host to vectors there, through our lanes, without tokenizer and scheduler. Ways take turns in rounds,
-in an order drawn by lot; ratios are taken within a round. TF32 is off everywhere. PyTorch runs eagerly. Parity is
-against the float32 graph on a CPU: the cosine gap is what the lowest cosine lacks of 1, batch invariance the same
-between a row alone and among others. Shapes are rows x length.
+Models: MiniLM (its real weights), ViT-B/16 at 224 pixels and BERT-base (random weights). Throughput and latency run from
+host arrays to host vectors through our lanes, without tokenizer and scheduler. Methods take turns in random order within
+rounds; ratios are taken within a round. TF32 is off everywhere. PyTorch runs eagerly. Parity is against the float32
+graph on a CPU. The cosine gap is 1 minus the lowest cosine; batch invariance is the same gap between a row alone and
+the row among others. Shapes are rows x length.
 """
 _NONE = """
 ## Results
 
-**No GPU was at hand: nothing here has been measured on one.** All of it ran over a simulated GPU (`tests/gpu`), which
-shows that it is right, and nothing about its speed.
+**Nothing here has been measured on a GPU.** All of it ran on a simulated GPU (`tests/gpu`), which tests its correctness,
+not its speed.
 """
 
 

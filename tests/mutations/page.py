@@ -14,24 +14,24 @@ __all__ = ["Row", "read", "write"]
 
 PAGE = ROOT / "docs" / "mutations.md"
 _HEAD = """\
-# What holds the lanes together
+# Concurrency checks
 
-A lane's promises hang on small things: a wait, an event, a lock, a flag, and what is freed after what. This page lists
-them all. Each was taken out of the code once, alone, and a test failed; the last column names it. (A test that *hangs*
-fails by its time limit.) `make mutations` does that anew, and writes this page. With words, it does it for a part of
-the list; `--missing` is for what is not in it yet:
+The correctness of lanes rests on small things: a wait, an event, a lock, a flag, and the order of freeing. This page
+lists all of them. Each was removed from the code once, alone, and a test failed; the last column names it. (A test that
+*hangs* fails by its timeout.) `make mutations` repeats this and writes this page. Pass words to run a part of the list;
+`--missing` runs entries not on this page yet:
 
-    python -m tests.mutations lane/line.py Pipeline.drain
+    python -m tests.mutations lanes/in_flight.py PipelinedSubmitter.drain
     python -m tests.mutations --missing --write
 
-The code is found by its form: see `tests/mutations/mutants.py`. So whoever adds a lock has it in the list, and a test
-says that this page lacks it. Threads that meet at one bad moment are no matter of luck there: `tests/runtime/races.py`
-stops one thread at each instruction in turn and lets the other run.
+`tests/mutations/mutants.py` finds the code by its form, so a new lock enters the list by itself, and a test fails until
+this page has it. Races don't depend on luck: `tests/runtime/races.py` stops one thread at each instruction in turn and
+lets the other run.
 
-What the list does not show: statements in another order, and whether a condition is the right one. Where a lock belongs
-to a condition that is waited for or told under it, Python itself objects when it is gone. The GPU is the simulated one.
+The list doesn't cover reordered statements, or whether a condition is the right one. Where a lock belongs to a condition
+being waited on or notified, Python itself objects to its removal. The GPU is the simulated one.
 """
-_KNOWN_HEAD = "\n## Known to make no difference\n\nNo test can fail without these. Each has its reason.\n\n"
+_KNOWN_HEAD = "\n## Equivalent mutants\n\nNo test can fail without these, for the reason given.\n\n"
 _ROW = re.compile(r"^\| (?P<where>\S+) \| `(?P<what>.*)` \| (?P<test>.*) \|$")
 
 
