@@ -22,25 +22,25 @@ numbers come from that record.
 | `python -m benchmarks.gpu.prepare DIR` | make the models, on any machine, with `embedge[export]` |
 | `python -m benchmarks.gpu --bundles DIR` | run with models made elsewhere; needs neither transformers nor onnx |
 
-From a checkout, the benchmark needs only the runtime's own dependencies (msgspec, numpy, tokenizers, typer). It measures
-those of TensorRT, onnxruntime-gpu and PyTorch it finds, and lists missing ones. You can carry a folder of models to a
-machine without a network. Exit status: 0 if all checks pass, 1 if a check or parity fails, 2 without a GPU, with a list
-of what is missing.
+From a checkout, the benchmark needs only the runtime's own dependencies (msgspec, numpy, tokenizers, typer). It
+measures those of TensorRT, onnxruntime-gpu and PyTorch it finds, and lists missing ones. You can carry a folder of
+models to a machine without a network. Exit status: 0 if all checks pass, 1 if a check or parity fails, 2 without a GPU,
+with a list of missing requirements.
 
 `make gpu` installs neither TensorRT nor onnxruntime-gpu. Install them into `.venv` first, the second in place of
 onnxruntime: [GPU servers](gpu.md#drivers-and-packages), [Jetson](jetson.md#versions-and-packages).
 
-Models: MiniLM (its real weights), ViT-B/16 at 224 pixels and BERT-base (random weights). Throughput and latency run from
-host arrays to host vectors through our lanes, without tokenizer and scheduler. Methods take turns in random order within
-rounds; ratios are taken within a round. TF32 is off everywhere. PyTorch runs eagerly. Parity is against the float32
-graph on a CPU. The cosine gap is 1 minus the lowest cosine; batch invariance is the same gap between a row alone and
-the row among others. Shapes are rows x length.
+Models: MiniLM (its real weights), ViT-B/16 at 224 pixels and BERT-base (random weights). Throughput and latency run
+from host arrays to host vectors through our lanes, without tokenizer and scheduler. Methods take turns in random order
+within rounds; ratios are taken within a round. TF32 is off everywhere. PyTorch runs eagerly. Parity is against the
+float32 graph on a CPU. The cosine gap is 1 minus the lowest cosine; batch invariance is the same gap between a row
+alone and the row among others. Shapes are rows x length.
 """
 _NONE = """
 ## Results
 
-**Nothing here has been measured on a GPU.** All of it ran on a simulated GPU (`tests/gpu`), which tests its correctness,
-not its speed.
+**No GPU was at hand: nothing here has been measured on one.** All of it ran on a simulated GPU (`tests/gpu`). That
+tests its correctness, not its speed.
 """
 
 

@@ -28,8 +28,8 @@ lists all of them. Each was removed from the code once, alone, and a test failed
 this page has it. Races don't depend on luck: `tests/runtime/races.py` stops one thread at each instruction in turn and
 lets the other run.
 
-The list doesn't cover reordered statements, or whether a condition is the right one. Where a lock belongs to a condition
-being waited on or notified, Python itself objects to its removal. The GPU is the simulated one.
+The list doesn't cover reordered statements, or whether a condition is the right one. Where a lock belongs to a
+condition being waited on or notified, Python itself objects to its removal. The GPU is the simulated one.
 """
 _KNOWN_HEAD = "\n## Equivalent mutants\n\nNo test can fail without these, for the reason given.\n\n"
 _ROW = re.compile(r"^\| (?P<where>\S+) \| `(?P<what>.*)` \| (?P<test>.*) \|$")
