@@ -4,11 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
 
 BUNDLE := engines/minilm/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-multimodal models test test-slow mutations check bench format protos clean peers promises gpu
+.PHONY: help install demo demo-multimodal models test test-slow mutations check bench format protos clean peers promises gpu docs reference
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -49,6 +50,18 @@ check: $(STAMP)  ## lint, format, types, generated code
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(PYTHON) protos/generate --check
+
+docs: $(DOCS_STAMP)  ## build the documentation site into build/docs, strictly and offline; needs Python 3.11
+	$(BIN)/python docs/site.py
+	$(BIN)/zensical build --strict --clean
+
+# Its tools take 100 MB and few people build it, so they are not among those of development.
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install -qq -c constraints.txt -e ".[docs]"
+	@touch $@
+
+reference: $(STAMP)  ## generate the pages about settings and commands from the code
+	$(BIN)/python docs/reference.py
 
 bench: $(STAMP) $(BUNDLE)  ## measure in process and over gRPC, side by side; report in build/
 	@mkdir -p build
