@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from embedge import atomic
 from embedge.bundle import manifest as manifests
 from embedge.bundle import sha256
 from embedge.bundle.manifest import Graph, Manifest, Part, Provenance, Space, Tower
@@ -36,10 +36,6 @@ __all__ = [
 ]
 
 GOLDEN = "golden.npz"
-
-
-_EXCHANGE = 2  # RENAME_EXCHANGE of Linux' renameat2
-_HERE = -100  # AT_FDCWD
 
 
 def target_of(out: Path, recipe: Recipe) -> Path:
@@ -146,47 +142,17 @@ def _part(part: Part, ids: Mapping[str, str]) -> Part:
 def publish(staged: Path, manifest: Manifest, target: Path, *, force: bool) -> None:
     """Write the manifest, make everything durable, and move the bundle into place in one step. Raises ExportError."""
     (staged / manifests.FILE_NAME).write_bytes(manifests.encode(manifest))
-    for file in staged.iterdir():
-        _sync(file)
-    _sync(staged)
+    atomic.sync_folder(staged)
     staged.chmod(0o755)  # mkdtemp lets nobody else in
     check_free(target, force=force)
     existed = target.parent.exists()
     target.parent.mkdir(exist_ok=True)
     try:
-        _move(staged, target)
+        atomic.move_folder(staged, target)  # a bundle that was there goes with `staged`
     except BaseException:
         if not existed:
             with contextlib.suppress(OSError):  # not empty: someone else's version is there by now
                 target.parent.rmdir()
         raise
-    _sync(target.parent)
-    _sync(target.parent.parent)
-
-
-def _move(staged: Path, target: Path) -> None:
-    """Rename, or exchange with the bundle that is there; the old one is then in `staged` and goes with it."""
-    if not target.exists():
-        staged.rename(target)
-    elif not _exchange(staged, target):
-        # No system call for it here: for the moment between the two renames there is no bundle.
-        old = staged.with_name(staged.name + ".old")
-        target.rename(old)
-        staged.rename(target)
-        shutil.rmtree(old)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two directories in one step; return whether this system can."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    return bool(renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    atomic.sync(target.parent)
+    atomic.sync(target.parent.parent)

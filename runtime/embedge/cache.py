@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+
+from embedge import atomic
 
 __all__ = ["directory", "key", "load", "save"]
 
@@ -49,13 +50,6 @@ def save(kind: str, name: str, record: object) -> None:
     data = msgspec.json.encode(record)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                Path(file.name).replace(path)
-            except OSError:
-                Path(file.name).unlink()
-                raise
+        atomic.write(path, data, mode=0o600)
     except OSError as error:
         log.warning("%s: not written, so it is measured again at the next start: %s", path, error)

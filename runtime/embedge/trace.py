@@ -26,6 +26,7 @@ from typing import Any
 
 import msgspec
 
+from embedge import atomic
 from embedge.errors import InvalidInput
 
 __all__ = ["Recorder", "Span", "during", "record", "recording", "span", "thread"]
@@ -136,14 +137,8 @@ class Recorder:
         """Write all spans that are kept, in one step."""
         with self._lock:
             spans, dropped = list(self._spans), self.dropped
-        draft = self._file.with_name(f"{self._file.name}.{os.getpid()}")
-        try:
-            with draft.open("wb") as out:
-                out.writelines(_chunks(spans, self._about(dropped)))
-            draft.replace(self._file)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
+        with atomic.replacing(self._file, durable=False) as out:  # written anew every few seconds
+            out.writelines(_chunks(spans, self._about(dropped)))
 
     def _about(self, dropped: int) -> dict[str, Any]:
         return {"process": os.getpid(), "began": self._began.isoformat(), "dropped": dropped}

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from tokenizers import Tokenizer
 
-from embedge import Bundle, Embedder
+from embedge import Bundle, Embedder, atomic
 from embedge.bundle import sha256
 from embedge.errors import BundleError
 from embedge_export import bundle as bundles
@@ -173,7 +173,7 @@ def test_force_replaces_in_one_step(bundle: Path, tmp_path: Path) -> None:
 def test_without_an_exchange_call_force_still_replaces(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundles, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
     test_force_replaces_in_one_step(bundle, tmp_path)
 
 

@@ -10,7 +10,7 @@ from tests.structure.code import ROOT, Module, modules
 
 # A module imports from layers above its own line here, and from its own package. The ground comes first.
 LAYERS = (
-    "errors version arrays",
+    "errors version arrays atomic",
     "cache toml trace cancel config content",
     "bundle cuda",
     "batches outputs",

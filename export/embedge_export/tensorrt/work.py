@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from embedge import atomic
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.engine import Engine
 from embedge.backends.tensorrt.plans.child import Parent
@@ -166,13 +166,9 @@ def _write(graph: str, job: BuildJob, plan: bytes) -> str:
     said = []
     for file in job.files:
         try:
-            with Path(file).open("xb") as target:
-                target.write(plan)
-                target.flush()
-                os.fsync(target.fileno())
+            atomic.write(Path(file), plan)
         except OSError as error:
             said.append(f"{file}: {error.strerror}")
-            Path(file).unlink(missing_ok=True)
         else:
             return file
     raise PlanError("disk", f"the plan of graph {graph!r}, {len(plan):,} bytes, cannot be written: {'; '.join(said)}")

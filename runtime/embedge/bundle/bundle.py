@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from embedge import atomic
 from embedge.bundle import manifest as manifests
 from embedge.bundle.manifest import Manifest
 from embedge.errors import BundleError
@@ -88,11 +88,8 @@ def bundles(root: Path, depth: str) -> list[Path]:
 
 def sha256(path: Path) -> str:
     """Return the hex SHA-256 of a file, read in pieces. Raises BundleError."""
-    digest = hashlib.sha256()
-    with _reading(path), path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    with _reading(path):
+        return atomic.sha256(path)
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedge import atomic
 from embedge import trace as tracing
 from embedge.errors import Unavailable
 from embedge.serving.config import ServeConfig
@@ -131,9 +132,7 @@ def _stop_event() -> asyncio.Event:
 def _announce(server: Server, ready_file: Path | None) -> None:
     """Announce the address to people and scripts once every model is warm."""
     if ready_file is not None:
-        draft = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
-        draft.write_text(f"{server.address}\n")
-        draft.replace(ready_file)
+        atomic.write(ready_file, f"{server.address}\n".encode(), durable=False)
     log.info("serving %s", ", ".join(server.models.loaded.names()))
     typer.echo(f"ready {server.address}")
 

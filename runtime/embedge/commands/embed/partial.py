@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge import atomic
 from embedge.commands.disk import naming
 from embedge.commands.embed.lines import Chunk
 from embedge.errors import InvalidInput
@@ -197,6 +198,5 @@ class Partial:
         for name, file in self._files.items():
             file.flush()
             state.sizes[name] = os.fstat(file.fileno()).st_size
-        fresh = self._checkpoint.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(state))
-        fresh.replace(self._checkpoint)
+        # Not durable, like the files it counts: syncing each chunk could take longer than computing it.
+        atomic.write(self._checkpoint, msgspec.json.encode(state), durable=False)

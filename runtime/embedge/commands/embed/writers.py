@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge import atomic
 from embedge.commands.disk import naming
 from embedge.commands.embed.partial import Partial, WrittenRow
 from embedge.errors import InvalidInput
@@ -32,14 +33,9 @@ def check(path: Path, dtype: str) -> None:
 
 def write(partial: Partial, path: Path) -> None:
     """Write the finished file beside its place and put it there in one step; on an error nothing of it stays."""
-    fresh = path.with_name(path.name + ".new")
-    try:
-        with naming(path), fresh.open("wb") as file:
-            FORMATS[path.suffix](partial, file)
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    draft = path.with_name(path.name + ".new")  # a fixed name: what a killed run left is overwritten
+    with naming(path), atomic.replacing(path, draft=draft) as file:
+        FORMATS[path.suffix](partial, file)
 
 
 def json_line(row: WrittenRow, vector: NDArray[np.generic]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,11 @@ from typing import Literal
 
 import msgspec
 
+from embedge import atomic
 from embedge.backends.tensorrt.plans.key import PlanKey
 from embedge.errors import BackendError
 
-__all__ = ["CAPTURED", "Damaged", "Plan", "PlanRecord", "digest_of", "head", "write"]
+__all__ = ["CAPTURED", "Damaged", "Plan", "PlanRecord", "head", "write"]
 
 PLAN = "plan"
 RECORD = "record.json"
@@ -86,7 +86,7 @@ class Plan:
         if key is not None:
             if differences := plan.record.key.differences(key):
                 raise Damaged(f"its record is of another plan: {differences}")
-            if not plan.record.refused and digest_of(plan.file) != plan.record.sha256:
+            if not plan.record.refused and atomic.sha256(plan.file) != plan.record.sha256:
                 raise Damaged("the plan's SHA-256 is not the one in its record: torn, damaged or changed")
         return plan
 
@@ -106,26 +106,7 @@ def write(folder: Path, record: PlanRecord) -> None:
     raw = msgspec.json.encode(record)
     sealed = _Sealed(msgspec.Raw(raw), hashlib.sha256(raw).hexdigest())
     (folder / RECORD).write_bytes(msgspec.json.encode(sealed))
-    for path in (*folder.iterdir(), folder):
-        sync(path)
-
-
-def sync(path: Path) -> None:
-    """Make a file or directory durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def digest_of(path: Path) -> str:
-    """Return the hex SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    atomic.sync_folder(folder)
 
 
 def head(path: Path, most: int) -> bytes:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from embedge import cache
+from embedge import atomic, cache
 from embedge.backends.tensorrt.plans.key import PlanKey
 from embedge.backends.tensorrt.plans.lock import Cancel, held
-from embedge.backends.tensorrt.plans.record import PLAN, Damaged, Plan, PlanRecord, digest_of, sync, write
+from embedge.backends.tensorrt.plans.record import PLAN, Damaged, Plan, PlanRecord, write
 from embedge.errors import BackendError
 
 __all__ = ["PlanStore"]
@@ -99,7 +99,7 @@ class PlanStore:
 
         Raises BackendError if the file is not what the record says.
         """
-        if plan is not None and digest_of(plan) != record.sha256:
+        if plan is not None and atomic.sha256(plan) != record.sha256:
             raise BackendError(f"{plan}: what is on the disk is not what was written there; check the disk")
         spared = plan is not None and self._private is not None and plan.is_relative_to(self._private)
         if not spared:
@@ -127,15 +127,13 @@ class PlanStore:
         try:
             write(staged, record)
             target = root / record.key.digest()
-            if target.exists():  # damaged, refused or forced; between the two renames there is no plan
-                target.rename(staged.with_name(staged.name + ".old"))
-            staged.rename(target)
+            atomic.move_folder(staged, target)  # an old one, damaged, refused or forced, goes to the drafts
         except OSError:
             if plan is not None:
                 shutil.move(staged / PLAN, plan)  # for who can still keep it elsewhere
             raise
         with suppress(OSError):  # it is in its place; a power cut now may cost a build
-            sync(root)
+            atomic.sync(root)
         return Plan(target, record)
 
     def _roots(self) -> Iterator[Path]:

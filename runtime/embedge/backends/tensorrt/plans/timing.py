@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from embedge import atomic
 from embedge.backends.tensorrt.plans.key import PlanKey
 from embedge.backends.tensorrt.plans.lock import Cancel, held
 
@@ -47,16 +47,7 @@ class TimingCache:
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self.file.with_name(f"{self.file.name}.lock").open("a+") as lock, held(lock, cancel):
-                self._write(combine(self.read()))
+                data = combine(self.read())
+                atomic.write(self.file, hashlib.sha256(data).digest() + data, mode=0o600)
         except OSError as error:
             log.warning("%s: not written, so the next build takes longer: %s", self.file, error)
-
-    def _write(self, data: bytes) -> None:
-        with tempfile.NamedTemporaryFile(dir=self.file.parent, delete=False) as file:
-            try:
-                file.write(hashlib.sha256(data).digest() + data)
-                file.flush()
-                Path(file.name).replace(self.file)
-            except OSError:
-                Path(file.name).unlink()
-                raise
