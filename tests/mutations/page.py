@@ -14,7 +14,7 @@ __all__ = ["Row", "read", "write"]
 
 PAGE = ROOT / "docs" / "mutations.md"
 _HEAD = """\
-# Concurrency checks
+# Mutation tests
 
 The correctness of lanes rests on small things: a wait, an event, a lock, a flag, and the order of freeing. This page
 lists all of them. Each was removed from the code once, alone, and a test failed; the last column names it. (A test that
