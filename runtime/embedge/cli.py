@@ -26,6 +26,7 @@ from embedge.commands.doctor import doctor
 from embedge.commands.embed.command import embed
 from embedge.commands.inspect import inspect
 from embedge.commands.verify import verify
+from embedge.config import renamed
 from embedge.errors import EmbedgeError
 from embedge.serving.main import serve
 from embedge.version import __version__
@@ -76,7 +77,7 @@ def _run(args: list[str]) -> int:
     except EmbedgeError as error:
         return _fault(str(error))
     except typer.TyperException as error:
-        return _fault(error.format_message())  # unlike str(), it names the option
+        return _fault(error.format_message() + _hint(error))  # unlike str(), it names the option
     except OSError as error:
         if error.filename is None and error.errno not in FAULTS:
             raise
@@ -84,6 +85,12 @@ def _run(args: list[str]) -> int:
         return _fault(f"{error.filename or 'reading or writing'}: {error.strerror}")
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
+
+
+def _hint(error: typer.TyperException) -> str:
+    """Return the new name of a setting whose old name was given as an option."""
+    hint = renamed(str(getattr(error, "option_name", "")).lstrip("-").replace("-", "_"))
+    return f"; {hint}, a key of [runtime] in the --config file" if hint else ""
 
 
 def _end_output() -> None:

@@ -1,4 +1,4 @@
-"""Settings of the runtime. None means: measured or derived at start."""
+"""Settings of the runtime. None means measured or derived at start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import msgspec
 
 from embedge.errors import InvalidInput
 
-__all__ = ["RuntimeConfig", "checked"]
+__all__ = ["RuntimeConfig", "checked", "renamed"]
+
+_RENAMED = {
+    "captures": "cuda_graphs",
+    "max_batch": "max_batch_size",
+    "staging": "batches_in_flight",
+    "token_budget": "max_batch_tokens",
+}
 
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -18,34 +25,39 @@ _Positive = Annotated[int, msgspec.Meta(ge=1)]
 class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one model runs in this process.
 
-    backend: `auto`, or a backend's name (see `embedge.backends`).
-    towers: names of the towers to load, with their graphs only. None: all.
-    lanes, threads: execution slots, and compute threads of each. None: chosen for this machine.
-    lengths: the lengths at which batches are measured, of every tower whose items differ in length, up to its limit.
-        None: the bundle's buckets.
-    max_batch_tokens: most padded tokens (rows x longest row) in one batch. None: the backend's (2,048 on a CPU).
-    max_batch_size: most rows in one batch.
-    max_queue_items: admission refuses a call when more items than this would wait.
-    max_queue_bytes: and when their prepared arrays would have more bytes, as predicted. Large calls are prepared no
-        further while a quarter of it waits for lanes.
-    max_queue_seconds: admission refuses a call when more predicted work than this would wait.
-    max_text_bytes: longest text accepted at all, in UTF-8 bytes; the model's own limit in tokens comes after it.
-    max_media_bytes: largest encoded image, clip or video, or array of pixels or samples, accepted at all.
-    max_image_pixels: largest image, and frame of a video, as it says before it is decoded.
-    max_wait_us: how long a free lane may wait for company, in microseconds.
-    prepare_threads: threads that turn raw parts into arrays.
-    warm_up_seconds: time for measuring the cost table at start; 0: measure nothing, learn as batches run.
-    hang_seconds: a lane that is this much longer in one batch than ten times what was predicted counts as hung: who
-        waits for it is told, and another lane takes its place. A step of opening its sessions has ten times as long.
-        None: the backend's (30 on a GPU, 600 on a CPU).
-    gpu: number of the GPU, as the driver counts.
-    cuda: what calls the CUDA driver: `auto`, `cuda-python` or `pycuda`.
-    batches_in_flight: batches that a GPU lane has memory for between preparing and results. None: 2.
-    scratch_bytes: GPU memory that graphs of one lane may use while they compute. None: a share of what the GPU has.
-    small_memory: whether to take less GPU memory at the price of speed. None: where the GPU has little.
-    cuda_graphs: most batch shapes whose launches a GPU lane records and replays; 0: none.
-    build_plans: whether to build TensorRT plans that are missing, which takes minutes; else the next backend runs.
-    trust_plans: files of ed25519 public keys; plans that were built elsewhere are taken if one of them signed.
+    Attributes:
+        backend: A backend's name (see `embedge.backends`), or `auto` for the best one here.
+        towers: Names of the towers to load. None loads all.
+        lanes: Number of lanes, which run batches side by side. None chooses for this machine.
+        threads: Compute threads of each lane. None chooses for this machine.
+        lengths: Lengths, up to each tower's limit, at which start-up measures batches of towers whose items vary in
+            length. None takes the bundle's buckets.
+        max_batch_tokens: Most padded tokens in a batch (rows times the longest row). None takes the backend's value,
+            2,048 on a CPU.
+        max_batch_size: Most rows in a batch.
+        max_queue_items: Most items that wait. A call that would exceed it is refused with `Overloaded`.
+        max_queue_bytes: Most bytes of prepared arrays that wait, as predicted; a call that would exceed it is refused.
+            Preparation of large calls pauses while a quarter of it waits for lanes.
+        max_queue_seconds: Most predicted work that waits, in seconds. A call that would exceed it is refused.
+        max_text_bytes: Longest string accepted, in UTF-8 bytes. The model's own limit in tokens applies after it.
+        max_media_bytes: Largest encoded image, clip or video, or array of pixels or samples, in bytes.
+        max_image_pixels: Largest image or video frame, in pixels, read from the header before decoding.
+        max_wait_us: How long a free lane waits for more items to batch, in microseconds. 0 doesn't wait.
+        prepare_threads: Threads that turn items into arrays.
+        warm_up_seconds: Time for measuring the cost table at start, in seconds. 0 skips it, and the table is learned
+            from the batches that run.
+        hang_seconds: A lane hangs once a batch takes ten times its predicted time plus this, in seconds: its calls
+            fail, and another lane replaces it. Each step of opening a lane has ten times as long. None takes the
+            backend's value, 30 on a GPU and 600 on a CPU.
+        gpu: Index of the GPU, in the driver's order.
+        cuda: The package that calls the CUDA driver: `auto`, `cuda-python` or `pycuda`.
+        batches_in_flight: Batches that a GPU lane holds in memory between preparation and results, 2 or 3. None is 2.
+        scratch_bytes: GPU memory for the intermediate results of one lane, in bytes. None takes a share of the GPU's.
+        small_memory: Whether to save GPU memory at the price of speed. None does so on GPUs with little memory.
+        cuda_graphs: Most batch shapes that a GPU lane records as CUDA graphs and replays. 0 disables it.
+        build_plans: Whether to build missing TensorRT plans at start, which takes minutes. If False, a model without
+            plans runs on the next backend.
+        trust_plans: Paths of ed25519 public keys, PEM. Plans built elsewhere are used if one of the keys signed them.
     """
 
     backend: str = "auto"
@@ -75,10 +87,16 @@ class RuntimeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     trust_plans: tuple[str, ...] = ()
 
 
-def checked(config: RuntimeConfig) -> RuntimeConfig:
-    """Return settings that were made in Python, where nobody looked at them, with types and limits as from a file.
+def renamed(name: str) -> str | None:
+    """Return a hint such as "max_batch is now max_batch_size" for the old name of a setting, or None."""
+    return f"{name} is now {_RENAMED[name]}" if name in _RENAMED else None
 
-    Paths become texts. Raises InvalidInput.
+
+def checked(config: RuntimeConfig) -> RuntimeConfig:
+    """Check the types and ranges of settings made in Python, as those of a file are; paths become strings.
+
+    Raises:
+        InvalidInput: A setting is wrong.
     """
     try:
         return msgspec.convert(msgspec.to_builtins(config, enc_hook=_plain), RuntimeConfig)
@@ -87,5 +105,5 @@ def checked(config: RuntimeConfig) -> RuntimeConfig:
 
 
 def _plain(value: Any) -> int | str | bytes:
-    """Return NumPy's whole numbers and paths as what they mean. Raises TypeError for anything else."""
+    """Convert NumPy integers and paths. Raises TypeError for anything else."""
     return operator.index(value) if hasattr(value, "__index__") else os.fspath(value)

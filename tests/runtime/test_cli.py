@@ -54,6 +54,14 @@ def test_wrong_usage_is_one_line(args: list[str], capsys: pytest.CaptureFixture[
     assert told.count("\n") == 1
 
 
+@pytest.mark.parametrize("args", [["serve", "--max-batch", "8"], ["build", "x", "--max-batch=8"]])
+def test_an_old_name_of_a_setting_is_answered_with_the_new_one(
+    args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli._run(args) == 2
+    assert "max_batch is now max_batch_size, a key of [runtime]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("module", ["embedge", "embedge.cli"])
 def test_version_is_told_by_every_way_in(module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from embedge import toml
-from embedge.config import RuntimeConfig
+from embedge.config import RuntimeConfig, renamed
 from embedge.errors import InvalidInput
 from embedge.wire import MAX_MESSAGE_BYTES
 
@@ -17,19 +17,23 @@ __all__ = ["ServeConfig"]
 
 
 class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is served, where, and to whom.
+    """What a server serves, where, and to whom.
 
-    repository: directory of models; one model's or one bundle's directory will do too.
-    models: names of the models to serve; None means all.
-    host, port: where to listen; port 0 lets the system choose one.
-    token: calls must carry it as `authorization: Bearer <token>`, but for health; None admits all.
-    tls_cert, tls_key: PEM files of the server's certificate and key; both or neither.
-    tls_client_ca: PEM file of the authority whose certificates clients must show.
-    max_message_bytes: largest message in either direction.
-    stream_in_flight: requests of one stream that may be unanswered before the server reads no further.
-    drain_seconds: time that admitted work gets after SIGTERM, at most a day.
-    ready_file: written with the bound address once all models are warm.
-    trace: file for what each thread did and when, in Chrome trace format.
+    Attributes:
+        repository: Directory of models, or of one model or bundle.
+        models: Names of the models to serve. None serves all.
+        host: Address to listen on. `0.0.0.0` listens on all.
+        port: Port to listen on. 0 picks a free one.
+        token: Token that calls carry as `authorization: Bearer <token>`; health checks don't need it. None admits all.
+        tls_cert: PEM file of the server's certificate. None serves without TLS.
+        tls_key: PEM file of the certificate's key; required with `tls_cert`.
+        tls_client_ca: PEM file of the authority that signs clients' certificates. None doesn't ask for them.
+        max_message_bytes: Largest message in either direction, in bytes.
+        stream_in_flight: Unanswered requests of one stream before the server stops reading it.
+        drain_seconds: Time for finishing admitted work after SIGTERM, in seconds, at most a day.
+        ready_file: File that holds the address while all models are warm. None writes no file.
+        trace: File for what each thread did and when, in Chrome's trace format. None records nothing.
+        runtime: Settings of each model; see `RuntimeConfig`. In a TOML file, the table `[runtime]`.
     """
 
     repository: Path = Path("engines")
@@ -49,9 +53,21 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @classmethod
     def load(cls, file: Path | None, options: Mapping[str, Any], runtime: Mapping[str, Any]) -> ServeConfig:
-        """Return a TOML file's settings (table `runtime`: see `RuntimeConfig`), changed by the options not None."""
+        """Load the settings of a TOML file, overridden by options.
+
+        Args:
+            file: The TOML file; None starts from the defaults.
+            options: Settings by name; None leaves a setting as it is.
+            runtime: The same for the settings of `runtime`.
+
+        Raises:
+            InvalidInput: The file or a setting is wrong.
+        """
         values = toml.read(file) if file else {}
         nested = values.get("runtime", {})
+        for key in (*values, *(nested if isinstance(nested, dict) else ())):
+            if hint := renamed(key):
+                raise InvalidInput(f"{file}: {hint}")
         values |= {key: value for key, value in options.items() if value is not None}
         if isinstance(nested, dict):
             values["runtime"] = nested | {key: value for key, value in runtime.items() if value is not None}
@@ -72,7 +88,7 @@ class ServeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def _path(kind: type[Any], value: Any) -> Any:
-    """Make the one kind of value that TOML does not have: a path, from its text."""
+    """Convert a string to a path, the one type that TOML lacks."""
     if kind is Path and isinstance(value, (str, Path)):
         return Path(value)
     raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")

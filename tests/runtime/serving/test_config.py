@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from embedge.config import RuntimeConfig
 from embedge.errors import InvalidInput
 from embedge.serving.config import ServeConfig
 
@@ -46,6 +47,24 @@ def test_a_wrong_file_is_named_and_so_is_the_mistake(tmp_path: Path, text: str, 
     file.write_text(text)
     with pytest.raises(InvalidInput, match=says):
         ServeConfig.load(file, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("token_budget", "max_batch_tokens"),
+        ("max_batch", "max_batch_size"),
+        ("captures", "cuda_graphs"),
+        ("staging", "batches_in_flight"),
+    ],
+)
+def test_an_old_name_of_a_setting_is_refused_with_the_new_one(tmp_path: Path, old: str, new: str) -> None:
+    assert new in RuntimeConfig.__struct_fields__
+    file = tmp_path / "embedge.toml"
+    for text in (f"[runtime]\n{old} = 2\n", f"{old} = 2\n"):
+        file.write_text(text)
+        with pytest.raises(InvalidInput, match=rf"embedge\.toml: {old} is now {new}$"):
+            ServeConfig.load(file, {}, {})
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
