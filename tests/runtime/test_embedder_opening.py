@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedge import BackendError, BundleError, Embedder, InvalidInput, NotFound, Request, RuntimeConfig, Unavailable
+from embedge import (
+    AsyncEmbedder,
+    BackendError,
+    BundleError,
+    Embedder,
+    InvalidInput,
+    NotFound,
+    Request,
+    RuntimeConfig,
+    Unavailable,
+)
 from embedge.scheduling.scheduler import Scheduler
 from tests.runtime.models import QUICK, model
 from tests.tiny import tiny_bundle
@@ -45,6 +55,24 @@ def test_settings_may_be_paths_and_numbers_of_numpy(tmp_path: Path) -> None:
 
 
 # Opening and closing.
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_is_opened_like_a_bundle(tmp_path: Path, kind: type) -> None:
+    path = tiny_bundle(tmp_path / "tiny")
+    with Embedder(kind(path), QUICK) as embedder:
+        assert embedder.bundle.path == path
+
+
+def test_what_is_no_bundle_is_answered_with_what_is(tmp_path: Path) -> None:
+    graph = tmp_path / "model.onnx"
+    graph.touch()
+    with pytest.raises(BundleError, match=rf"a bundle is a directory; make one with 'embedge export {graph} --out"):
+        Embedder.open(graph)
+    with pytest.raises(InvalidInput, match="a bundle or the path of its directory is needed, not dict"):
+        Embedder({})  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"not str; open a path with: await AsyncEmbedder\.open\(path\)"):
+        AsyncEmbedder("engines/minilm")  # type: ignore[arg-type]
 
 
 def test_a_fork_that_closes_leaves_all_to_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,9 +126,58 @@ def test_what_no_tower_takes_is_told_with_what_there_is(model: Embedder) -> None
 
 def test_a_medium_in_no_wrapper_is_told_which_there_are(model: Embedder) -> None:
     with pytest.raises(NotFound, match=r"such a value as PosixPath; say what it holds: embedge\.Image"):
-        model.embed([Path("cat.png")])
-    with pytest.raises(NotFound, match="as a PIL image; say embedge"):
-        choose([PIL.Image.new("RGB", (2, 2))], model.towers)  # type: ignore[list-item]
+        model.embed([Path("cat")])
+    with pytest.raises(NotFound, match=r"for a text file, give path\.read_text\(\)"):
+        model.embed([Path("cat.txt")])
+    with pytest.raises(NotFound, match="no tower takes an audio"):
+        model.embed([Path("cat.wav")])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp"])
+def test_a_path_is_what_its_suffix_says(model: Embedder, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"cat{suffix}"
+    PIL.Image.fromarray(PIXELS).save(path)
+
+    reply = model.run([path, {"image": path}])
+
+    assert reply.tower == "image"
+    np.testing.assert_array_equal(reply.vectors, [vector(image=PIXELS)] * 2)
+
+
+def test_a_pillow_image_is_an_image(model: Embedder, tmp_path: Path) -> None:
+    image = PIL.Image.fromarray(PIXELS)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    image.save(tmp_path / "turned.png", exif=exif)
+    with PIL.Image.open(tmp_path / "turned.png") as opened:
+        reply = model.run([image, Image(image), {"image": image}, opened])
+
+    assert reply.tower == "image"
+    upright = np.ascontiguousarray(np.rot90(PIXELS, -1))
+    np.testing.assert_array_equal(reply.vectors, [vector(image=PIXELS)] * 3 + [vector(image=upright)])
+
+
+def test_a_damaged_pillow_image_fails_alone(model: Embedder, tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    PIL.Image.fromarray(RANDOM.integers(0, 256, (64, 64, 3)).astype(np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with PIL.Image.open(path) as opened:
+        reply = model.run([PIL.Image.fromarray(PIXELS), opened])
+
+    assert list(reply.errors) == [1]
+    assert "damaged or cut off" in str(reply.errors[1])
+
+
+def test_a_list_of_items_runs_with_the_options_of_embed(model: Embedder) -> None:
+    reply = model.run(["a cat", "a dog"], tower="text", dtype="float16")
+    assert reply.vectors.dtype == np.float16
+    assert model.submit(["a cat"], tower="text").result(30).tower == "text"
+    with pytest.raises(InvalidInput, match="items is one item"):
+        model.run("a cat")
+    with pytest.raises(TypeError, match="unknown option 'towr'"):
+        model.run(["a cat"], towr="text")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="option 'tower' goes with a list of items"):
+        model.run(Request(items=["a cat"]), tower="text")
 
 
 def test_an_option_that_there_is_not_is_told_with_those_there_are(model: Embedder) -> None:

@@ -69,6 +69,9 @@ def find(path: Path) -> Path:
     with _reading(path):
         if (path / manifests.FILE_NAME).is_file():
             return path
+        if path.is_file():
+            again = f"make one with 'embedge export {path} --out engines'"
+            raise BundleError(f"{path}: this is a file, and a bundle is a directory; {again}")
         if not path.is_dir():
             raise BundleError(f"{path}: no such directory; make a bundle with 'embedge export'")
     versions = bundles(path, "*")

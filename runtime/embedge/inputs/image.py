@@ -16,7 +16,7 @@ from embedge.config import RuntimeConfig
 from embedge.content import Image
 from embedge.errors import EmbedgeError, InvalidInput
 from embedge.inputs.media import bound, read, weigh
-from embedge.inputs.picture import check_size, convert, decode
+from embedge.inputs.picture import check_size, convert, decode, opened
 from embedge.inputs.tiles import cut, target
 from embedge.request import Request
 
@@ -56,7 +56,8 @@ class ImageInput:
 
     def weight(self, content: object) -> int:
         """Return the bytes of a file or of pixels."""
-        return weigh(_unwrapped(content))
+        data = _unwrapped(content)
+        return 3 * data.width * data.height if isinstance(data, Pillow.Image) else weigh(data)
 
     def pixels(self, image: Pillow.Image) -> Pixels:
         """Return an upright image as the model takes it: uint8 (channels, height, width). Raises InvalidInput."""
@@ -82,9 +83,11 @@ class ImageInput:
             return decode(read(data, self._max_bytes), max_pixels=self._max_pixels)
         if isinstance(data, np.ndarray):
             return self._from_array(data)
+        if isinstance(data, Pillow.Image):
+            return opened(data, max_pixels=self._max_pixels)
         raise InvalidInput(
             f"an image is needed here, not {type(data).__name__}; give the bytes of a file, a pathlib.Path to one, "
-            "or pixels uint8 (height, width[, 3])"
+            "pixels uint8 (height, width[, 3]), or a Pillow image"
         )
 
     def _from_array(self, array: NDArray[Any]) -> Pillow.Image:

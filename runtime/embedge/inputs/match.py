@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from embedge.bundle.manifest import Part, Tower
-from embedge.content import Audio, Image, Text, Vector, Video
+from embedge.content import Audio, Image, Text, Vector, Video, modality
 from embedge.errors import EmbedgeError, InvalidInput, NotFound
 
 __all__ = ["assign", "choose"]
@@ -84,7 +84,7 @@ def choose(items: Sequence[Any], towers: Mapping[str, Tower]) -> str:
 def _kind(item: Any) -> PartKind:
     if isinstance(item, Mapping):
         return frozenset(map(str, item))
-    return next((_MODALITIES[base] for base in type(item).__mro__ if base in _MODALITIES), "")
+    return next((_MODALITIES[base] for base in type(item).__mro__ if base in _MODALITIES), "") or modality(item)
 
 
 def _sort(part: Part) -> str:
@@ -119,9 +119,10 @@ def _hint(item: Any) -> str:
     """Return how to say what an item is, if it looks like a medium in no wrapper."""
     if isinstance(item, (os.PathLike, bytes)):
         name = type(item).__name__
-        return f" as {name}; say what it holds: embedge.Image(…), embedge.Audio(…) or embedge.Video(…)"
-    if type(item).__module__.startswith("PIL."):
-        return " as a PIL image; say embedge.Image(numpy.asarray(…)), or embedge.Image(…) of the file's bytes"
+        return (
+            f" as {name}; say what it holds: embedge.Image(…), embedge.Audio(…) or embedge.Video(…); "
+            "for a text file, give path.read_text()"
+        )
     if isinstance(item, np.ndarray) and item.dtype == np.uint8:
         return "; if this is a picture, say embedge.Image(…)"
     return ""

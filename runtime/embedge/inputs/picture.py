@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+import sys
 from io import BytesIO
 from typing import Literal
 
@@ -20,7 +21,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from embedge.errors import InvalidInput
 from embedge.inputs.media import kind
 
-__all__ = ["check_size", "convert", "decode"]
+__all__ = ["check_size", "convert", "decode", "opened"]
 
 
 class _Jpeg(JpegImageFile):
@@ -79,6 +80,24 @@ def decode(data: bytes, *, max_pixels: int) -> Pillow.Image:
         raise InvalidInput(f"the {name} image is too large, scale it down: {error}") from error
     except Exception as error:  # decoders of damaged files raise whatever they stumble over
         raise InvalidInput(f"the {name} image is damaged or cut off: {error}") from error
+    return _upright(image, name)
+
+
+def opened(image: Pillow.Image, *, max_pixels: int = sys.maxsize) -> Pillow.Image:
+    """Return a copy of an image that a user opened or made: upright, in its own mode.
+
+    Raises:
+        InvalidInput: The image is damaged, or has more than `max_pixels`.
+    """
+    check_size(image.size, max_pixels)
+    try:
+        copy = image.copy()  # decodes an image that was only opened
+    except Exception as error:  # decoders of damaged files raise whatever they stumble over
+        raise InvalidInput(f"the image is damaged or cut off: {error}") from error
+    return _upright(copy, image.format)
+
+
+def _upright(image: Pillow.Image, name: str | None) -> Pillow.Image:
     turn = None if name == "TIFF" else _UPRIGHT.get(_orientation(image.info))  # Pillow turns TIFF by itself
     return image if turn is None else image.transpose(turn)
 

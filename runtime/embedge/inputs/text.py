@@ -180,7 +180,8 @@ class TextInput:
 
     def _bad_string(self, text: Any) -> EmbedgeError | None:
         if not isinstance(text, str):
-            return InvalidInput(f"a text is needed here, not {type(text).__name__}")
+            hint = "; give the file's text: path.read_text()" if isinstance(text, Path) else ""
+            return InvalidInput(f"a text is needed here, not {type(text).__name__}{hint}")
         if not self.spec.allow_empty and not text.strip():
             return InvalidInput("the text is empty; leave it out, or send some text")
         try:  # the first look, at characters, keeps the largest from being copied

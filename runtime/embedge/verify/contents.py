@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from embedge.arrays import Array
-from embedge.content import Audio, Image, Text, Vector, Video
+from embedge.content import Audio, Image, PillowImage, Text, Vector, Video
 
 __all__ = ["PackedContent", "label", "pack", "size", "unpack"]
 
@@ -115,7 +115,7 @@ def label(content: Any) -> str:
     return f"{what} {data.name}" if isinstance(data, Path) else f"{what} of {len(data):,} bytes"
 
 
-def _data(data: bytes | Path | Array) -> Array:
+def _data(data: bytes | Path | Array | PillowImage) -> Array:
     if isinstance(data, Path):
         data = data.read_bytes()
-    return np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
+    return np.frombuffer(data, np.uint8) if isinstance(data, bytes) else np.asarray(data)

@@ -10,9 +10,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge.content import Audio, Image, Text, Vector, Video
+from embedge.content import Audio, Image, Text, Vector, Video, is_pillow, of_path
 from embedge.errors import EmbedgeError, InvalidInput
 from embedge.v1 import embedge_pb2 as pb
+from embedge.wire.pillow import png_of
 from embedge.wire.tensors import fill_tensor, tensor_array
 from embedge.wire.texts import name_of, text_from_bytes, text_to_bytes
 
@@ -61,6 +62,10 @@ def _order(message: pb.Item) -> Iterable[str]:
 
 def fill_part(part: pb.Part, content: object, max_bytes: int) -> None:
     """Write a content into an empty part; a path is read. Raises InvalidInput."""
+    if isinstance(content, Path):
+        content = of_path(content)
+    elif is_pillow(content):
+        content = Image(content)
     if isinstance(content, (str, Text)):
         _fill_text(part, content)
     elif isinstance(content, (Image, Audio, Video)):
@@ -79,8 +84,8 @@ def fill_part(part: pb.Part, content: object, max_bytes: int) -> None:
         _fill_row(part.row, content)
     else:
         raise InvalidInput(
-            f"{type(content).__name__} is no content; a text, an array, the bytes or the Path of a file, a row of a "
-            "table, or a value as embedge.Image is needed"
+            f"{type(content).__name__} is no content; a text, an array, the bytes or the Path of a file, a Pillow "
+            "image, a row of a table, or a value such as embedge.Image is needed"
         )
 
 
@@ -102,7 +107,8 @@ def _fill_media(part: pb.Part, content: Image | Audio | Video, max_bytes: int) -
     if isinstance(content.data, np.ndarray):
         fill_tensor(getattr(part, array), content.data)
     else:
-        setattr(part, file, _file(content.data, max_bytes))
+        data = png_of(content.data) if is_pillow(content.data) else content.data
+        setattr(part, file, _file(data, max_bytes))
     rate = None if isinstance(content, Image) else content.rate
     if rate is not None:
         part.rate = _number(rate, "the rate")

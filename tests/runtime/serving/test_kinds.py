@@ -107,13 +107,45 @@ def test_paths_are_read_by_the_client(keeper: Client, towers: Embedder, tmp_path
     file = tmp_path / "image.png"
     file.write_bytes(png())
     expected = towers.embed([Image(PIXELS)])
-    for item in (Image(file), {"image": file}, {"image": Image(file)}):
+    for item in (file, Image(file), {"image": file}, {"image": Image(file)}):
         np.testing.assert_array_equal(keeper.embed("towers", [item]), expected, strict=True)
     with pytest.raises(InvalidInput, match=r"^item 1: .*missing\.png cannot be read") as raised:
         keeper.embed("towers", [Image(file), Image(tmp_path / "missing.png")])
     assert raised.value.index == 1
     with pytest.raises(InvalidInput, match=r"^item 0: part 'image': .* cannot be read: it is not there, or no file"):
         keeper.embed("towers", [{"image": tmp_path}])
+    with pytest.raises(InvalidInput, match=r"^item 0: .*notes\.txt is a text file; give its text: path\.read_text\(\)"):
+        keeper.embed("towers", [tmp_path / "notes.txt"])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "YCbCr", "I;16"])
+def test_a_pillow_image_is_the_same_as_in_process(keeper: Client, towers: Embedder, mode: str) -> None:
+    colours = PIL.Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8))
+    wide = PIL.Image.fromarray(random.integers(0, 1 << 16, (SIDE, SIDE), dtype=np.uint16))
+    image = wide if mode == "I;16" else colours.convert(mode)
+    expected = towers.embed([image])
+    for item in (image, Image(image), {"image": image}):
+        np.testing.assert_array_equal(keeper.embed("towers", [item]), expected, strict=True)
+
+
+def test_a_pillow_image_of_floats_is_refused_on_both_sides(keeper: Client, towers: Embedder) -> None:
+    image = PIL.Image.new("F", (SIDE, SIDE))
+    for embed in (towers.embed, lambda items: keeper.embed("towers", items)):
+        with pytest.raises(InvalidInput, match="more than 16 bits"):
+            embed([image])
+
+
+async def test_a_list_of_items_runs_with_the_options_of_embed(
+    keeper: Client, towers: Embedder, zoo_address: str
+) -> None:
+    want = towers.run(["a cat", "a dog"], tower="text", dtype="float16")
+    same(keeper.run("towers", ["a cat", "a dog"], tower="text", dtype="float16"), want)
+    async with AsyncClient(zoo_address) as client:
+        same(await client.run("towers", ["a cat", "a dog"], tower="text", dtype="float16"), want)
+    ((index, answer),) = keeper.stream("towers", [["a cat"]])
+    assert (index, len(answer.tokens)) == (0, 1)
+    with pytest.raises(TypeError, match="option 'tower' goes with a list of items"):
+        keeper.run("towers", Request(items=["a cat"]), tower="text")
 
 
 def test_requests_are_cut_by_bytes_as_well(zoo_address: str, towers: Embedder) -> None:

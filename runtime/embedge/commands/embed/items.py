@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.commands.embed.lines import InputLine
-from embedge.content import Audio, Image, Video
+from embedge.content import Audio, Image, Video, of_path
 from embedge.errors import InvalidInput
 
 __all__ = ["ItemReader"]
@@ -53,9 +52,7 @@ class ItemReader:
 
     def _file(self, text: str) -> Any:
         """Return the file at a path as what its name says it is."""
-        path = self._path(text)
-        kind = str(guess_type(path.name)[0]).partition("/")[0]
-        return _MEDIA[kind](path) if kind in _MEDIA else path
+        return of_path(self._path(text))
 
     def _path(self, text: str) -> Path:
         path = self.base / text
