@@ -1,8 +1,8 @@
-"""What each thread and stream did, and when: spans kept in memory and written as a Chrome trace.
+"""Traces of threads and streams: spans kept in memory and written as a Chrome trace.
 
-Whoever wants to be seen calls `span` with a track of its own and times of `time.perf_counter`. While nothing records,
-that costs one comparison. The newest spans are kept, up to a limit, and the file is written anew now and then and at
-the end, each time as a whole, so that a process that is killed leaves a file that can be read.
+Call `span` with a track and times of `time.perf_counter`. Without a recording that costs one comparison. The newest
+spans are kept, up to a limit. The file is rewritten as a whole now and then and at the end, so a killed process leaves
+a readable file.
 
 The format is the JSON object form of the Trace Event Format, with complete events ("X"), times in microseconds:
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU. Perfetto and chrome://tracing read it.
@@ -33,14 +33,14 @@ __all__ = ["Recorder", "Span", "during", "record", "recording", "span", "thread"
 
 log = logging.getLogger("embedge.trace")
 
-_MOST = 100_000  # spans that are kept: about 30 MB of memory, and 15 MB on disk
+_MOST = 100_000  # spans: about 30 MB of memory, and 15 MB on disk
 _EVERY = 10.0  # seconds between two writes
 _CHUNK = 500  # events encoded at once: other threads run between two chunks
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One thing that one track did, from start to end, in nanoseconds since the recording began."""
+    """One activity of a track, in nanoseconds since the recording began."""
 
     track: str
     name: str
@@ -50,7 +50,7 @@ class Span:
 
 
 def span(track: str, name: str, start: float, end: float, **facts: Any) -> None:
-    """Note that a track did something from start to end, in seconds of `time.perf_counter`. Facts go beside it."""
+    """Record an activity of a track, in seconds of `time.perf_counter`, with facts beside it."""
     recorder = _recorder
     if recorder is not None:
         recorder.add(track, name, start, end, facts)
@@ -58,7 +58,7 @@ def span(track: str, name: str, start: float, end: float, **facts: Any) -> None:
 
 @contextmanager
 def during(name: str, **facts: Any) -> Iterator[None]:
-    """Note what this thread does meanwhile, also where it fails, as a span of its own track."""
+    """Record the block as a span of this thread's track, even if it fails."""
     start = time.perf_counter()
     try:
         yield
@@ -73,7 +73,7 @@ def recording() -> bool:
 
 
 def thread() -> str:
-    """Return the track of the thread that calls."""
+    """Return the calling thread's track."""
     return threading.current_thread().name.removeprefix("embedge-")
 
 
@@ -96,7 +96,7 @@ def record(file: Path | None) -> Iterator[None]:
 
 
 class Recorder:
-    """Owns the spans, the file, and the thread that writes it every few seconds."""
+    """Owns the spans, the file, and the thread writing it every few seconds."""
 
     def __init__(self, file: Path, *, most: int = _MOST, every: float = _EVERY) -> None:
         self.dropped = 0
@@ -112,14 +112,14 @@ class Recorder:
             self.write()
         except OSError as error:
             raise InvalidInput(f"the trace cannot be written: {file}: {error.strerror}") from error
-        self._closed = threading.Event()  # set by `close`, which then joins the thread
+        self._closed = threading.Event()  # set by `close`, before it joins the thread
         self._thread = threading.Thread(target=self._main, name="embedge-trace", daemon=True)
         self._thread.start()
 
     def add(self, track: str, name: str, start: float, end: float, facts: dict[str, Any]) -> None:
-        """Keep a span; the oldest gives way. What began before the recording is cut, and nothing ends before it began.
+        """Keep a span and drop the oldest. Clip starts before the recording and ends before the start.
 
-        Times of a GPU are taken with another clock and are put on this one, so that they may be off by a little.
+        GPU times come from another clock and may be off by a little.
         """
         began = max(0, round((start - self._origin) * 1e9))
         new = Span(track, name, began, max(began, round((end - self._origin) * 1e9)), facts)
@@ -128,13 +128,13 @@ class Recorder:
             self._spans.append(new)
 
     def close(self) -> None:
-        """End the thread and write what there is."""
+        """End the thread and write the remaining spans."""
         self._closed.set()
         self._thread.join()
         self._write_or_tell()
 
     def write(self) -> None:
-        """Write all spans that are kept, in one step."""
+        """Write all spans, in one step."""
         with self._lock:
             spans, dropped = list(self._spans), self.dropped
         with atomic.replacing(self._file, durable=False) as out:  # written anew every few seconds
@@ -180,13 +180,13 @@ def _events(row: tuple[str, list[Span]], pid: int, tid: int) -> Iterator[dict[st
 
 
 def _rows(spans: Sequence[Span]) -> Iterator[tuple[str, list[Span]]]:
-    """Yield rows of spans that follow each other or lie within each other: viewers show no others.
+    """Yield rows of consecutive or nested spans, the only ones viewers can show.
 
-    A track whose spans overlap, such as two models' lanes of one name, becomes several rows.
+    A track with overlapping spans, such as two models' lanes of one name, becomes several rows.
     """
     ordered = sorted(spans, key=lambda each: (_rank(each.track), each.start, -each.end))
     for track, group in groupby(ordered, key=lambda each: each.track):
-        rows: list[tuple[list[Span], list[int]]] = []  # each with the ends of the spans that are open
+        rows: list[tuple[list[Span], list[int]]] = []  # each with the ends of its open spans
         for each in group:
             for _, ends in rows:
                 while ends and ends[-1] <= each.start:
@@ -202,6 +202,6 @@ def _rows(spans: Sequence[Span]) -> Iterator[tuple[str, list[Span]]]:
 
 
 def _rank(track: str) -> tuple[int, list[tuple[int, str]], str]:
-    """Return what puts a track beside its like, and the tenth after the ninth."""
+    """Return a sort key for natural order: the tenth after the ninth."""
     place = 0 if track.startswith("prepare") else 2 if track == "completer" else 1
     return place, [(int(word or -1), rest) for word, rest in re.findall(r"(\d*)(\D*)", track)], track

@@ -48,7 +48,7 @@ def test_parts_of_an_item_are_named_in_json(tmp_path: Path, towers: Path) -> Non
     faults = jsonl(tmp_path / "out.jsonl.errors.jsonl")
     assert [fault["line"] for fault in faults] == [2, 3, 4, 5]
     told = [
-        "there is no such file",
+        "no such file",
         "part 'image'",
         "the path of a file is needed, not int",
         "parts of the model: text, im",

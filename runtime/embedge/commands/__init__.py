@@ -1,1 +1,1 @@
-"""The commands of `embedge`, one module each. They import what they need when they run, so `--help` is quick."""
+"""The commands of `embedge`, one module each. Each imports its dependencies when it runs, so `--help` is quick."""

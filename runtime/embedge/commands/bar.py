@@ -1,4 +1,4 @@
-"""How far a build of plans is, on stderr: bars on a terminal, else a line now and then."""
+"""Progress of a plan build on stderr: bars on a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["bars"]
 
 @contextmanager
 def bars() -> Iterator[Callable[[Message], None]]:
-    """Show bars while the block runs; yield what hears the builder's messages."""
+    """Show bars while the block runs; yield the callback for the builder's messages."""
     console = Console(stderr=True)
     if not console.is_terminal:
         from embedge.backends.tensorrt.plans.progress import LogProgress
@@ -38,7 +38,7 @@ def bars() -> Iterator[Callable[[Message], None]]:
 
 
 class _PhaseBars:
-    """A bar for each phase that runs, those within others indented."""
+    """One bar per running phase; nested phases are indented."""
 
     def __init__(self, shown: Bars) -> None:
         self._shown = shown

@@ -37,15 +37,15 @@ def build(
     config: Annotated[Path | None, typer.Option(help="TOML file of `embedge serve`: plans for its settings.")] = None,
     gpu: Annotated[int | None, typer.Option(help="Number of the GPU. (default: 0)")] = None,
     tower: Annotated[list[str] | None, typer.Option(help="For this tower; repeat for more. (default: all)")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Build what is there, or was refused, again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Build existing and refused plans again.")] = False,
     sign: Annotated[Path | None, typer.Option(help="Private ed25519 key, PEM: signs copies in --out.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where signed plans go, such as BUNDLE/plans.")] = None,
-    listed: Annotated[bool, typer.Option("--list", help="Show the plans in the cache, and build nothing.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove plans that versions here cannot use.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Directory for signed plans, such as BUNDLE/plans.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the cached plans and build nothing.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove plans for other versions.")] = False,
 ) -> None:
-    """Build a bundle's TensorRT plans for the GPU here, and prove them on it. Plans that are there are kept.
+    """Build a bundle's TensorRT plans for this machine's GPU and prove them on it. Existing plans are kept.
 
-    Exit code 1 means that the gate refused a plan: the model then runs on another backend.
+    Exit code 1: the gate refused a plan, and the model runs on another backend.
     """
     from embedge.serving.config import ServeConfig
 
@@ -69,7 +69,7 @@ def _build(path: Path, config: RuntimeConfig, *, force: bool, sign: Path | None,
     from embedge.backends.tensorrt.plans.store import PlanStore
     from embedge.bundle import Bundle
 
-    key = signer(sign) if sign is not None else None  # said before minutes of building, not after
+    key = signer(sign) if sign is not None else None  # fails before minutes of building, not after
     bundle = Bundle.load(path)
     keys = _keys(bundle, config)
     with terminated_like_interrupted(), bars() as hear:
@@ -84,7 +84,7 @@ def _build(path: Path, config: RuntimeConfig, *, force: bool, sign: Path | None,
 
 
 def _keys(bundle: Bundle, config: RuntimeConfig) -> dict[str, PlanKey]:
-    """Return by graph the plan that is wanted here. Raises Unavailable where none can be built."""
+    """Return the key of each graph's plan on this machine. Raises Unavailable if no plan can be built here."""
     from embedge.backends.tensorrt.backend import TensorRTBackend
 
     runner = TensorRTBackend(config)
@@ -152,7 +152,7 @@ def _state(folder: Path, record: PlanRecord | None) -> str:
 def _table(bundle: Bundle, plans: Mapping[str, Plan]) -> Table:
     manifest = bundle.manifest
     table = Table(title=escape(f"Plans of {manifest.name} {manifest.version}"), title_justify="left")
-    for heading in ("graph", "MiB", "seconds", "figures", ""):
+    for heading in ("graph", "MiB", "seconds", "metrics", ""):
         table.add_column(heading, justify="right" if heading in ("MiB", "seconds") else "left", overflow="fold")
     for graph, plan in plans.items():
         record = plan.record

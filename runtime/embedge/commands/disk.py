@@ -1,4 +1,4 @@
-"""What a full or failing disk says. Python's own errors from a write name no file, so whoever writes adds it here."""
+"""Errors of a full or failing disk. Python's own write errors don't name the file; `naming` adds it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG})
 
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Give an OSError of the disk that comes from inside, and names no file, this one."""
+    """Add this path to disk errors raised inside the block without one."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`embedge doctor`: what is here, what would run models, and what is missing."""
+"""`embedge doctor`: this machine's hardware and libraries, the chosen backend, and missing packages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _STYLES = {"ok": "green", "missing": "yellow", "warning": "bold red", "failed": 
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """Tell what this machine has, which backend would run models here and why, and what is missing.
+    """Examine this machine: hardware, libraries, the backend for models and why, and missing packages.
 
-    Exit code 0: models can run here; 1: they cannot.
+    Exit code 0: models can run here; 1: they can't.
     """
     import msgspec
 

@@ -1,4 +1,4 @@
-"""How a command ends that makes something: SIGTERM cleans up as Ctrl-C does."""
+"""Clean ends for commands with output: SIGTERM cleans up as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["terminated_like_interrupted"]
 
 @contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """Turn SIGTERM into an exception while we build, so that it cleans up as Ctrl-C does."""
+    """Turn SIGTERM into an exception inside the block, to clean up as Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield

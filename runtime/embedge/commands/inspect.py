@@ -1,4 +1,4 @@
-"""`embedge inspect`: the contents of a bundle, and the backend that would run it here."""
+"""`embedge inspect`: the contents of a bundle, and its backend on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def inspect(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a model directory, whose newest version is taken.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
-    """Show what a bundle holds: towers, spaces, graphs, certificate, and the backend that would run it here."""
+    """Show a bundle: towers, spaces, graphs, certificate, and its backend on this machine."""
     from embedge.bundle import Bundle
 
     loaded = Bundle.load(bundle)
@@ -47,7 +47,7 @@ def inspect(
 
 
 def _backend(bundle: Bundle) -> tuple[str | None, str, str, LaneSplit | None]:
-    """Return the backend for this machine, its device, the reason, and the lanes that an earlier start measured.
+    """Return the backend for this machine, its device, the reason, and the lanes measured by an earlier start.
 
     Without a backend, the first is None and the reason says why. Lanes are None until a start has measured them.
     """

@@ -1,4 +1,4 @@
-"""A tower as a tree: what each part takes, and what each output gives."""
+"""A tower as a tree of its parts and outputs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from embedge.bundle.part_specs import (
 
 __all__ = ["tower_tree"]
 
-# As many labels or categories are told by name.
+# Labels or categories listed by name; the rest are counted.
 _NAMED = 8
 
 
@@ -43,11 +43,11 @@ def tower_tree(name: str, tower: Tower) -> Tree:
     """Return the tree of a tower."""
     tree = Tree(f"tower [bold]{escape(name)}[/]: {' → '.join(map(escape, tower.graphs))}")
     for part_name, part in tower.parts.items():
-        told, *details = _PARTS[type(part.prepare)](part.prepare)
+        summary, *details = _PARTS[type(part.prepare)](part.prepare)
         optional = ", optional" if part.optional else ""
         if part.set is not None:
-            told = f"{told}: {_set(part.set)}"
-        branch = tree.add(f"takes [bold]{escape(part_name)}[/]: {part.modality}, {escape(told)}{optional}")
+            summary = f"{summary}: {_set(part.set)}"
+        branch = tree.add(f"takes [bold]{escape(part_name)}[/]: {part.modality}, {escape(summary)}{optional}")
         for detail in details:
             branch.add(escape(detail))
     for output_name, output in tower.outputs.items():
@@ -104,7 +104,7 @@ def _video(spec: VideoPrepare) -> Iterable[str]:
         "fps": f"at {spec.fps:g} a second",
     }
     yield f"{'up to ' if spec.sampling == 'fps' else ''}{spec.frames} frames {how[spec.sampling]}"
-    yield from (f"frames {told}" for told in _image(spec.image))
+    yield from (f"frames {each}" for each in _image(spec.image))
     yield f"up to {spec.max_seconds:g} s"
 
 

@@ -1,4 +1,4 @@
-"""`embedge verify`: repeat a bundle's gate on this device, from its golden pairs, and show every figure."""
+"""`embedge verify`: repeat a bundle's gate on this device, from its golden pairs, and show every metric."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ __all__ = ["verify"]
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a model directory, whose newest version is taken.")],
     backend: Annotated[str | None, typer.Option(help="Backend to prove it on. (default: auto)")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file of `embedge serve`: prove it as served so.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of `embedge serve`: prove it with these settings.")
+    ] = None,
 ) -> None:
-    """Prove a bundle again on this device. Exit code 1 if a figure misses its limit."""
+    """Prove a bundle again on this device. Exit code 1 if a metric misses its threshold."""
     from msgspec.structs import replace
 
     from embedge.serving.config import ServeConfig
@@ -29,7 +31,7 @@ def verify(
     console.print(certificate_table(certificate))
     if not certificate.passed:
         console.print(
-            "[red]not proven on this device[/]: use none of its vectors; try another --backend, or export again"
+            "[red]not proven on this device[/]: don't use its vectors; try another --backend, or export again"
         )
         raise typer.Exit(1)
     console.print("[green]proven on this device[/]")

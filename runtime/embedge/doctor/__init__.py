@@ -1,7 +1,7 @@
-"""What is here, what would run models and why, and what is missing.
+"""The machine's hardware and libraries, the backend for models and why, and missing packages.
 
-Each probe is a function from a `Machine` to findings. One that fails is a line of its own and stops no other. What
-loads a library or touches a GPU runs in a process of its own, because it may crash or hang.
+Each probe is a function from a `Machine` to findings. A failing probe becomes a line and stops no other. Probes that
+load a library or touch a GPU run in a separate process, because they may crash or hang.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ except EmbedgeError as error:
 
 
 def examine(machine: Machine) -> Report:
-    """Return all findings, and the backend that would be chosen."""
+    """Return all findings and the chosen backend."""
     findings = [finding for probe in _PROBES for finding in _asked(probe, machine)]
     backend, reason = _choice(machine)
     return Report(findings, backend, reason)
@@ -55,6 +55,6 @@ def _asked(probe: Probe, machine: Machine) -> list[Finding]:
 def _choice(machine: Machine) -> tuple[str, str]:
     try:
         backend, reason = msgspec.json.decode(machine.run(python(_CHOICE)), type=tuple[str, str])
-    except Exception as error:  # a library that crashes while it is looked at is what the doctor is for
+    except Exception as error:  # crashing libraries are the doctor's very purpose
         return "", f"choosing failed: {' '.join(str(error).split())}"
     return backend, reason

@@ -1,4 +1,4 @@
-"""What the doctor finds, a line each."""
+"""The doctor's findings, one line each."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ __all__ = ["Finding", "Report"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One line. help: what to do about it, where there is something to do.
+    """One line of the report.
 
-    state: `ok`; `missing`, if more could be had; `warning`, if it harms; `failed`, if the doctor could not find out.
+    Attributes:
+        state: `ok`; `missing` if more is possible; `warning` if it does harm; `failed` if the probe failed.
+        help: What to do about it, or empty.
     """
 
     topic: str
@@ -22,7 +24,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All findings, the backend that would run models here (empty: none can), and why."""
+    """All findings, the backend for models on this machine (empty: none), and the reason."""
 
     findings: list[Finding]
     backend: str

@@ -1,4 +1,4 @@
-"""Probes of GPUs: which there are, who has their memory, and what holds them back."""
+"""Probes of GPUs: models, memory users, and throttling."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _DRIVERS = ((525, 12), (580, 13))
 _FIELDS = "index,name,compute_cap,driver_version,memory.free,memory.total"
 _USERS = "pid,process_name,used_memory"
 _REASONS = ("hw_thermal_slowdown", "hw_power_brake_slowdown", "hw_slowdown", "sw_thermal_slowdown", "sw_power_cap")
-_FAMILIES = ("clocks_event_reasons", "clocks_throttle_reasons")  # older drivers know the second name alone
+_FAMILIES = ("clocks_event_reasons", "clocks_throttle_reasons")  # older drivers only have the second name
 _ASKED = """
 import msgspec
 from embedge import cuda
 from embedge.errors import Unavailable
 try:
-    told = cuda.choose().gpu()
+    found = cuda.choose().gpu()
 except Unavailable as error:
-    told = error.message
-print(msgspec.json.encode(told).decode())
+    found = error.message
+print(msgspec.json.encode(found).decode())
 """
 _SHARERS = 3
 
 
 def gpus(machine: Machine) -> Iterator[Finding]:
-    """Tell the driver and the GPUs, and who takes their memory. A Jetson's driver comes with JetPack."""
+    """Report the driver, the GPUs, and the processes in their memory. A Jetson's driver comes with JetPack."""
     if machine.jetson:
         yield _integrated(machine)
         return
@@ -50,7 +50,7 @@ def gpus(machine: Machine) -> Iterator[Finding]:
 
 
 def throttling(machine: Machine) -> Iterator[Finding]:
-    """Warn of a server's GPU that runs slower than it could."""
+    """Warn of a throttled server GPU."""
     if machine.jetson:
         return
     try:
@@ -65,7 +65,7 @@ def throttling(machine: Machine) -> Iterator[Finding]:
 
 
 def sharers(machine: Machine) -> Iterator[Finding]:
-    """Tell who has most of a Jetson's memory, which the CPU and the GPU share."""
+    """Report the largest users of a Jetson's memory, shared by CPU and GPU."""
     if not machine.jetson:
         return
     clients = machine.read("sys/kernel/debug/nvmap/iovmm/clients")  # root alone may read it
@@ -84,7 +84,7 @@ def sharers(machine: Machine) -> Iterator[Finding]:
 
 
 def _integrated(machine: Machine) -> Finding:
-    """Return what a Jetson's GPU is, or why it cannot be reached."""
+    """Describe a Jetson's GPU, or the reason it can't be reached."""
     told: Gpu | str = msgspec.json.decode(machine.run(python(_ASKED)), type=Gpu | str)
     if isinstance(told, str):
         return Finding("gpu", told, "missing")
@@ -95,7 +95,7 @@ def _integrated(machine: Machine) -> Finding:
 
 
 def _smi(machine: Machine, query: str) -> list[list[str]]:
-    """Return the rows of an answer of nvidia-smi. Raises FileNotFoundError where there is none."""
+    """Return the rows of an nvidia-smi query. Raises FileNotFoundError without nvidia-smi."""
     lines = machine.run(["nvidia-smi", query, "--format=csv,noheader,nounits"]).splitlines()
     return [[word.strip() for word in line.split(",")] for line in lines]
 

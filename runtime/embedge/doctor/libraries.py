@@ -1,4 +1,4 @@
-"""Probes of the libraries that compute."""
+"""Probes of the compute libraries."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from embedge.doctor.machine import Machine, python
 __all__ = ["cuda", "cudnn", "onnxruntime", "tensorrt"]
 
 _CUDNN_PACKAGES = ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12")
-_KNOWN = ("10", "11")  # majors of TensorRT that the backend was written for
+_KNOWN = ("10", "11")  # TensorRT majors supported by the backend
 _PROVIDERS = "import onnxruntime as o; print(', '.join(o.get_available_providers()))"
-# As the backend finds it: what pip installed goes before the system's. The number of 9.12.1 is 91201.
+# As the backend finds it: pip's before the system's. 9.12.1 is encoded as 91201.
 _CUDNN = """
 import contextlib, ctypes, io
 import onnxruntime
@@ -27,7 +27,7 @@ except OSError as error:
 
 
 def onnxruntime(machine: Machine) -> Iterator[Finding]:
-    """Tell which ONNX Runtime is here, and what it can run on."""
+    """Report ONNX Runtime and its execution providers."""
     cpu, gpu = machine.version("onnxruntime"), machine.version("onnxruntime-gpu")
     if cpu and gpu:
         how = "pip uninstall onnxruntime onnxruntime-gpu, then install one of them"
@@ -41,7 +41,7 @@ def onnxruntime(machine: Machine) -> Iterator[Finding]:
 
 
 def cudnn(machine: Machine) -> Iterator[Finding]:
-    """Tell which cuDNN ONNX Runtime would find on a GPU, and where it comes from."""
+    """Report the cuDNN for ONNX Runtime on a GPU, and its origin."""
     if not machine.version("onnxruntime-gpu"):
         return
     told = machine.run(python(_CUDNN))
@@ -56,7 +56,7 @@ def cudnn(machine: Machine) -> Iterator[Finding]:
 
 
 def tensorrt(machine: Machine) -> Iterator[Finding]:
-    """Tell whether TensorRT is here, and whether its major is known."""
+    """Report TensorRT, and warn of an unknown major version."""
     if not machine.finds("tensorrt"):
         how = "sudo apt install tensorrt python3-libnvinfer, and a venv with --system-site-packages"
         how = how if machine.jetson else "pip install 'embedge[tensorrt,cuda]'"
@@ -75,7 +75,7 @@ def tensorrt(machine: Machine) -> Iterator[Finding]:
 
 
 def cuda(machine: Machine) -> Iterator[Finding]:
-    """Tell which library reaches the CUDA driver."""
+    """Report the Python libraries for the CUDA driver."""
     found = {name: version for name in ("cuda-python", "cuda-bindings", "pycuda") if (version := machine.version(name))}
     if found:
         yield Finding("cuda", ", ".join(f"{name} {version}" for name, version in found.items()))

@@ -1,4 +1,4 @@
-"""What the doctor may ask a machine. Tests give it folders and answers of machines that are not here."""
+"""The doctor's view of a machine. Tests give it folders and command output of other machines."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from embedge import cache
 
 __all__ = ["Machine", "here", "python"]
 
-_SECONDS = 30.0  # a command that takes longer hangs
+_SECONDS = 30.0  # a longer command counts as hung
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Everything that probes look at.
+    """Access to one machine for all probes.
 
-    root: where its files are. run: output of a command; raises OSError where it is not there, TimeoutError where it
-    hangs, RuntimeError with its last words where it fails. version: of an installed package, empty where it is not
-    there. finds: whether a module could be imported.
+    Attributes:
+        root: The root of its file system.
+        run: Returns the output of a command. Raises OSError if it is missing, TimeoutError if it hangs, and
+            RuntimeError with its last line if it fails.
+        version: Returns the version of an installed package, or an empty string.
+        finds: Returns whether a module can be imported.
     """
 
     root: Path
@@ -54,12 +57,12 @@ class Machine:
 
 
 def here() -> Machine:
-    """Return the machine that this runs on."""
+    """Return this machine."""
     return Machine(root=Path("/"), run=_run, version=_version, finds=lambda name: util.find_spec(name) is not None)
 
 
 def python(code: str) -> list[str]:
-    """Return the command that runs code in a Python of its own, which finds no modules in the working directory."""
+    """Return a command to run code in a new Python without the working directory on its path."""
     return [sys.executable, "-c", f"import sys; sys.path[:] = filter(None, sys.path)\n{code}"]
 
 

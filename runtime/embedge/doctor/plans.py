@@ -1,4 +1,4 @@
-"""Probe of the cache of TensorRT plans: how many there are, and which can no longer be used here."""
+"""Probe of the TensorRT plan cache: the number of plans, and the outdated ones."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from embedge.errors import BackendError
 
 __all__ = ["plans"]
 
-# What `embedge build --prune` goes by; null where there is no TensorRT or no GPU that could tell.
+# The criteria of `embedge build --prune`; null without TensorRT or a GPU.
 _HERE = """
 import msgspec
 from embedge import cuda
 from embedge.backends.tensorrt import library
 from embedge.errors import Unavailable
 try:
-    told = library.version(), cuda.choose().gpu()
+    found = library.version(), cuda.choose().gpu()
 except Unavailable:
-    told = None
-print(msgspec.json.encode(told).decode())
+    found = None
+print(msgspec.json.encode(found).decode())
 """
 
 
 def plans(machine: Machine) -> Iterator[Finding]:
-    """Tell how many plans are in the cache, and how many of them no version that is here can use."""
+    """Report the number of cached plans, and of those for other versions."""
     store = PlanStore(machine.cache / "plans")
     try:
         kept = list(store.plans())
@@ -52,7 +52,7 @@ def plans(machine: Machine) -> Iterator[Finding]:
 
 
 def _useless(machine: Machine, kept: list[tuple[Path, PlanRecord | None]]) -> list[Path]:
-    """Return the folders of what would be pruned; nothing where it cannot be known."""
+    """Return the folders `--prune` would remove; none if that can't be determined."""
     here = msgspec.json.decode(machine.run(python(_HERE)), type=tuple[str, Gpu] | None)
     if here is None:
         return []

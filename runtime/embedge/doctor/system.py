@@ -1,4 +1,4 @@
-"""Probes of the machine itself: memory, cache, and what is special about a Jetson."""
+"""Probes of the machine itself: memory, cache, and Jetson specifics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedge.doctor.machine import Machine
 
 __all__ = ["board", "heat", "memory", "platform", "power", "space"]
 
-_SMALL = 9 << 20  # kB: boards that are sold with 8 GB
+_SMALL = 9 << 20  # kB: boards sold with 8 GB
 _JETPACK = {"35": "5", "36": "6", "38": "7", "39": "7"}
 # Where the package nvidia-jetpack is not installed: Jetson Linux and JetPack, as NVIDIA's release pages pair them.
 _POINT = dict(
@@ -24,14 +24,14 @@ _POINT = dict(
 
 
 def platform(machine: Machine) -> Iterator[Finding]:
-    """Tell system, architecture and Python."""
+    """Report the system, architecture and Python."""
     release = dict(line.split("=", 1) for line in machine.read("etc/os-release").splitlines() if "=" in line)
     name = release.get("PRETTY_NAME", "Linux").strip('"')
     yield Finding("system", f"{name}, {machine.arch}, Python {machine.python}")
 
 
 def board(machine: Machine) -> Iterator[Finding]:
-    """Tell which Jetson this is, and whether the environment sees what JetPack installed."""
+    """Report the Jetson model, and warn of an environment without JetPack's packages."""
     if not machine.jetson:
         return
     major = machine.jetson.partition(".")[0]
@@ -47,7 +47,7 @@ def board(machine: Machine) -> Iterator[Finding]:
 
 
 def power(machine: Machine) -> Iterator[Finding]:
-    """Tell a Jetson's power mode, and its GPU's clock."""
+    """Report a Jetson's power mode and GPU clock."""
     if not machine.jetson:
         return
     said = machine.run(["nvpmodel", "-q"])
@@ -66,7 +66,7 @@ def power(machine: Machine) -> Iterator[Finding]:
 
 
 def _point(machine: Machine) -> str:
-    """Return JetPack's version to the point; empty where nothing tells it."""
+    """Return JetPack's full version, or an empty string."""
     try:
         installed = machine.run(["dpkg-query", "--show", "--showformat=${Version}", "nvidia-jetpack"])
     except (OSError, RuntimeError):  # it is often left out, as in containers
@@ -75,13 +75,13 @@ def _point(machine: Machine) -> str:
 
 
 def _largest(machine: Machine) -> tuple[str, str] | None:
-    """Return number and name of the mode without limits, which has another number on each board."""
+    """Return number and name of the unlimited power mode; its number differs by board."""
     modes = re.findall(r"^<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(MAXN\w*)", machine.read("etc/nvpmodel.conf"), re.MULTILINE)
     return max(modes, key=lambda mode: len(mode[1]), default=None)
 
 
 def heat(machine: Machine) -> Iterator[Finding]:
-    """Warn of a board that slows itself down because it is hot."""
+    """Warn of thermal throttling."""
     folder = machine.root / "sys/class/thermal"
     zones = [int(text) / 1000 for path in folder.glob("thermal_zone*/temp") if (text := _text(path)).isdigit()]
     slowed = [
@@ -97,7 +97,7 @@ def heat(machine: Machine) -> Iterator[Finding]:
 
 
 def memory(machine: Machine) -> Iterator[Finding]:
-    """Tell the memory, and warn of a small board without swap and of a tight control group."""
+    """Report the memory, and warn of a small board without swap and of a tight control group."""
     lines = (line.split() for line in machine.read("proc/meminfo").splitlines())
     sizes = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
     total, free, swap = (sizes.get(name, 0) for name in ("MemTotal", "MemAvailable", "SwapTotal"))
@@ -111,7 +111,7 @@ def memory(machine: Machine) -> Iterator[Finding]:
 
 
 def space(machine: Machine) -> Iterator[Finding]:
-    """Tell where measurements and plans are kept, and whether they can be."""
+    """Report the cache directory, and warn if it isn't writable or nearly full."""
     folder = machine.cache
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(there, os.W_OK):

@@ -1,7 +1,7 @@
-"""How a coroutine becomes a gRPC method: parse, call, and turn every error into a status.
+"""From coroutines to gRPC methods: parse, call, and turn every error into a status.
 
-Messages pass gRPC as bytes, both ways. So a message that cannot be parsed gets a clear status, and a large reply
-is serialised where it is made, off the event loop.
+Messages pass through gRPC as bytes in both directions. So an unparsable message gets a clear status, and a large reply
+is serialised in the thread of its result, off the event loop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CallContext = grpc.aio.ServicerContext[Any, Any]
 
 
 def unary(method: Callable[[M, CallContext], Awaitable[bytes]], kind: type[M]) -> grpc.RpcMethodHandler[Any, Any]:
-    """Return the handler of a method that takes one `kind` message and returns the reply's bytes."""
+    """Return the handler of a unary method: one `kind` message in, the bytes of the reply out."""
 
     async def call(data: bytes, context: CallContext) -> bytes:
         try:
@@ -42,7 +42,7 @@ def unary(method: Callable[[M, CallContext], Awaitable[bytes]], kind: type[M]) -
 
 
 def stream(method: Callable[[CallContext], Awaitable[None]]) -> grpc.RpcMethodHandler[Any, Any]:
-    """Return the handler of a method that reads and writes bytes on the context itself."""
+    """Return the handler of a method with raw access to the stream of its context."""
 
     async def call(_requests: object, context: CallContext) -> None:
         try:

@@ -36,7 +36,7 @@ class Health:
         """Publish the state of these models from now on."""
         self._models = dict.fromkeys((model.name for model in models), False)
         for model in models:
-            model.watch(partial(self._on_report, model.name))  # which reports once at once
+            model.watch(partial(self._on_report, model.name))  # calls back at once, too
         await self._publish()
 
     async def drain(self) -> None:

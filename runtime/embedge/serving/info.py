@@ -1,4 +1,4 @@
-"""What a model says about itself over the wire."""
+"""A model's description and statistics as messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def model_summary(embedder: Embedder) -> pb.ModelSummary:
 
 
 def model_info(embedder: Embedder) -> pb.ModelInfo:
-    """Return all that a client may want to know: towers, spaces, limits, backend, certificate."""
+    """Describe the model: towers, spaces, limits, backend, certificate."""
     manifest = embedder.manifest
     return pb.ModelInfo(
         name=embedder.name,
@@ -37,7 +37,7 @@ def model_info(embedder: Embedder) -> pb.ModelInfo:
 
 
 def model_stats(embedder: Embedder) -> pb.ModelStats:
-    """Return what the model does now, did since its start, and what it has learned of its costs."""
+    """Return the model's current work, its counters since the start, and its measured costs."""
     costs, split = {name: _cost(table) for name, table in embedder.costs.items()}, embedder.split
     return pb.ModelStats(
         name=embedder.name,

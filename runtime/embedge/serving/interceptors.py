@@ -1,4 +1,4 @@
-"""What happens to every call before its method sees it: the token is checked."""
+"""The token check in front of every method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedge.serving.handlers import CallContext, stream
 
 __all__ = ["TokenInterceptor"]
 
-_EXEMPT = "/grpc.health.v1.Health/"  # probes carry no token, and health tells nothing secret
+_EXEMPT = "/grpc.health.v1.Health/"  # probes carry no token, and health isn't secret
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
@@ -29,7 +29,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Return the call's own handler, or the one that refuses it."""
+        """Return the call's handler, or the refusing one."""
         if handler_call_details.method.startswith(_EXEMPT) or self._admits(handler_call_details):
             return await continuation(handler_call_details)
         return self._refusal

@@ -70,7 +70,7 @@ def run(config: ServeConfig) -> None:
     missing = [name for name in ("grpc", "grpc_health", "grpc_reflection", "grpc_status") if not find_spec(name)]
     if missing:
         raise Unavailable(f"serving needs {', '.join(missing)}; pip install 'embedge[serve]'")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core writes to stderr what our messages say better
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the C core's lines on stderr repeat our messages
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _forget(config.ready_file)  # left behind by a killed server
     with tracing.record(config.trace):
@@ -113,7 +113,7 @@ async def _loaded(server: Server, load: asyncio.Future[None], stopping: asyncio.
 
 
 def _stop_event() -> asyncio.Event:
-    """Return the event that the first SIGTERM or SIGINT sets; the next of either ends the process."""
+    """Return an event set by the first SIGTERM or SIGINT; a second signal ends the process."""
     loop, event = asyncio.get_running_loop(), asyncio.Event()
     numbers = (signal.SIGTERM, signal.SIGINT)
 
@@ -121,7 +121,7 @@ def _stop_event() -> asyncio.Event:
         event.set()
         for number in numbers:
             loop.remove_signal_handler(number)
-            # Python's own SIGINT would raise KeyboardInterrupt, and then wait for the threads that drain.
+            # Python's own SIGINT handler would raise KeyboardInterrupt, then wait for the draining threads.
             signal.signal(number, signal.SIG_DFL)
 
     for number in numbers:

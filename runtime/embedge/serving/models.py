@@ -1,4 +1,4 @@
-"""The models of a server, which are not there from the first moment: the port is bound before they are loaded."""
+"""The models of a server. The port is bound before they are loaded."""
 
 from __future__ import annotations
 

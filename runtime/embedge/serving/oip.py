@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2: each input is a part, each output of the tower a tensor.
 
-An item is the i-th element of every input. Request parameters carry what the protocol has no field for: tower, dim,
-dtype, pool, prompt, truncate, priority. The protocol has no error for one item, so a bad item fails its whole request.
+An item is the i-th element of every input. Request parameters carry options without a field: tower, dim, dtype, pool,
+prompt, truncate, priority. The protocol has no error per item, so a bad item fails its whole request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["SERVICE", "OipServicer"]
 
 SERVICE = "inference.GRPCInferenceService"
 
-# Request options, and the forms in which a parameter may carry each.
+# Request options, and the accepted parameter types of each.
 _PARAMETERS = {
     "tower": ("string_param",),
     "dim": ("int64_param", "uint64_param"),
@@ -57,7 +57,7 @@ class OipServicer:
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     async def server_live(self, _message: oip.ServerLiveRequest, _context: CallContext) -> bytes:
-        """Answer that the process is there."""
+        """Confirm liveness."""
         return oip.ServerLiveResponse(live=True).SerializeToString()
 
     async def server_ready(self, _message: oip.ServerReadyRequest, _context: CallContext) -> bytes:

@@ -35,7 +35,7 @@ DATATYPES = {
     "bool": "BOOL",
     "ubinary": "UINT8",
 }
-"""What the protocol calls each dtype."""
+"""The protocol's name of each dtype."""
 
 _DTYPES = {datatype: dtype for dtype, datatype in DATATYPES.items() if dtype != "ubinary"}
 # Where typed contents of a dtype are; half precision always travels packed.
@@ -92,7 +92,7 @@ def items(
 
 
 def _modalities(names: set[str], towers: Mapping[str, Tower], tower: str | None) -> dict[str, str]:
-    """Return the modality of each part, of the tower that is named or that has all the parts."""
+    """Return the modality of each part, in the named tower or the first with all the parts."""
     fits = [each for key, each in towers.items() if key == tower or (tower is None and names <= set(each.parts))]
     return {name: part.modality for each in reversed(fits) for name, part in each.parts.items()}
 
@@ -137,12 +137,12 @@ def _array(tensor: _OipTensor, raw: bytes | None) -> Sequence[Any]:
 
 
 def _row(name: str, index: int, element: bytes) -> dict[str, float | str | None]:
-    """Return a row of a table, which travels as a JSON object."""
+    """Return a row of a table from its JSON object."""
     try:
         return msgspec.json.decode(element, type=dict[str, float | str | None])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(
-            f"input {name!r}: element {index} is no JSON object of numbers and texts: {error}", index=index
+            f"input {name!r}: element {index} is not a JSON object of numbers and strings: {error}", index=index
         ) from error
 
 

@@ -20,7 +20,7 @@ OipColumn = tuple[str, NDArray[Any], str]
 
 
 def output_tensors(name: str, output: Output) -> list[tuple[str, str, list[int]]]:
-    """Return the name, the datatype and the shape, -1 for any size, of each tensor that an output becomes."""
+    """Return name, datatype and shape (-1: any size) of each tensor of an output."""
     if isinstance(output, ScoresOutput):
         return [(name, "FP32", [-1, len(output.labels)])]
     if isinstance(output, SparseOutput):
@@ -36,7 +36,7 @@ def output_tensors(name: str, output: Output) -> list[tuple[str, str, list[int]]
 
 
 def fill_output(answer: oip.ModelInferResponse, name: str, result: Result, *, raw: bool) -> None:
-    """Add the tensors of a result. Raises InvalidInput where items differ in size, for which there is no tensor."""
+    """Add the tensors of a result. Raises InvalidInput for ragged items: the protocol has no such tensors."""
     for column, values, dtype in _columns(name, result):
         tensor = answer.outputs.add(name=column, datatype=DATATYPES[dtype], shape=values.shape)
         # The protocol has no typed field for half precision; such a tensor always travels packed.
@@ -68,7 +68,7 @@ def _columns(name: str, result: Result) -> list[OipColumn]:
 
 
 def _even(name: str, values: NDArray[Any], result: MultiVectors | Sparse | Codes) -> NDArray[Any]:
-    """Return ragged entries as (n, k, …), which they are if every item has k."""
+    """Return ragged entries as (n, k, …), for items with k entries each."""
     counts = np.diff(cast("NDArray[np.int64]", result.offsets))
     if len(set(counts.tolist())) > 1:
         raise InvalidInput(

@@ -1,4 +1,4 @@
-"""What the parts of a tower take, and up to which limits, as a client wants to know it."""
+"""Descriptions of a tower's parts and their limits for clients."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["part_info"]
 
 
 def part_info(name: str, part: Part, config: RuntimeConfig) -> pb.PartInfo:
-    """Return what a part takes."""
+    """Describe a part."""
     info = pb.PartInfo(name=name, modality=part.modality, optional=part.optional)
     if part.set is not None:
         info.set.CopyFrom(_set(part.set))

@@ -30,7 +30,7 @@ log = logging.getLogger("embedge.serving")
 
 # After all work is done: time for replies to leave. Idle streams are ended after it.
 _FLUSH_SECONDS = 1.0
-# After that: time for lanes to end, where draining left none. A lane that hangs must not keep the process.
+# After that: time for lanes to end if draining left none. A hung lane must not keep the process alive.
 _CLOSE_SECONDS = 1.0
 
 
@@ -57,7 +57,11 @@ class Server:
     async def load(self) -> None:
         """Open and warm up the models, then serve them.
 
-        Raises BundleError, NotFound, BackendError, and Unavailable once it was told to give up.
+        Raises:
+            BundleError: A bundle is damaged.
+            NotFound: A named model is missing.
+            BackendError: A model can't run here.
+            Unavailable: No backend can run here, or `give_up` was called.
         """
         config = self.config
         repository = await asyncio.to_thread(
@@ -70,12 +74,12 @@ class Server:
         self._opening.cancel()
 
     async def serve(self, repository: Repository) -> None:
-        """Serve the models of an open repository, which belongs to the server from now on."""
+        """Serve the models of an open repository, and take ownership of it."""
         self.models.repository = repository
         await self._health.watch(self.models.all())
 
     async def stop(self) -> None:
-        """Say NOT_SERVING, finish what was admitted, answer it, and free everything but lanes that hang."""
+        """Publish NOT_SERVING, finish and answer the admitted work, and free everything but hung lanes."""
         await self._health.drain()
         end = time.monotonic() + self.config.drain_seconds
         models = self.models.all() if self.models.repository else []
@@ -94,7 +98,7 @@ class Server:
             ("grpc.so_reuseport", 0),  # or a second server on this port would silently take half of the calls
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", -1),  # replies are measured where they are made, with a better message
-            # A client that vanished without a word is noticed within 80 s, and its work dropped.
+            # A vanished client is noticed within 80 s, and its work dropped.
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
         ]
@@ -136,7 +140,7 @@ def _credentials(config: ServeConfig) -> grpc.ServerCredentials | None:
 
 
 def _reflect(server: grpc.aio.Server) -> None:
-    """Answer reflection from a pool of our own: the Open Inference Protocol's messages are in no shared one."""
+    """Answer reflection from a separate pool, as the default pool lacks the Open Inference Protocol's messages."""
     pool = DescriptorPool()
     for module in (health_pb2, reflection_pb2, embedge_pb2, oip_pb2):
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)

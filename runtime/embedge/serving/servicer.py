@@ -35,8 +35,10 @@ SERVICE = "embedge.v1.Embedge"
 class EmbedgeServicer:
     """Answers the calls of one server. Used on the event loop only.
 
-    stream_in_flight: requests of one stream that may be unanswered before reading stops.
-    max_message_bytes: largest reply; a larger one is refused with a message that says how to get it.
+    Args:
+        models: The models of the server.
+        stream_in_flight: Unanswered requests of one stream before reading stops.
+        max_message_bytes: The largest reply; a larger one is refused with advice.
     """
 
     def __init__(self, models: Models, *, stream_in_flight: int, max_message_bytes: int) -> None:
@@ -63,9 +65,9 @@ class EmbedgeServicer:
         return await reply_when_done(model.submit(_request(message, model, context.time_remaining())), self._packed)
 
     async def classify(self, message: pb.ClassifyRequest, context: CallContext) -> bytes:
-        """Answer one request for scores of labels; those of a new label set are embedded first.
+        """Answer one request for scores of labels, embedding a new label set first.
 
-        A thread that waited for them would be missing to those whose labels are ready, and to the server's end.
+        No thread waits for that: it would be missing to other calls and to the server's shutdown.
         """
         model, top = self._models.get(message.request.model), message.top if message.HasField("top") else None
         request = _request(message.request, model, context.time_remaining())
@@ -84,7 +86,7 @@ class EmbedgeServicer:
         return await reply_when_done(model.submit(asked), self._packed)
 
     async def embed_stream(self, context: CallContext) -> None:
-        """Answer each request of a stream as soon as it is ready, reading no further than there are free slots."""
+        """Answer each request of a stream once it is ready, reading only while slots are free."""
         slots = asyncio.Semaphore(self._stream_in_flight)
         writing = asyncio.Lock()  # owned by this stream: gRPC allows one write at a time
         answers: set[asyncio.Task[None]] = set()
@@ -148,12 +150,12 @@ class EmbedgeServicer:
         return model_info(self._models.get(message.name)).SerializeToString()
 
     async def get_stats(self, message: pb.GetStatsRequest, _context: CallContext) -> bytes:
-        """Answer with what one model does and did."""
+        """Answer with the statistics of one model."""
         return model_stats(self._models.get(message.name)).SerializeToString()
 
 
 def _request(message: pb.EmbedRequest, model: Embedder, left: float | None) -> Request:
-    """Return the request to a model, of no more items than it can ever admit, with the seconds that are left."""
+    """Return the request with its deadline, refusing more items than the model can ever admit."""
     return request_from_proto(message, deadline=deadline_in(left), most=model.config.max_queue_items)
 
 

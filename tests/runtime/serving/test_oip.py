@@ -241,7 +241,7 @@ def test_vectors_and_rows_of_tables(zoo_oip: triton.InferenceServerClient, kinds
     result = zoo_oip.infer("kinds", [elements("table", b'{"age": 3, "town": "Chur"}', b'{"age": 4, "income": null}')])
     rows = [{"table": {"age": 3, "town": "Chur"}}, {"table": {"age": 4}}]
     np.testing.assert_array_equal(result.as_numpy("dense"), kinds.embed(rows))
-    with pytest.raises(InferenceServerException, match="element 1 is no JSON object"):
+    with pytest.raises(InferenceServerException, match="element 1 is not a JSON object"):
         zoo_oip.infer("kinds", [elements("table", b"{}", b"[1]")])
 
 

@@ -32,19 +32,19 @@ def embed(
     token: Annotated[str | None, typer.Option(envvar="EMBEDGE_TOKEN", help="Token of the server.")] = None,
     tls: Annotated[bool, typer.Option("--tls", help="Speak TLS; the system's authorities are trusted.")] = False,
     tls_ca: Annotated[Path | None, typer.Option(help="Speak TLS; authority to trust, PEM.")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Own certificate for the server, PEM.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Key of the own certificate, PEM.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Client certificate, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Key of the client certificate, PEM.")] = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Lines are JSON, whatever the file is called.")] = False,
     field: Annotated[str, typer.Option(help="The field of a JSON object that holds the text.")] = "text",
     files: Annotated[bool, typer.Option("--files", help="Lines are paths of images, clips or videos.")] = False,
     tower: Annotated[str | None, typer.Option(help="A tower of the model.")] = None,
     output: Annotated[str | None, typer.Option(help="An output of the tower.")] = None,
-    dim: Annotated[int | None, typer.Option(help="Cut vectors to this many numbers.")] = None,
+    dim: Annotated[int | None, typer.Option(help="Truncate vectors to this many dimensions.")] = None,
     dtype: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(DType))}.")] = "float32",
     prompt: Annotated[str | None, typer.Option(help="The name of a prompt of the model.")] = None,
-    truncate: Annotated[bool, typer.Option("--truncate", help="Cut texts over the model's limit.")] = False,
+    truncate: Annotated[bool, typer.Option("--truncate", help="Truncate texts over the model's limit.")] = False,
     chunk: Annotated[int, typer.Option(min=1, max=65_536, help="Lines in a request, and between checkpoints.")] = 256,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
 ) -> None:
     """Embed lines of text, paths of files, or JSONL.
 
@@ -74,13 +74,13 @@ def embed(
 def _remote(
     server: str | None, token: str | None, tls: bool | Path | None, cert: Path | None, key: Path | None
 ) -> Remote | None:
-    """Return the server that was named. Raises InvalidInput for options that need one, or each other."""
+    """Return the named server. Raises InvalidInput for options that need a server, or each other."""
     if server is None:
         if tls or cert or key:
             raise InvalidInput("the options of TLS need --server")
         return None
     if (cert is None) != (key is None):
-        raise InvalidInput("an own certificate needs both --tls-cert and --tls-key")
+        raise InvalidInput("a client certificate needs both --tls-cert and --tls-key")
     return Remote(server, token, tls, (cert, key) if cert and key else None)
 
 
@@ -120,7 +120,7 @@ def _to_file(job: EmbedJob, parts: Iterator[Chunk], out: Path, *, total: int | N
 
 
 def _report(partial: Partial, out: Path) -> int:
-    """Say what was done, and leave the list of failed lines beside the output."""
+    """Report the outcome, and leave the list of failed lines beside the output."""
     state = partial.state
     errors = _beside(out, ".errors.jsonl")
     errors.unlink(missing_ok=True)
@@ -141,7 +141,7 @@ def _beside(out: Path, suffix: str) -> Path:
 
 @contextmanager
 def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr, in bytes of input; yield the function that moves it on."""
+    """Show a bar on stderr, in bytes of input; yield the function to advance it."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""Items of `embedge embed`: what a line says, as the model takes it. Paths are relative to the file they stand in."""
+"""From lines to items for the model. Paths are relative to the input file."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ _NUMBERS = ("tensor", "vector")
 
 @dataclass(frozen=True, slots=True)
 class ItemReader:
-    """Makes items. base: the directory that paths start from. files: lines are paths, not texts.
+    """Turns lines into items.
 
-    modalities: of each part that the model's towers take. field: what a JSON object calls a text that is alone.
+    Attributes:
+        base: The directory of relative paths.
+        files: Lines are paths, not texts.
+        field: The key of a lone text in a JSON object.
+        modalities: The modality of each part of the model's towers.
     """
 
     base: Path
@@ -57,7 +61,7 @@ class ItemReader:
     def _path(self, text: str) -> Path:
         path = self.base / text
         if not path.is_file():
-            raise InvalidInput(f"{path}: there is no such file")
+            raise InvalidInput(f"{path}: no such file")
         return path
 
 
@@ -65,7 +69,7 @@ def _numbers(name: str, value: Any) -> NDArray[Any]:
     try:
         array = np.asarray(value)
     except (ValueError, OverflowError) as error:
-        raise InvalidInput(f"part {name!r}: this list is no array: {error}") from error
+        raise InvalidInput(f"part {name!r}: this list is not an array: {error}") from error
     if array.dtype.kind not in "fiub":
         raise InvalidInput(f"part {name!r}: a number, or a list of them, is needed")
     return array

@@ -1,4 +1,4 @@
-"""The work of `embedge embed`: a model opened here or on a server, and chunks of lines run through it."""
+"""The work of `embedge embed`: open a model here or on a server, and run chunks of lines through it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from embedge.request import Reply, Request
 
 __all__ = ["EmbedJob", "EmbedModel", "OpenJob", "Remote"]
 
-# Chunks under way at once: one is computed while the one before it is written.
+# Chunks in progress: one is computed while the previous one is written.
 _IN_FLIGHT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class EmbedModel:
-    """An open model: what runs a request, what tells it from every other one, and its towers: parts' modalities."""
+    """An open model: how to run a request, its identity, and the modalities of its towers' parts."""
 
     run: Callable[[Request], Reply]
     identity: str
@@ -53,10 +53,16 @@ class Remote:
 
 @dataclass(frozen=True, slots=True)
 class EmbedJob:
-    """What is embedded with: a bundle's path, or with `server` a model's name.
+    """The settings of one run.
 
-    options: fields of `Request`. chunk: lines in one request. json_field: what `chunks` is told of the lines.
-    files: lines are paths of files. base: where paths start from.
+    Attributes:
+        model: A bundle's path or, with `server`, a model's name.
+        server: The server to use, or None for this process.
+        options: Fields of `Request`.
+        chunk: Lines per request.
+        json_field: The field for `chunks`, or None for plain lines.
+        files: Lines are paths of files.
+        base: The directory of relative paths.
     """
 
     model: str
@@ -85,7 +91,7 @@ class OpenJob:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What two runs must have in common for one to go on with the other's rows."""
+        """Settings shared by a run and its resumption."""
         job = self.job
         lines = {"chunk": job.chunk, "field": job.json_field, "files": job.files}
         settings = {"model": self.model.identity, **lines, **job.options}
@@ -113,7 +119,7 @@ class OpenJob:
         return ChunkResult(rows, faults, vectors.take(kept))
 
     def _read(self, chunk: Chunk) -> tuple[list[InputLine], list[Any], list[LineError]]:
-        """Return the lines that are items, these items, and the faults of the other lines."""
+        """Return the good lines, their items, and the errors of the other lines."""
         good, items, faults = [], [], []
         for line in chunk.lines:
             try:

@@ -15,9 +15,10 @@ __all__ = ["Chunk", "InputLine", "chunks"]
 
 @dataclass(frozen=True, slots=True)
 class InputLine:
-    """One line: its number from 1, its text, the id its JSON object had, and why it has no text, if it has none.
+    """One line: its number from 1, its text, its JSON id, and the reason for a missing text.
 
-    fields: what else a JSON object had, parts of an item perhaps.
+    Attributes:
+        fields: The JSON object's other fields, possibly parts of an item.
     """
 
     number: int
@@ -29,14 +30,14 @@ class InputLine:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Lines that are embedded together. `raw` is what was read, for progress and for the digest of a resumed run."""
+    """Lines of one request. `raw` holds their bytes, for progress and for the digest of a resumed run."""
 
     lines: list[InputLine]
     raw: bytes = field(repr=False)
 
 
 def chunks(stream: Iterable[bytes], size: int, *, json_field: str | None = None) -> Iterator[Chunk]:
-    """Yield the lines in chunks of `size`. With `json_field`, each is JSON: a string, or an object with that field."""
+    """Yield the lines in chunks of `size`. With `json_field`, each is JSON: a string, or an object with the field."""
     numbered = enumerate(stream, start=1)
     while part := list(islice(numbered, size)):
         yield Chunk([_line(number, raw, json_field) for number, raw in part], b"".join(raw for _, raw in part))
@@ -44,7 +45,7 @@ def chunks(stream: Iterable[bytes], size: int, *, json_field: str | None = None)
 
 def _line(number: int, raw: bytes, json_field: str | None) -> InputLine:
     if number == 1:
-        raw = raw.removeprefix(codecs.BOM_UTF8)  # some editors begin a file with it; it is no part of the text
+        raw = raw.removeprefix(codecs.BOM_UTF8)  # a byte order mark, not part of the text
     return _text(number, raw) if json_field is None else _json(number, raw, json_field)
 
 

@@ -1,8 +1,8 @@
-"""The partial result of `embedge embed`: a directory beside the output that an interrupted run leaves behind.
+"""The partial result of `embedge embed`: a directory beside the output, left behind by an interrupted run.
 
-Rows are only ever appended, and the checkpoint says how much of each file counts. What a dying process wrote after
-its last checkpoint is cut off when the run is resumed, so no line is lost, doubled or out of order. (Two runs of the
-same lines may differ in the last bit of a number, resumed or not: batches are formed by what the clock says.)
+Rows are only appended, and the checkpoint records the valid size of each file. Resuming cuts off everything after the
+last checkpoint, so no line is lost, doubled or out of order. (Two runs of the same lines may differ in the last bit of
+a number, resumed or not: batch forming depends on timing.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LOCK = "lock"
 
 
 class WrittenRow(msgspec.Struct, omit_defaults=True):
-    """A line that was embedded: its number, its id where it had one, its scale where the dtype has one."""
+    """An embedded line: its number, its id if any, and its scale if the dtype has one."""
 
     line: int
     id: str | int | None = None
@@ -41,7 +41,7 @@ class WrittenRow(msgspec.Struct, omit_defaults=True):
 
 
 class LineError(msgspec.Struct):
-    """A line that was not embedded, and why."""
+    """A failed line and the reason."""
 
     line: int
     error: str
@@ -49,7 +49,7 @@ class LineError(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """What became of a chunk. `vectors` has one row for each of `rows`; None where nothing could be asked for."""
+    """The outcome of a chunk. `vectors` has one row per entry of `rows`; None if the chunk has no valid line."""
 
     rows: list[WrittenRow]
     faults: list[LineError]
@@ -62,7 +62,7 @@ class ChunkResult:
 
 
 class Checkpoint(msgspec.Struct):
-    """How far a run has come. `digest` is of the input read so far, `sizes` are the bytes of each file that count."""
+    """Progress of a run. `digest` covers the input read so far, `sizes` the valid bytes of each file."""
 
     settings: dict[str, str]
     lines: int = 0
@@ -75,9 +75,9 @@ class Checkpoint(msgspec.Struct):
 
 
 class Partial:
-    """Appends chunks and remembers how far it came. `settings` are what a resumed run must have in common.
+    """Appends chunks and keeps a checkpoint. A resumed run must have the same `settings`.
 
-    One run at a time: it holds a lock on a file in the directory, which the system gives back however the run ends.
+    One run at a time: it holds a lock on a file in the directory. The system releases it however the run ends.
     """
 
     def __init__(self, path: Path, settings: dict[str, str], *, resume: bool) -> None:
@@ -96,7 +96,7 @@ class Partial:
             self._held = stack.pop_all()
 
     def skip(self, chunks: Iterator[Chunk]) -> int:
-        """Read past the lines that are done; return how many bytes. Raises InvalidInput if they are not the same."""
+        """Skip the finished lines; return their bytes. Raises InvalidInput if the input has changed."""
         done = size = 0
         while done < self.state.lines and (chunk := next(chunks, None)) is not None:
             done += len(chunk.lines)
@@ -109,9 +109,9 @@ class Partial:
         return size
 
     def append(self, chunk: Chunk, result: ChunkResult) -> None:
-        """Add what became of a chunk, and save the checkpoint. Raises InvalidInput if the vectors' space changed.
+        """Add a chunk's outcome and save the checkpoint. Raises InvalidInput if the vectors' space changed.
 
-        After an error `state` is still what the checkpoint says, and only closing makes sense.
+        After an error `state` still matches the checkpoint; close the object then.
         """
         state = msgspec.structs.replace(self.state)
         if result.vectors is not None and result.rows:
@@ -140,7 +140,7 @@ class Partial:
 
     def close(self) -> None:
         """Close the files and give back the lock; the partial result stays."""
-        with naming(self.path):  # closing writes what an error left in a buffer
+        with naming(self.path):  # closing flushes buffers left by an error
             self._held.close()
 
     def remove(self) -> None:
@@ -157,10 +157,10 @@ class Partial:
         return self.path / "checkpoint.json"
 
     def _lock(self, file: BinaryIO) -> None:
-        """Take the lock, which ends with the file's closing. Raises InvalidInput if another run has it."""
+        """Take the lock; closing the file releases it. Raises InvalidInput if another run holds it."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = os.fstat(file.fileno()).st_nlink > 0  # a run that finished just now removed the file we opened
+            free = os.fstat(file.fileno()).st_nlink > 0  # another run has just finished and removed the file
         except BlockingIOError:
             free = False
         if not free:
@@ -178,7 +178,7 @@ class Partial:
         return state
 
     def _reopen(self, name: str) -> BinaryIO:
-        """Open a file for appending, cut to the size that the checkpoint vouches for."""
+        """Open a file for appending, truncated to its size in the checkpoint."""
         file = (self.path / name).open("ab")
         size = self.state.sizes[name]
         if file.tell() < size:

@@ -50,7 +50,7 @@ def _jsonl(partial: Partial, file: BinaryIO) -> None:
 
 
 def _npy(partial: Partial, file: BinaryIO) -> None:
-    """One row a line, so that row i is line i + 1; rows of failed lines are zero."""
+    """One row per line: row i is line i + 1, and rows of failed lines are zero."""
     state = partial.state
     dtype = np.dtype(state.dtype)
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (state.lines, state.width)}
