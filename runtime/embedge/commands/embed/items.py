@@ -55,7 +55,7 @@ class ItemReader:
         return _numbers(name, value) if modality in _NUMBERS else value
 
     def _file(self, text: str) -> Any:
-        """Return the file at a path as what its name says it is."""
+        """Return a file as the content type of its suffix."""
         return of_path(self._path(text))
 
     def _path(self, text: str) -> Path:
