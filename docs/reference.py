@@ -21,8 +21,8 @@ import typer
 from embedge import cli
 from embedge.config import RuntimeConfig
 from embedge.serving.config import ServeConfig
-from embedge_export.limits import Gate
 from embedge_export.recipe import Recipe, SpaceRecipe, StepRecipe, TowerRecipe
+from embedge_export.thresholds import Gate
 
 DOCS = Path(__file__).resolve().parent
 

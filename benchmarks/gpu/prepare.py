@@ -23,8 +23,8 @@ from benchmarks.gpu.cases import Case, Items, refer
 from benchmarks.gpu.lanes import Lanes
 from embedge.bundle import Bundle, sha256
 from embedge.bundle import manifest as m
-from embedge_export.limits import Gate, Precision
 from embedge_export.onnx_graph.precision import lower
+from embedge_export.thresholds import Gate, Precision
 
 __all__ = ["MODELS", "lowered", "prepare", "reference"]
 

@@ -15,7 +15,7 @@ from embedge.commands.ending import terminated_like_interrupted
 from embedge.commands.tables import certificate_table, console
 from embedge_export import recipe as recipes
 from embedge_export.errors import ExportError, GateMiss
-from embedge_export.limits import Precision
+from embedge_export.thresholds import Precision
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -15,10 +15,10 @@ from embedge.bundle.manifest import Graph, TensorSpec
 from embedge.config import RuntimeConfig
 from embedge_export.errors import ExportError
 from embedge_export.graph_inputs import BATCH, inputs_of
-from embedge_export.limits import Precision
 from embedge_export.model import GraphInput, GraphSource, GraphStep, SourceModel, TowerSource
 from embedge_export.onnx_graph import files as onnx_graph
 from embedge_export.onnx_graph.precision import lower
+from embedge_export.thresholds import Precision
 
 __all__ = ["GRAPH", "Graphs"]
 

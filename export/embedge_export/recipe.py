@@ -14,7 +14,7 @@ from embedge.bundle import Bundle
 from embedge.bundle.manifest import Buckets, Chain, LabelSet, Part
 from embedge.bundle.output_specs import Output
 from embedge_export.errors import ExportError
-from embedge_export.limits import Gate, Precision
+from embedge_export.thresholds import Gate, Precision
 
 __all__ = [
     "POOLING",
@@ -105,17 +105,17 @@ class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Refuse towers of one's own that do not say enough, or too much."""
         if bool(self.module) + bool(self.onnx) + bool(self.steps) > 1:
             raise ValueError("a tower is of a module, of an ONNX file or of steps: name one of them")
-        if self.own and not (self.parts and self.outputs):
+        if self.custom and not (self.parts and self.outputs):
             raise ValueError("a tower of a module, an ONNX file or steps needs parts and outputs")
-        if not self.own and (self.parts or self.outputs):
+        if not self.custom and (self.parts or self.outputs):
             raise ValueError("parts and outputs are for towers of a module, an ONNX file or steps; name one")
-        if self.normalize and self.own and not self.module:
+        if self.normalize and self.custom and not self.module:
             raise ValueError("outputs of an ONNX file, or of steps, are taken as they are; normalize is for modules")
         if self.chain is not None and (self.chain.start is None or not self.steps):
             raise ValueError("a chain needs a start, the step that gives the first state, and steps that read the last")
 
     @property
-    def own(self) -> bool:
+    def custom(self) -> bool:
         """Whether this is a tower of one's own, and not one of the source. One that pools a set needs no steps."""
         pools = any(part.set is not None and part.set.pool is not None for part in self.parts.values())
         return bool(self.module or self.onnx or self.steps or pools)
@@ -185,7 +185,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for key, value in (("name", self.name), ("version", self.version)):
             if not _NAME.fullmatch(value):
                 raise ValueError(f"{key} {value!r} is not possible: use letters, digits, '.', '_' and '-'")
-        if not self.source and not any(tower.own for tower in self.tower.values()):
+        if not self.source and not any(tower.custom for tower in self.tower.values()):
             raise ValueError("name a source, or a tower with a module, an onnx file or steps")
         if both := self.step.keys() & self.tower.keys():
             raise ValueError(f"{min(both)!r} is a step and a tower; give one of them another name")
@@ -206,7 +206,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "default_prompt": self.default_prompt,
             "instruction": self.instruction,
             "dims": self.dims or None,
-            "normalize": self.normalize if said.module or not said.own else None,
+            "normalize": self.normalize if said.module or not said.custom else None,
         }
         return msgspec.structs.replace(said, **{k: v for k, v in top.items() if getattr(said, k) is None})
 

@@ -115,5 +115,5 @@ def test_a_pooling_makes_a_classifier_a_plain_text_encoder(tmp_path: Path) -> No
 
 def test_prompts_are_refused(tmp_path: Path) -> None:
     source = classifier(tmp_path, num_labels=1)
-    with pytest.raises(ExportError, match="scored without a prompt"):
+    with pytest.raises(ExportError, match="takes no prompt"):
         sources.load(source, Recipe(name="m", source=str(source), prompts={"query": "search: "}))

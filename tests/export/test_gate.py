@@ -18,7 +18,7 @@ from embedge.bundle.manifest import Certificate, Metric
 from embedge.cli import main
 from embedge.content import Image
 from embedge.verify import Golden, Pairs
-from embedge_export import corpus, gate, sources
+from embedge_export import corpus, reference, sources
 from embedge_export import recipe as recipes
 from embedge_export.build import build
 from embedge_export.errors import ExportError, GateMiss
@@ -128,7 +128,7 @@ def test_an_original_that_is_not_finite_is_refused(plain_model: Path, small_corp
     broken = {"dense": np.full(32, np.nan, np.float32)}
     towers = {name: replace(tower, original=lambda item: broken) for name, tower in model.towers.items()}
     with pytest.raises(ExportError, match=r"text\.dense that are not finite, for 'the value of a list'"):
-        gate.ask_original(replace(model, towers=towers), recipe)
+        reference.run_reference(replace(model, towers=towers), recipe)
 
 
 @pytest.mark.parametrize("kind", ["dense", "multi_vector"])
@@ -148,7 +148,7 @@ onnx = "own.onnx"
 parts.numbers.prepare = {{ modality = "tensor", shape = {shape}, inputs = {{ values = "taken" }} }}
 outputs.out = {{ kind = "{kind}", tensor = "given", space = "own", dim = 4, normalized = true }}
 """)
-    with pytest.raises(ExportError, match="'out' of tower 'one' is said to be normalized, and has a vector of length"):
+    with pytest.raises(ExportError, match="'out' of tower 'one' is declared normalized, but has a vector of length"):
         build(recipes.load(recipe), tmp_path / "engines")
     assert not (tmp_path / "engines").exists()
 
@@ -156,9 +156,10 @@ outputs.out = {{ kind = "{kind}", tensor = "given", space = "own", dim = 4, norm
 def test_golden_pairs_travel_thinned_and_within_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     items = [{"image": Image(bytes(1000))} for _ in range(40)]
     golden = Golden({"image": Pairs(items, {"dense": [np.full(4, row, np.float32) for row in range(40)]})})
-    assert len(gate.thin(golden, 16).towers["image"].items) == 16
-    monkeypatch.setattr(gate, "_GOLDEN_BYTES", 5100)  # stands for sixteen mebibytes
-    kept = gate.thin(golden, 16).towers["image"]
+    found = reference.Reference(golden, "")
+    assert len(found.thinned(16).towers["image"].items) == 16
+    monkeypatch.setattr(reference, "_GOLDEN_BYTES", 5100)  # stands for sixteen mebibytes
+    kept = found.thinned(16).towers["image"]
     assert [int(row[0]) for row in kept.outputs["dense"]] == [0, 8, 16, 24, 32]
 
 

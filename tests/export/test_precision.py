@@ -17,8 +17,8 @@ from embedge import Embedder
 from embedge_export import recipe as recipes
 from embedge_export.build import build
 from embedge_export.errors import ExportError
-from embedge_export.limits import Gate
 from embedge_export.onnx_graph.precision import lower
+from embedge_export.thresholds import Gate
 from tests.export.models import TEXTS
 
 

@@ -24,7 +24,7 @@ GOOD = 'name = "m"\nsource = "./model"\n'
 def test_a_short_recipe_has_defaults(tmp_path: Path) -> None:
     made = load(tmp_path, GOOD)
     assert (made.version, made.opset, made.precision, made.modes) == ("1", 20, "float32", ())
-    assert made.gate.limits([""])["cosine_min"] == 0.99999
+    assert made.gate.thresholds([""])["cosine_min"] == 0.99999
 
 
 def test_everything_can_be_said(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     )
     assert made.modes == ("cls", "mean")
     assert made.corpus == str(tmp_path / "c.txt")
-    assert made.gate.limits([""])["recall_at_10"] == 0.9
+    assert made.gate.thresholds([""])["recall_at_10"] == 0.9
 
 
 def test_a_tower_has_what_its_table_says_and_the_rest_from_the_top(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_tower_has_what_its_table_says_and_the_rest_from_the_top(tmp_path: Pat
 
 def test_limits_by_figure_and_by_full_name() -> None:
     gate = recipe.Gate(max_abs=0.5, single={"image.dense.max_abs": 0.25})
-    limits = gate.limits(["text.dense.", "image.dense."])
+    limits = gate.thresholds(["text.dense.", "image.dense."])
     assert (limits["text.dense.max_abs"], limits["image.dense.max_abs"]) == (0.5, 0.25)
     assert limits["text.dense.batch_max_abs"] == gate.batch_max_abs
     assert limits["text.dense.order_support"] == gate.support  # an invariance without a limit of its own

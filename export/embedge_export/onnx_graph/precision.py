@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embedge_export.limits import Precision
+from embedge_export.thresholds import Precision
 
 if TYPE_CHECKING:
     import onnx_ir as ir

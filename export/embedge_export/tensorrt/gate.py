@@ -27,8 +27,8 @@ from embedge.bundle.manifest import Graph
 from embedge.bundle.output_specs import Output, ScoresOutput
 from embedge.cuda import Driver, SharedContext, Stream
 from embedge.verify import compare
-from embedge_export.limits import Gate
 from embedge_export.tensorrt.reference import CornerCase, OnnxReference
+from embedge_export.thresholds import Gate
 
 __all__ = ["Miss", "prove"]
 
@@ -175,7 +175,7 @@ class _Judge:
     def golden(self, measures: dict[str, float], label: str) -> None:
         """Hold an item's result against the original model's."""
         for name, value in measures.items():
-            limit = self._limits.limit("cosine_min" if name == "cosine" else name, "")
+            limit = self._limits.threshold("cosine_min" if name == "cosine" else name, "")
             self._keep(f"golden_{name}", value, limit, f"is not what the original model gives for {label}")
 
     def _near(self, cosine: str, distance: str, ours: NDArray[Any], theirs: NDArray[Any], told: str) -> None:

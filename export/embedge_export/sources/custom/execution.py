@@ -1,4 +1,4 @@
-"""The way through the graphs of a tower of one's own: one module, several steps, or a chain before them."""
+"""Execution paths of custom towers: one module, several steps, or a chain followed by steps."""
 
 from __future__ import annotations
 
@@ -15,47 +15,51 @@ from embedge.bundle.manifest import Chain
 from embedge_export.errors import ExportError
 from embedge_export.model import GraphStep
 from embedge_export.recipe import Recipe, StepRecipe, TowerRecipe
-from embedge_export.sources.custom.runnables import NamedArrays, Runnable, open_module, open_onnx
+from embedge_export.sources.custom.reference_modules import NamedArrays, ReferenceModule, open_module, open_onnx
 
-__all__ = ["ExecutionPath", "Ways"]
+__all__ = ["ExecutionPath", "ExecutionPaths"]
 
 
 @dataclass(frozen=True, eq=False)
 class ExecutionPath:
-    """What a tower runs, by name: the modules of its chain, then its steps in order. Called on one item, unpadded.
+    """Everything a tower runs on one unpadded item: the modules of its chain, then its steps in order.
 
-    whole: there is one step, which takes all that the parts make.
+    Attributes:
+        steps: The steps by name.
+        chain: As in the manifest.
+        modules: The chain's modules by name, its start included.
+        whole: True for a single step that takes all inputs.
     """
 
-    steps: Mapping[str, Runnable]
+    steps: Mapping[str, ReferenceModule]
     chain: Chain | None = None
-    modules: Mapping[str, Runnable] = field(default_factory=dict)
+    modules: Mapping[str, ReferenceModule] = field(default_factory=dict)
     whole: bool = False
 
     @property
-    def all(self) -> Sequence[Runnable]:
-        """Everything that it runs."""
+    def all(self) -> Sequence[ReferenceModule]:
+        """The chain's modules and the steps."""
         return (*self.modules.values(), *self.steps.values())
 
     @property
     def definition(self) -> Mapping[str, Any]:
-        """What it computes, as JSON values: that of its only step, or of all in order."""
+        """The computation as JSON values: that of the only step, or of all in order."""
         if self.chain is None and len(self.steps) == 1:
             return next(iter(self.steps.values())).definition
         return {"steps": [each.definition for each in self.all]}
 
-    def sources(self, names: Sequence[str], said: Mapping[str, StepRecipe]) -> tuple[GraphStep, ...]:
-        """Return the graphs of these names. said: what the recipe says of those that are not the bundle's already."""
+    def sources(self, names: Sequence[str], specs: Mapping[str, StepRecipe]) -> tuple[GraphStep, ...]:
+        """Return the graphs of these names. `specs` holds the recipe's tables; other names are the old bundle's."""
         found = {**self.modules, **self.steps}
         return tuple(
-            GraphStep(name, found[name].graph, found[name].takes, said[name].takes)
-            if name in said
+            GraphStep(name, found[name].graph, found[name].takes, specs[name].takes)
+            if name in specs
             else GraphStep(name, None, found[name].takes)
             for name in names
         )
 
     def run(self, feeds: NamedArrays) -> NamedArrays:
-        """Return all tensors that the steps make of one item's inputs, and what the chain keeps of each of them."""
+        """Return all tensors of the steps for one item (batch size 1), and the states that the chain keeps."""
         if self.chain is None:
             return self._follow(feeds)
         each = [self._follow({self.chain.takes: state}) for state in self._states(self.chain, feeds)]
@@ -79,55 +83,55 @@ class ExecutionPath:
                 yield state
 
 
-class Ways:
-    """Opens what the towers of a recipe run, each module and file once."""
+class ExecutionPaths:
+    """Opens the modules and files of a recipe's towers, each once."""
 
-    def __init__(self, recipe: Recipe, there: Bundle | None) -> None:
-        """`there`: the bundle that is extended; its graphs may be steps."""
-        self._recipe, self._there = recipe, there
-        self._opened: dict[bytes, Runnable] = {}
+    def __init__(self, recipe: Recipe, old: Bundle | None) -> None:
+        """Use the graphs of `old`, the bundle to extend, as steps too."""
+        self._recipe, self._old = recipe, old
+        self._opened: dict[bytes, ReferenceModule] = {}
 
-    def of(self, name: str, said: TowerRecipe) -> ExecutionPath:
-        """Return the way of a tower. Raises ExportError."""
-        if said.module or said.onnx:
+    def of(self, name: str, spec: TowerRecipe) -> ExecutionPath:
+        """Return the execution path of a tower. Raises ExportError."""
+        if spec.module or spec.onnx:
             unit = {
                 output.tensors[0]
-                for output in said.outputs.values()
-                if said.normalize and output.kind in ("dense", "multi_vector")
+                for output in spec.outputs.values()
+                if spec.normalize and output.kind in ("dense", "multi_vector")
             }
             step = StepRecipe(
-                module=said.module,
-                arguments=said.arguments,
-                weights=said.weights,
-                onnx=said.onnx,
-                gives=said.tensors,
+                module=spec.module,
+                arguments=spec.arguments,
+                weights=spec.weights,
+                onnx=spec.onnx,
+                gives=spec.tensors,
             )
             return ExecutionPath({name: self._open(step, sorted(unit))}, whole=True)
-        chain = said.chain
+        chain = spec.chain
         modules = [] if chain is None else [str(chain.start), *chain.modules.values()]
         return ExecutionPath(
-            {step: self._named(step) for step in said.steps}, chain, {key: self._named(key) for key in modules}
+            {step: self._named(step) for step in spec.steps}, chain, {key: self._named(key) for key in modules}
         )
 
-    def _named(self, name: str) -> Runnable:
-        graphs = {} if self._there is None else self._there.manifest.graphs
-        if self._there is not None and name in graphs and name not in self._recipe.step:
-            return open_onnx(self._there.graph(name))
+    def _named(self, name: str) -> ReferenceModule:
+        graphs = {} if self._old is None else self._old.manifest.graphs
+        if self._old is not None and name in graphs and name not in self._recipe.step:
+            return open_onnx(self._old.graph(name))
         if name not in self._recipe.step:
             known = ", ".join((*self._recipe.step, *graphs)) or "none"
-            raise ExportError(f"a tower names the step {name!r}; there are: {known}")
+            raise ExportError(f"a tower names the step {name!r}; the steps are: {known}")
         return self._open(self._recipe.step[name], [])
 
-    def _open(self, said: StepRecipe, unit: Sequence[str]) -> Runnable:
+    def _open(self, spec: StepRecipe, unit: Sequence[str]) -> ReferenceModule:
         folder = self._recipe.folder
-        key = msgspec.json.encode([said, unit])
+        key = msgspec.json.encode([spec, unit])
         if key not in self._opened:
             opened = (
-                open_module(said, folder, unit) if said.module else open_onnx(Path(folder, str(said.onnx)), said.gives)
+                open_module(spec, folder, unit) if spec.module else open_onnx(Path(folder, str(spec.onnx)), spec.gives)
             )
             self._opened[key] = opened
         return self._opened[key]
 
 
-def _taken(step: Runnable, values: NamedArrays) -> NamedArrays:
+def _taken(step: ReferenceModule, values: NamedArrays) -> NamedArrays:
     return {name: values[name] for name in step.takes if name in values}

@@ -1,4 +1,4 @@
-"""Parts that are sets, for the original: each piece by its own tower's original, alone."""
+"""Parts that are sets, in the original: each piece goes alone through the original of its tower."""
 
 from __future__ import annotations
 
@@ -13,31 +13,37 @@ from embedge.content import Vector
 from embedge_export.errors import ExportError
 from embedge_export.model import Original, TowerSource
 
-__all__ = ["gathering"]
+__all__ = ["with_sets"]
 
 
-def gathering(original: Original, parts: Mapping[str, Part], towers: Mapping[str, TowerSource]) -> Original:
-    """Return an original that takes sets, of one that takes their pieces' vectors. Raises ExportError.
+def with_sets(original: Original, parts: Mapping[str, Part], towers: Mapping[str, TowerSource]) -> Original:
+    """Wrap an original that takes vectors of pieces into one that takes sets.
 
-    towers: where the towers of pieces will be once the original is called.
+    Args:
+        original: Takes an array of (pieces, dim), or the pooled vector, for each part that is a set.
+        parts: The tower's parts.
+        towers: The towers of pieces; read when the original runs.
+
+    Raises:
+        ExportError: The pieces of a part have a prompt.
     """
     sets = {name: part.set for name, part in parts.items() if part.set is not None}
     if prompted := [name for name, spec in sets.items() if spec.prompt is not None]:
         raise ExportError(f"the pieces of part {prompted[0]!r} have a prompt; make it their tower's default instead")
 
-    def gathered(item: Any) -> Mapping[str, Array]:
+    def wrapped(item: Any) -> Mapping[str, Array]:
         if len(parts) == 1:
             return original(_vectors(item, next(iter(sets.values())), towers))
         made = {name: _vectors(item[name], spec, towers) for name, spec in sets.items() if name in item}
         return original({**item, **made})
 
-    return gathered if sets else original
+    return wrapped if sets else original
 
 
 def _vectors(pieces: Sequence[Any], spec: SetSpec, towers: Mapping[str, TowerSource]) -> Array | Vector:
-    """Return (pieces, dim), or their mean or highest numbers."""
+    """Return the vectors (pieces, dim), or their mean or maximum (dim,)."""
     if spec.tower not in towers:
-        raise ExportError(f"a set has pieces of the tower {spec.tower!r}; there are: {', '.join(towers)}")
+        raise ExportError(f"a set names the tower {spec.tower!r}; the towers are: {', '.join(towers)}")
     vectors = np.stack([towers[spec.tower].original(piece)[spec.output] for piece in pieces])
     if spec.pool is None:
         return vectors

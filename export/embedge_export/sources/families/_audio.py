@@ -1,4 +1,4 @@
-"""What families of one audio tower have in common: clips in, one vector out, by the original's own extractor."""
+"""Shared by families of one audio tower: clips in, one vector out, through the original's own extractor."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ __all__ = ["VectorTower", "facts", "one_tower", "original"]
 
 
 class VectorTower(nn.Module):
-    """Base of the towers' modules: vectors leave it as they are, or scaled to length 1 where the recipe says so."""
+    """Base of the towers' modules. Normalizes vectors if the recipe asks for it."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.normalized = bool(recipe.normalize)
 
     def finish(self, vectors: Tensor) -> Tensor:
-        """Return the vectors as the tower gives them."""
+        """Return the tower's vectors, from `vectors` (batch, dim)."""
         return unit(vectors) if self.normalized else vectors
 
 
 def original(extractor: Any, encode: Callable[[Mapping[str, Tensor]], Tensor]) -> Callable[[Audio], dict[str, Any]]:
-    """Return what hears one clip as the original does: its extractor, then `encode`, which gives (1, dim)."""
+    """Return the original for one clip: the extractor, then `encode`, which returns (1, dim)."""
 
     def hear(content: Audio) -> dict[str, Any]:
         samples = clip(content, extractor.sampling_rate)
@@ -48,7 +48,7 @@ def original(extractor: Any, encode: Callable[[Mapping[str, Tensor]], Tensor]) -
 
 
 def facts(extractor: Any) -> dict[str, Any]:
-    """Return an extractor's settings: two models of the same weights that hear otherwise have other spaces."""
+    """Return an extractor's settings: the same weights behind another extractor make another space."""
     settings = extractor.to_dict()
     plain = (str, int, float, type(None))
     return {name: settings[name] for name in sorted(settings) if isinstance(settings[name], plain)}
@@ -66,7 +66,7 @@ def one_tower(
     encode: Callable[[Mapping[str, Tensor]], Tensor],
     dim: int,
 ) -> SourceModel:
-    """Return the model of a tower `audio` in a space of its own."""
+    """Return a model with one tower, `audio`, in its own space. `encode` returns (1, dim)."""
     output = DenseOutput(
         tensor="vector", space=kind, dim=dim, normalized=tower.normalized, dims=recipe.of("audio").dims or ()
     )

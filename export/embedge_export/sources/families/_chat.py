@@ -1,4 +1,4 @@
-"""Texts inside a chat template: what stands around each as a user's message, the same for all."""
+"""Chat templates: every text becomes a user's message, with the same tokens before and after it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ _BEFORE, _AFTER = "[before]", "[after]"
 
 @dataclass(frozen=True)
 class Chat:
-    """How texts are prepared: what stands before them is the prompt, what stands after them the tokenizer adds.
+    """Preparation of texts in a chat template. The prompt holds the part before a text; the tokenizer adds the rest.
 
-    tokenizer, after: the original's own, and what it is given after a text. ending: the tokens that close a text.
+    Attributes:
+        prepare: The runtime's preparation.
+        tokenizer: The original's own tokenizer.
+        after: The template's part after a text.
+        ending: Number of tokens that close a text.
     """
 
     prepare: TextPrepare
@@ -40,7 +44,7 @@ class Chat:
     ending: int
 
     def read(self, content: str | Text) -> Mapping[str, Tensor]:
-        """Return one text's tokens as the original's tokenizer makes them; one that is too long keeps its ending."""
+        """Return the tokens (1, length) of one text, by the original's tokenizer; a cut text keeps its ending."""
         ids = self.tokenizer(whole(self.prepare, content) + self.after, truncation=False)["input_ids"]
         end = len(ids) - self.ending
         kept = torch.tensor([ids[: min(end, self.prepare.max_length - self.ending)] + ids[end:]])
@@ -48,9 +52,18 @@ class Chat:
 
 
 def chat_of(path: Path, recipe: Recipe, tokenizer: Any, config: Any, *, tower: str, image: bool = False) -> Chat:
-    """Return how a tower's texts are prepared. Raises ExportError.
+    """Return the preparation of a tower's texts.
 
-    config: of the language model. image: whether an image stands before each text, as one token.
+    Args:
+        path: The model's directory.
+        recipe: Names prompts, instruction and max_length.
+        tokenizer: The original's tokenizer, with its chat template.
+        config: The language model's config.
+        tower: The tower's name.
+        image: Put an image before each text, as one token.
+
+    Raises:
+        ExportError: The tokenizer or its template is not supported.
     """
     before, after = _around(tokenizer, image=image)
     plain, files = text_input(
@@ -77,7 +90,7 @@ def chat_of(path: Path, recipe: Recipe, tokenizer: Any, config: Any, *, tower: s
 
 
 def _around(tokenizer: Any, *, image: bool) -> tuple[str, str]:
-    """Return what the chat template puts before and after a user's text, which has an image before it or none."""
+    """Return the template's parts before and after a user's text, with an image before it or without."""
     if not tokenizer.chat_template:
         return ("<|vision_start|><|image_pad|><|vision_end|>" if image else ""), ""
     content = [*([{"type": "image"}] if image else []), {"type": "text", "text": _PLACE}]
@@ -85,20 +98,22 @@ def _around(tokenizer: Any, *, image: bool) -> tuple[str, str]:
     whole = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     before, place, after = whole.partition(_PLACE)
     if not place:
-        raise ExportError("the chat template does not show a user's text; remove it, or correct it")
+        raise ExportError("the chat template leaves out the user's text; correct or remove it")
     return before, after
 
 
 def _close(bare: Tokenizer, tokenizer: Any, after: str) -> int:
-    """Let a tokenizer put `after` behind every text, before what it adds of its own; return how many tokens these are.
+    """Make a tokenizer add `after` to every text, before its own special tokens; return the number of all these tokens.
 
-    Raises ExportError if a text's last word could go on into `after`.
+    Raises ExportError if the text's last word could merge with `after`.
     """
     text, whole = (bare.encode("a", add_special_tokens=special).ids for special in (False, True))
     first = next(place for place in range(len(whole)) if whole[place : place + len(text)] == text)
     behind = tokenizer(after, add_special_tokens=False, truncation=False)["input_ids"] if after else []
     if behind and behind[0] not in tokenizer.all_special_ids:
-        raise ExportError("the chat template does not end a text with a special token, so that its last word is open")
+        raise ExportError(
+            "the chat template does not end a text with a special token, so the last word could merge with what follows"
+        )
     around = {_BEFORE: whole[:first], _AFTER: behind + whole[first + len(text) :]}
     named = [
         {"id": name, "ids": ids, "tokens": tokenizer.convert_ids_to_tokens(ids)} for name, ids in around.items() if ids

@@ -1,4 +1,4 @@
-"""What families have in common: opening a model and its processor, text parts, and the space of all towers."""
+"""Shared by all families: opening a model and its processor, and text parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["pretrained", "processor_of", "text_input", "unit"]
 
 
 def pretrained(path: Path, name: str) -> Any:
-    """Return the model of the directory, read as the class of this name, in float32. Raises ExportError."""
+    """Return the directory's model, an instance of the class `name`, in float32. Raises ExportError."""
     pickled = not any(path.glob("*.safetensors"))
     with quiet():
         import transformers
@@ -34,7 +34,7 @@ def pretrained(path: Path, name: str) -> Any:
 
 
 def processor_of(path: Path, kind: str = "AutoProcessor") -> Any:
-    """Return the directory's processor: of all modalities, or of the one that `kind` names. Raises ExportError."""
+    """Return the directory's processor of all modalities, or of that of `kind`. Raises ExportError."""
     with quiet():
         import transformers
 
@@ -56,22 +56,33 @@ def text_input(
     file: str = TOKENIZER,
     **settings: Any,
 ) -> tuple[TextPrepare, dict[str, bytes]]:
-    """Return how a transformers tokenizer prepares texts, and the file that goes with it. Raises ExportError.
+    """Return a text part's preparation for a transformers tokenizer, and the tokenizer's JSON.
 
-    limit: the most tokens that the model takes, if the recipe names no lower one. table: rows of its token embeddings.
-    tower: the tower in whose table the recipe may say something else. settings: other fields of `TextPrepare`.
+    Args:
+        path: The model's directory.
+        tokenizer: The transformers tokenizer.
+        recipe: Names prompts and max_length.
+        inputs: Graph inputs by role.
+        limit: Most tokens of a text, unless the recipe sets fewer.
+        table: Rows of the token embeddings; 0 if unknown.
+        tower: The tower's name; its table in the recipe takes precedence.
+        file: The tokenizer's file name in the bundle.
+        settings: Other fields of `TextPrepare`.
+
+    Raises:
+        ExportError: The tokenizer does not fit the model, or cannot be exported.
     """
     tokenizers.need_vocabulary(path)
     text = tokenizers.from_transformers(tokenizer, path)
-    said = recipe.of(tower)
-    max_length = said.max_length or min(limit, tokenizer.model_max_length)
+    spec = recipe.of(tower)
+    max_length = spec.max_length or min(limit, tokenizer.model_max_length)
     tokenizers.check(text, path, max_length=max_length, table=table)
     prepare = text_prepare(
         max_length=max_length,
         pad_id=tokenizer.pad_token_id or 0,
         inputs=inputs,
-        prompts=said.prompts or {},
-        default_prompt=said.default_prompt,
+        prompts=spec.prompts or {},
+        default_prompt=spec.default_prompt,
         tokenizer=file,
         **settings,
     )

@@ -1,4 +1,4 @@
-"""What families of texts and images, or texts and videos, have in common: a tower for each, in one space."""
+"""Shared by families of texts and images, or texts and videos: a tower for each, in one space."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["text_and_image", "text_tower"]
 
 
 class _DualText(nn.Module):
-    """Token ids to vectors of length 1. No mask: none is needed, or the model was trained without one."""
+    """Token ids to normalized vectors (batch, dim), without a mask: the model needs none."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -30,14 +30,14 @@ class _DualText(nn.Module):
 
 
 class _MaskedText(_DualText):
-    """Token ids and masks to vectors of length 1."""
+    """Token ids and masks to normalized vectors (batch, dim)."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:  # type: ignore[override]
         return unit(self.model.get_text_features(input_ids, attention_mask).pooler_output)
 
 
 class _DualImage(nn.Module):
-    """uint8 pixels to vectors of length 1."""
+    """uint8 pixels to normalized vectors (batch, dim)."""
 
     def __init__(self, model: Any, front: nn.Module) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class _DualImage(nn.Module):
 def text_and_image(
     path: Path, recipe: Recipe, model: Any, processor: Any, *, dim: int, scale: float, bias: float = 0.0, **text: Any
 ) -> SourceModel:
-    """Return the model of a text tower and an image tower. text: as `text_tower` takes it."""
+    """Return a model with a text tower and an image tower. `text` holds arguments of `text_tower`."""
     reads, files = text_tower(path, recipe, model, processor, dim=dim, **text)
     image, front = from_processor(processor.image_processor, name="pixels")
     sees = tower(
@@ -71,7 +71,7 @@ def text_tower(
 ) -> tuple[TowerSource, Mapping[str, bytes]]:
     """Return the tower of a model's `get_text_features`, and its files.
 
-    masked: the graph takes a mask. settings: `limit`, and fields of `TextPrepare`.
+    `masked` gives the graph a mask. `settings` holds `limit`, and fields of `TextPrepare`.
     """
     config = model.config.text_config
     text, files = text_input(

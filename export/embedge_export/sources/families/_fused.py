@@ -1,4 +1,4 @@
-"""What families that read a text and an image together have in common: a tower for each, and one for both at once."""
+"""Shared by families that read a text and an image together: a tower for each, and one for both at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INPUTS: dict[Any, str] = {"ids": "input_ids", "mask": "attention_mask"}
 
 
 class FusedEncoder(nn.Module, ABC):
-    """What a family makes of its parts; pixels are normalised. Vectors of texts and images are of length 1."""
+    """A family's computation on normalized pixels and token ids. Vectors of texts and images have length 1."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -35,15 +35,15 @@ class FusedEncoder(nn.Module, ABC):
 
     @abstractmethod
     def text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return vectors (batch, dim) of token ids."""
+        """Return vectors (batch, dim) of token ids (batch, length)."""
 
     @abstractmethod
     def image(self, pixel_values: Tensor) -> Tensor:
-        """Return vectors (batch, dim) of pixels."""
+        """Return vectors (batch, dim) of pixels (batch, channels, height, width)."""
 
     @abstractmethod
     def both(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> Tensor:
-        """Return what the model makes of each text with its image, (batch, numbers)."""
+        """Return the result (batch, numbers) of each text with its image."""
 
 
 class _FusedText(nn.Module):
@@ -70,10 +70,10 @@ class _Both(_FusedImage):
 
 
 def need(path: Path, model: Any, architecture: str) -> None:
-    """Raise ExportError unless the directory was saved of this class: the heads of another would be random."""
+    """Raise ExportError unless the weights were saved from this class: otherwise its heads would be random."""
     saved = ", ".join(model.config.architectures or ()) or "no class"
     if architecture not in saved:
-        raise ExportError(f"{path}: weights of {architecture} are needed, these are of {saved}")
+        raise ExportError(f"{path}: needs weights of {architecture}, has those of {saved}")
 
 
 def text_image_and_both(
@@ -88,9 +88,18 @@ def text_image_and_both(
     whole: Callable[..., Tensor],
     scale: float = 1.0,
 ) -> SourceModel:
-    """Return the model of the towers `text`, `image` and `both`, whose one output is `output`.
+    """Return a model with the towers `text`, `image` and the fused one.
 
-    whole: the original's own way from the inputs of both parts to that output, for a batch of one.
+    Args:
+        path: The model's directory.
+        recipe: The recipe.
+        processor: The original's processor.
+        encoder: The computation of all towers.
+        dim: Size of the vectors of texts and images.
+        both: Name of the fused tower.
+        output: The fused tower's only output.
+        whole: The original for both parts, from its inputs to that output, with a batch of one.
+        scale: Scale of the common space.
     """
     config, space = encoder.model.config, encoder.model.config.model_type
     limit, table = config.text_config.max_position_embeddings, config.text_config.vocab_size
@@ -123,7 +132,7 @@ def text_image_and_both(
 
 
 def _apart(model: SourceModel, key: str, tower: str) -> SourceModel:
-    """Return the model with the space of what is made of both: other than that of the parts, of the same weights."""
+    """Return the model with a space for fused vectors: other than that of the parts, from the same weights."""
     space = model.spaces[key]
     own = replace(space, definition={**space.definition, "tower": tower}, scale=1.0)
     return replace(model, spaces={**model.spaces, key: own})

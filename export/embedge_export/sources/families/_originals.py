@@ -1,4 +1,4 @@
-"""Originals of families: contents through the library's own processor and model, one at a time."""
+"""Originals of families: the library's own processor and model, on one item at a time."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from embedge_export.sources.text import whole
 __all__ = ["ReadTensors", "image_reader", "original", "text_reader", "video_reader"]
 
 ReadTensors = Callable[[Any], Mapping[str, Tensor]]
-"""Makes one content the model's inputs, a batch of one."""
+"""Turns one content into the model's inputs, a batch of one."""
 
 
 def text_reader(processor: Any, prepare: TextPrepare) -> ReadTensors:
-    """Return what reads a text as the processor does; a tower of a fixed length is trained with padding."""
+    """Return the processor's reading of a text; a tower of fixed length pads, as in training."""
     options = {"truncation": True, "max_length": prepare.max_length, "return_tensors": "pt"}
     padding = {"padding": "max_length"} if prepare.fixed_length else {}
     return lambda content: processor(text=[whole(prepare, content)], **options, **padding)
 
 
 def image_reader(processor: Any) -> ReadTensors:
-    """Return what reads an image as the processor does.
+    """Return the processor's reading of an image.
 
-    One that does not make colours of grey is given them, as `load_image` of transformers gives them.
+    A processor without conversion to RGB gets RGB images, as from `load_image` of transformers.
     """
     colours = getattr(getattr(processor, "image_processor", processor), "do_convert_rgb", False)
 
@@ -43,9 +43,9 @@ def image_reader(processor: Any) -> ReadTensors:
 
 
 def video_reader(processor: Any, count: int) -> ReadTensors:
-    """Return what reads a video as the processor does: `count` of its frames, which transformers chooses.
+    """Return the processor's reading of a video: `count` frames, chosen by transformers.
 
-    transformers refuses videos of fewer frames; of those, the last comes again.
+    transformers refuses shorter videos; here their last frame repeats.
     """
     from transformers.video_utils import VideoMetadata, default_sample_indices_fn
 
@@ -60,7 +60,7 @@ def video_reader(processor: Any, count: int) -> ReadTensors:
 
 
 def original(read: ReadTensors, encode: Callable[..., Mapping[str, Tensor]]) -> Original:
-    """Return a tower's original: `encode` takes what `read` gives by keyword, and gives a batch of one by output."""
+    """Return a tower's original: `encode` maps the inputs from `read` to outputs, each a batch of one."""
 
     def ask(content: Any) -> dict[str, Any]:
         with torch.no_grad():

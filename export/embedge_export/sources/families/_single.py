@@ -1,6 +1,4 @@
-"""What families of one tower that sees have in common: pixels to last states, and these to a vector, to many, and to
-the scores of a classifier.
-"""
+"""Shared by families of one image or video tower: pixels to states, then vectors and a classifier's scores."""
 
 from __future__ import annotations
 
@@ -23,25 +21,30 @@ from embedge_export.sources.torch.graph import TorchGraph
 __all__ = ["ClassifierHead", "PoolStates", "one_tower"]
 
 PoolStates = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Makes states (batch, tokens, dim) a vector (batch, dim) and vectors of pieces (batch, places, dim)."""
+"""Pools states (batch, tokens, dim) into a vector (batch, dim) and vectors of pieces (batch, places, dim)."""
 
 
 @dataclass(frozen=True)
 class ClassifierHead:
-    """A classifier's head: what makes states logits (batch, labels), and the original's own classifier."""
+    """The head of a classifier.
+
+    Attributes:
+        logits: Maps states (batch, tokens, dim) to logits (batch, labels).
+        classifier: The original's own classifier.
+    """
 
     logits: nn.Module
     classifier: Any
 
     @property
     def output(self) -> ScoresOutput:
-        """The logits under the names that the classifier has for them."""
+        """The logits, with the classifier's label names."""
         config = self.classifier.config
         labels = tuple(str(config.id2label[place]) for place in range(config.num_labels))
         return ScoresOutput(tensor="scores", labels=labels)
 
 
-class _Seen(nn.Module):
+class _PooledStates(nn.Module):
     """uint8 pixels to pooled states."""
 
     def __init__(self, front: nn.Module, model: Any, pool: PoolStates) -> None:
@@ -52,7 +55,7 @@ class _Seen(nn.Module):
         return self.pool(self.model(self.front(pixels)).last_hidden_state)
 
 
-class _ScoredStates(_Seen):
+class _ScoredStates(_PooledStates):
     """uint8 pixels to pooled states and logits."""
 
     def __init__(self, front: nn.Module, model: Any, pool: PoolStates, logits: nn.Module) -> None:
@@ -77,9 +80,19 @@ def one_tower(
     pieces: str,
     head: ClassifierHead | None = None,
 ) -> SourceModel:
-    """Return the model of the tower `name`: vectors as they are, or of length 1 where the recipe says so.
+    """Return a model with one tower.
 
-    head: the scores of a classifier on top of `model` come beside the vectors.
+    Args:
+        path: The model's directory.
+        recipe: Decides on normalization and dims.
+        name: The tower's name.
+        model: The backbone.
+        prepare: Preparation of images or videos.
+        front: Maps uint8 pixels to the backbone's input.
+        read: The original's reading of one item.
+        pool: Pooling of the last states.
+        pieces: Name of the output for vectors of pieces.
+        head: A classifier on top of `model`, for an output `scores`.
     """
     normalized = bool(recipe.of(name).normalize)
 
@@ -96,7 +109,7 @@ def one_tower(
         recipe,
         name,
         prepare,
-        _Seen(front, model, finish),
+        _PooledStates(front, model, finish),
         original(read, encode),
         space=model.config.model_type,
         dim=model.config.hidden_size,
@@ -109,7 +122,7 @@ def one_tower(
 
 
 def _with(head: ClassifierHead, source: TowerSource, module: nn.Module) -> TowerSource:
-    """Return the tower with the output `scores`, which `module` gives last."""
+    """Return the tower with the output `scores`, the last tensor of `module`."""
     outputs = {**source.outputs, "scores": head.output}
     graph = TorchGraph(module, tuple(output.tensors[0] for output in outputs.values()))
     return replace(source, graph=graph, outputs=outputs)

@@ -1,4 +1,4 @@
-"""Towers of one part with a dense vector and, where the model has them, vectors of its pieces; and models of them."""
+"""Towers of one part with a dense vector and optional vectors of pieces, and models made of such towers."""
 
 from __future__ import annotations
 
@@ -33,9 +33,18 @@ def tower(
     normalized: bool,
     pieces: str | None = None,
 ) -> TowerSource:
-    """Return a tower of the one part `name`, whose module gives (batch, dim): the output `dense` in `space`.
+    """Return a tower of one part.
 
-    pieces: the module gives (batch, places, dim) as well: an output of this name, in the space `{space}-{pieces}`.
+    Args:
+        recipe: Names dims.
+        name: Name of the tower and of its part.
+        prepare: The part's preparation.
+        module: Returns (batch, dim): the output `dense`. With `pieces`, returns (batch, places, dim) as well.
+        original: The tower's original.
+        space: Space of the output `dense`.
+        dim: Size of the vectors.
+        normalized: Vectors have length 1.
+        pieces: Name of the second output, in the space `{space}-{pieces}`.
     """
     common: dict[str, Any] = {"dim": dim, "normalized": normalized, "dims": recipe.of(name).dims or ()}
     outputs: dict[str, Output] = {"dense": DenseOutput(tensor="vector", space=space, **common)}
@@ -54,7 +63,7 @@ def model_of(
     files: Mapping[str, bytes] | None = None,
     **settings: Any,
 ) -> SourceModel:
-    """Return the model of these towers. settings: scale and bias of the space of dense vectors."""
+    """Return a model of these towers. `settings` holds scale and bias of the space of dense vectors."""
     return SourceModel(
         kind=model.config.model_type,
         towers=towers,
@@ -66,7 +75,7 @@ def model_of(
 
 
 def video_input(processor: Any, count: int) -> tuple[VideoPrepare, Normalizer]:
-    """Return how videos of `count` frames, evenly spread over the whole, are prepared, and what comes after it."""
+    """Return the preparation of `count` evenly spread frames of a video, and the module for their pixels."""
     image, front = from_processor(processor)
     return VideoPrepare(inputs={"frames": "pixels"}, image=image, frames=count), front
 
@@ -74,7 +83,7 @@ def video_input(processor: Any, count: int) -> tuple[VideoPrepare, Normalizer]:
 def _spaces(
     path: Path, module: nn.Module, towers: Mapping[str, TowerSource], settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, SpaceSource]]:
-    """Yield every space. What becomes of pixels defines it as much as the weights: the same ones may see otherwise."""
+    """Yield every space, defined by the weights and by the arithmetic on pixels."""
     prepares = {name: part.prepare for tower in towers.values() for name, part in tower.parts.items()}
     seen = {name: msgspec.to_builtins(each) for name, each in prepares.items() if not isinstance(each, TextPrepare)}
     definition = weights.definition(module, path, seen=seen)

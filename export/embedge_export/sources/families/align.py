@@ -1,4 +1,4 @@
-"""ALIGN (Jia et al., 2021, arXiv:2102.05918): BERT reads texts, EfficientNet sees images, in one space."""
+"""ALIGN (Jia et al., 2021, arXiv:2102.05918): BERT for texts and EfficientNet for images, in one space."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embedge_export.sources.families._dual import text_and_image
 
 __all__ = ["load"]
 
-_TOKENS = 64  # AlignProcessor cuts texts there
+_TOKENS = 64  # AlignProcessor truncates here
 
 
 def load(path: Path, recipe: Recipe) -> SourceModel:

@@ -1,5 +1,5 @@
-"""BLIP for retrieval (Li et al., 2022, arXiv:2201.12086): a text tower and an image tower with one space, and `match`,
-which reads a text while it looks at an image and gives the probability that they belong together.
+"""BLIP for retrieval (Li et al., 2022, arXiv:2201.12086): a text tower and an image tower with one space, and `match`:
+the probability that a text and an image belong together.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Blip(FusedEncoder):
         return unit(self.model.vision_proj(self.model.vision_model(pixel_values).last_hidden_state[:, 0]))
 
     def both(self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor) -> Tensor:
-        """Return the probability of a match, (batch, 1): the head's second class."""
+        """Return the probability (batch, 1) of a match: the head's second class."""
         logits: Tensor = self.model(input_ids, pixel_values, attention_mask=attention_mask).itm_score
         return logits.softmax(dim=-1)[:, 1:]
 

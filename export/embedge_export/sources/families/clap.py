@@ -47,7 +47,9 @@ def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of ClapModel and its processor. Raises ExportError."""
     clap, processor = pretrained(path, "ClapModel"), processor_of(path)
     if clap.config.audio_config.enable_fusion:
-        raise ExportError(f"{path}: this CLAP fuses random pieces of long clips; export one without fusion")
+        raise ExportError(
+            f"{path}: this CLAP fuses random pieces of long clips, which is not supported; export one without fusion"
+        )
     text, files = _text_tower(path, recipe, clap, processor.tokenizer)
     definition = weights.definition(clap, path, extractor=facts(processor.feature_extractor))
     dim = clap.config.projection_dim

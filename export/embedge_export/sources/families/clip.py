@@ -1,7 +1,7 @@
-"""CLIP (Radford et al., 2021, arXiv:2103.00020) and MetaCLIP 2, which reads many languages (Chuang et al., 2025,
+"""CLIP (Radford et al., 2021, arXiv:2103.00020) and the multilingual MetaCLIP 2 (Chuang et al., 2025,
 arXiv:2507.22062): a text tower and an image tower with one space.
 
-Texts need no mask: a token sees those before it only, and the vector is the first end token's.
+Texts need no mask: attention is causal, and the vector is that of the first end token.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""FLAVA (Singh et al., 2022, arXiv:2112.04482): a text tower and an image tower with one space, and `both`, which fuses
-a text and its image into one vector: the class token of the multimodal encoder.
+"""FLAVA (Singh et al., 2022, arXiv:2112.04482): a text tower and an image tower with one space, and `both`:
+one vector of a text with its image, the class token of the multimodal encoder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["load"]
 
 
 class _Flava(FusedEncoder):
-    """The projections take the class tokens: those of all tokens are not used."""
+    """Projects class tokens only."""
 
     def text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         states = self.model.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
@@ -38,7 +38,7 @@ def load(path: Path, recipe: Recipe) -> SourceModel:
     """Load a directory of FlavaModel, or of FlavaForPreTraining, and its processor. Raises ExportError."""
     flava, processor = pretrained(path, "FlavaModel"), processor_of(path)
     if not flava.multimodal_model.use_cls_token:
-        raise ExportError(f"{path}: this FLAVA fuses without a class token, so it has no vector of both")
+        raise ExportError(f"{path}: this FLAVA fuses without a class token, so a text with an image has no vector")
     dim, dims = flava.config.multimodal_config.hidden_size, recipe.of("both").dims or ()
     return text_image_and_both(
         path,

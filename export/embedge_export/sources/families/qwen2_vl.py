@@ -1,9 +1,9 @@
 """Qwen2-VL (Wang et al., 2024, arXiv:2409.12191) as an embedder: the last token's vector of a text, or of an image with
 a text (which may be empty), in one space.
 
-The original runs the patches of all images of a batch as one long row, and finds places of tokens in Python. Here every
-item has one image, of any size and ratio that the processor allows: tiles lie in rows of a batch, and places come from
-masks and from the rows' grids. A chat template, where there is one, stands around each text as a user's message.
+The original runs the patches of all images of a batch as one long row, and computes positions in Python. Here every
+item has one image, of any size and ratio that the processor allows. Tiles lie in rows of a batch, and positions come
+from masks and grids. With a chat template, each text is a user's message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from embedge_export.sources.families._chat import Chat, chat_of
 from embedge_export.sources.families._common import pretrained, processor_of, unit
 from embedge_export.sources.families._originals import ReadTensors, original
 from embedge_export.sources.families._towers import model_of, tower
-from embedge_export.sources.families.decoder import LastToken, own_places
+from embedge_export.sources.families.qwen2 import LastToken, own_places
 from embedge_export.sources.originals import picture
 from embedge_export.sources.preprocess.image import Normalizer
 from embedge_export.sources.torch.graph import TorchGraph
@@ -35,9 +35,9 @@ __all__ = ["load"]
 
 
 class Sight(nn.Module):
-    """Normalised tiles (batch, tiles, merge * merge, 3, patch, patch) to vectors of their places (batch, tiles, dim).
+    """Normalised tiles (batch, tiles, merge * merge, 3, patch, patch) to vectors (batch, tiles, dim).
 
-    The same as the original's `visual` on each image alone: rows of a batch do not see each other, nor padding.
+    Computes the original's `visual` on each image alone: attention stays within a row, and skips padding.
     """
 
     def __init__(self, visual: Any) -> None:
@@ -46,9 +46,11 @@ class Sight(nn.Module):
         self.frames = visual.patch_embed.temporal_patch_size
 
     def forward(self, tiles: Tensor, mask: Tensor, grid: Tensor) -> Tensor:
-        """Return the vectors. mask (batch, tiles). grid (batch, 2): tiles down and across of each row's image."""
+        """Return the vectors (batch, tiles, dim). `mask`: (batch, tiles). `grid`: (batch, 2), tiles down and across."""
         count = tiles.shape[1] * self.merge**2
-        patches = tiles.unsqueeze(4).expand(-1, -1, -1, -1, self.frames, -1, -1)  # an image is as many equal frames
+        patches = tiles.unsqueeze(4).expand(
+            -1, -1, -1, -1, self.frames, -1, -1
+        )  # an image counts as this many equal frames
         states = self.visual.patch_embed(patches.flatten(0, 2).flatten(1)).unflatten(0, (-1, count))
         hidden = mask.unsqueeze(-1).expand(-1, -1, self.merge**2).flatten(1)[:, None, None] == 0
         turns = self._turns(grid, tiles.shape[1])
@@ -59,7 +61,7 @@ class Sight(nn.Module):
         return merged
 
     def _turns(self, grid: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines of the patches' places, down and across: (batch, patches, dim of a head)."""
+        """Return cosines and sines of the patches' positions: (batch, patches, dim of a head)."""
         place, inside = torch.arange(count), torch.arange(self.merge**2)
         across = grid[:, 1:].clamp(min=1)
         down = (place // across).unsqueeze(-1) * self.merge + inside // self.merge
@@ -91,14 +93,14 @@ class _Qwen2VlText(nn.Module):
         return self.read(self.embed(input_ids), attention_mask, places)
 
     def read(self, tokens: Tensor, mask: Tensor, places: Tensor) -> Tensor:
-        """Return the vectors of tokens (batch, length, dim) at places (3, batch, length): time, height, width."""
+        """Return the vectors (batch, dim) of tokens (batch, length, dim) at (3, batch, length): time, height, width."""
         found = self.language(inputs_embeds=tokens, attention_mask=mask, position_ids=places, use_cache=False)
         vectors: Tensor = self.last(found.last_hidden_state, mask)
         return vectors
 
 
 class _Qwen2VlImage(_Qwen2VlText):
-    """Rows that all hold one image: its token stands once in the text, and gives way to as many places as it has."""
+    """Rows with one image each: its token occurs once in the text, and expands to the image's vectors."""
 
     def __init__(self, model: Any, last: LastToken, front: nn.Module, sight: Sight) -> None:
         super().__init__(model, last)
@@ -108,12 +110,12 @@ class _Qwen2VlImage(_Qwen2VlText):
         self, input_ids: Tensor, attention_mask: Tensor, tiles: Tensor, tiles_mask: Tensor, grid: Tensor
     ) -> Tensor:
         seen = self.sight(self.front(tiles), tiles_mask, grid)
-        # Of the first image token: one that a text holds besides stays a token.
+        # Only the first image token expands; others in the text stay tokens.
         begin = ((input_ids == self.token).cumsum(dim=1) == 0).sum(dim=1, keepdim=True)
         count = tiles_mask.sum(dim=1, keepdim=True)
         place = torch.arange(input_ids.shape[1] + tiles.shape[1] - 1).unsqueeze(0)
         shown, behind = (place >= begin) & (place < begin + count), place >= begin + count
-        # Where each place comes from: texts and images lie one behind the other.
+        # The source of each position: texts and images are concatenated.
         source = place + torch.where(shown, input_ids.shape[1] - begin, torch.where(behind, 1 - count, 0))
         both = torch.cat([self.embed(input_ids), seen], dim=1)
         tokens = both.gather(1, source.unsqueeze(-1).expand(-1, -1, both.shape[-1]))
@@ -125,13 +127,13 @@ class _Qwen2VlImage(_Qwen2VlText):
         return self.read(tokens, mask, torch.where(shown, inside, moved))
 
     def _inside(self, own: Tensor, which: Tensor, across: Tensor) -> Tensor:
-        """Return an image's places in time, height and width: it takes one point in time."""
+        """Return an image's positions in time, height and width; time is constant."""
         first = own - which
         return torch.stack([first, first + which // across, first + which % across])
 
 
 def load(path: Path, recipe: Recipe) -> SourceModel:
-    """Load a directory of Qwen2VLModel, or of a language model on top, and its processor. Raises ExportError."""
+    """Load a directory of Qwen2VLModel, or of a language model on it, and its processor. Raises ExportError."""
     model, tokenizer = pretrained(path, "Qwen2VLModel"), processor_of(path, "AutoTokenizer")
     processor = processor_of(path, "AutoImageProcessor")
     prepare, front = image_input(processor)
@@ -156,7 +158,7 @@ def load(path: Path, recipe: Recipe) -> SourceModel:
 
 
 def image_input(processor: Any) -> tuple[ImagePrepare, Normalizer]:
-    """Return how the processor cuts images into tiles, and what comes after it."""
+    """Return the processor's preparation of images as tiles, and the module for their pixels."""
     from PIL import Image as Pillow
 
     least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
@@ -175,7 +177,7 @@ def image_input(processor: Any) -> tuple[ImagePrepare, Normalizer]:
 
 
 def _reader(processor: Any, chat: Chat, token: int) -> ReadTensors:
-    """Return what reads an image with its text as the original does: its token as often as it has places."""
+    """Return the original's reading of an image with its text: the image token repeats once per vector."""
 
     def read(item: Mapping[str, Any]) -> Mapping[str, Tensor]:
         seen = processor(images=picture(item["image"]), return_tensors="pt")

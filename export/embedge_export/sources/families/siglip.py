@@ -1,7 +1,7 @@
 """SigLIP (Zhai et al., 2023, arXiv:2303.15343): a text tower and an image tower, trained with a sigmoid of each pair.
 
-A text is always padded to the full length, and its vector is made of the last place: the model was trained like that,
-without a mask. SigLIP's own tokenizer is a slow one; checkpoints of SigLIP 2 at fixed sizes bring a fast one.
+A text is always padded to the full length, and its vector is that of the last position, without a mask, as in training.
+SigLIP's own tokenizer is a slow one; checkpoints of SigLIP 2 at fixed sizes come with a fast one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""ViT (Dosovitskiy et al., 2020, arXiv:2010.11929) and DINOv2 (Oquab et al., 2023, arXiv:2304.07193), with registers or
-without: an image's class token as its vector, its patches' vectors, and of a classifier its logits, from one pass.
+"""ViT (Dosovitskiy et al., 2020, arXiv:2010.11929) and DINOv2 (Oquab et al., 2023, arXiv:2304.07193), with or
+without registers: the class token as an image's vector, the patches' vectors, and a classifier's logits, from one pass.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CLASSIFIER = "ForImageClassification"
 
 
 class _Logits(nn.Module):
-    """The head of ViT takes the class token; DINOv2's, the mean of the patches beside it."""
+    """Applies the head: ViT's takes the class token, DINOv2's also the mean of the patches."""
 
     def __init__(self, classifier: Any, first: int) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ class _Logits(nn.Module):
 
 
 def load(path: Path, recipe: Recipe) -> SourceModel:
-    """Load a directory of ViTModel or Dinov2Model, or of a classifier on top, and its image processor.
+    """Load a directory of ViTModel or Dinov2Model, or of a classifier on it, and its image processor.
 
     Raises ExportError.
     """
     saved = PretrainedConfig.get_config_dict(path)[0].get("architectures") or ()
     classifies = any(name.endswith(_CLASSIFIER) for name in saved)
     classifier = pretrained(path, f"AutoModel{_CLASSIFIER}") if classifies else None
-    # A classifier's own model has no pooler, which it was not trained with.
+    # A classifier has no pooler: it was trained without one.
     model = pretrained(path, "AutoModel") if classifier is None else classifier.base_model
     processor = processor_of(path, "AutoImageProcessor")
     prepare, front = from_processor(processor, name="pixels")

@@ -1,4 +1,4 @@
-"""wav2vec 2.0 (Baevski et al., 2020, arXiv:2006.11477): the mean of its states over a clip's own frames."""
+"""wav2vec 2.0 (Baevski et al., 2020, arXiv:2006.11477): the mean of its states, padding excluded."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["load"]
 class _Wav2Vec2Audio(VectorTower):
     """Padded samples and masks to vectors, each as if its clip were alone.
 
-    Convolutions without padding leave a clip's own frames as they are. Group normalisation over time does not, so its
-    statistics are taken over own frames; the original's are, for a clip alone.
+    Convolutions without padding compute the same frames in a padded batch. Group normalization over time does not, so
+    its statistics cover a clip's own frames only, as the original's do for a lone clip.
     """
 
     def __init__(self, recipe: Recipe, front: nn.Module, model: Any) -> None:
@@ -42,7 +42,7 @@ class _Wav2Vec2Audio(VectorTower):
         return self.finish((states * own[..., None]).sum(dim=1) / count[:, None])
 
     def _encode(self, hidden: Tensor, own: Tensor) -> Tensor:
-        """Return what the model's encoder gives. Its own forward zeroes frames by index, which TensorRT lacks."""
+        """Run the model's encoder. Its own forward zeroes frames by index, which TensorRT lacks."""
         encoder, last = self.model.encoder, self.model.config.do_stable_layer_norm
         hidden = hidden + encoder.pos_conv_embed(hidden)
         hidden = hidden if last else encoder.layer_norm(hidden)
@@ -53,7 +53,7 @@ class _Wav2Vec2Audio(VectorTower):
 
 
 def _by_channel(layer: Any, hidden: Tensor, count: Tensor) -> Tensor:
-    """Return what a layer with group normalisation of one channel a group gives, over the first `count` frames."""
+    """Run a layer with group normalization of one channel per group, over the first `count` frames."""
     frames, norm = layer.conv(hidden), layer.layer_norm
     own = torch.arange(frames.shape[2], device=count.device) < count[:, None, None]
     number = count[:, None, None]
@@ -64,11 +64,11 @@ def _by_channel(layer: Any, hidden: Tensor, count: Tensor) -> Tensor:
 
 
 def load(path: Path, recipe: Recipe) -> SourceModel:
-    """Load a directory of Wav2Vec2Model, or of a head on top of it, and its feature extractor. Raises ExportError."""
+    """Load a directory of Wav2Vec2Model, or of a head on it, and its feature extractor. Raises ExportError."""
     model, extractor = pretrained(path, "Wav2Vec2Model"), processor_of(path, "AutoFeatureExtractor")
     prepare, front = from_extractor(extractor)
     layers = model.feature_extractor.conv_layers
-    least = 1  # samples that give one frame
+    least = 1  # samples of one frame
     for layer in reversed(layers):
         least = (least - 1) * layer.conv.stride[0] + layer.conv.kernel_size[0]
     prepare = msgspec.structs.replace(prepare, min_seconds=least / prepare.rate)

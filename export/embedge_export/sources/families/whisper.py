@@ -1,6 +1,6 @@
 """Whisper's encoder (Radford et al., 2022, arXiv:2212.04356): the mean of its states over the whole 30 seconds.
 
-That is what WhisperForAudioClassification pools; the model knows no mask, so silence counts.
+WhisperForAudioClassification pools the same way. The model has no mask, so silence counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _WhisperAudio(VectorTower):
 
 
 def load(path: Path, recipe: Recipe) -> SourceModel:
-    """Load a directory of WhisperModel, or of a head on top of it, and its feature extractor. Raises ExportError."""
+    """Load a directory of WhisperModel, or of a head on it, and its feature extractor. Raises ExportError."""
     encoder, extractor = pretrained(path, "WhisperModel").encoder, processor_of(path, "AutoFeatureExtractor")
     prepare, front = from_extractor(extractor)
     return one_tower(

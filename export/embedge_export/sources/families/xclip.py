@@ -1,8 +1,8 @@
-"""X-CLIP (Ni et al., 2022, arXiv:2208.02816): a text tower and a video tower whose frames tell each other messages.
+"""X-CLIP (Ni et al., 2022, arXiv:2208.02816): a text tower and a video tower whose frames exchange messages.
 
-The model folds the frames of all clips into its batch axis; here a row is a clip, so that no batch can split one. The
-text tower gives what `get_text_features` gives: the prompts that the model makes for each pair of a text and a video
-are no vector of the text, and are left out.
+The model folds the frames of all clips into its batch axis; here a row is a clip, so a batch cannot split one. The text
+tower computes `get_text_features`. The model's prompts for each pair of a text and a video are left out: they depend on
+both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["load"]
 
 
 class _XClipVideo(nn.Module):
-    """Frames (batch, frames, channels, height, width) to vectors of videos and of their frames, of length 1."""
+    """Frames (batch, frames, channels, height, width) to normalized vectors of videos and of their frames."""
 
     def __init__(self, xclip: Any, front: nn.Module) -> None:
         super().__init__()

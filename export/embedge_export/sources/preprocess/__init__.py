@@ -1,1 +1,1 @@
-"""What original preprocessing computes, as torch modules in front of the model: one module a modality."""
+"""Preprocessing inside the graph: torch modules before the model, one Python module per modality."""

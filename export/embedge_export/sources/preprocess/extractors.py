@@ -1,4 +1,4 @@
-"""Feature extractors of transformers, read: how a clip is prepared for them, and what they compute as a module."""
+"""Feature extractors of transformers, converted to a preparation of clips and a torch module."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from embedge.bundle.part_specs import AudioPrepare
 from embedge_export.errors import ExportError
 from embedge_export.quiet import quiet
 from embedge_export.sources.preprocess.audio import (
-    AstFront,
-    ClapFront,
+    AstFeatures,
+    ClapFeatures,
     MelPower,
-    RawFront,
+    RawChannel,
     UnitVariance,
     Unscaled,
-    WhisperFront,
+    WhisperFeatures,
 )
 
 __all__ = ["from_extractor"]
@@ -28,7 +28,7 @@ _SAMPLES: _ClipInputs = {"samples": "samples"}
 _MASKED: _ClipInputs = {"samples": "samples", "mask": "samples_mask"}
 _MEASURED: _ClipInputs = {"samples": "samples", "length": "samples_length"}
 
-# What ASTFeatureExtractor has in its code: 25 ms of Kaldi's frames at 16 kHz, every 10 ms.
+# Constants in the code of ASTFeatureExtractor: Kaldi frames of 25 ms at 16 kHz, every 10 ms.
 _AST_SIZE, _AST_HOP, _AST_FFT = 400, 160, 512
 _AST_LOWEST = 20.0
 _AST_PREEMPHASIS = 0.97
@@ -36,14 +36,22 @@ _CLAP_FILLS: dict[str, Any] = {"repeatpad": "repeat_whole", "repeat": "repeat", 
 
 
 def from_extractor(extractor: Any, *, max_seconds: float = 30.0) -> tuple[AudioPrepare, nn.Module]:
-    """Return how to prepare clips, and the module that takes what is prepared, by the names of its inputs.
+    """Convert a feature extractor.
 
-    max_seconds: the longest clip, for extractors that name none. Raises ExportError for what is not supported.
+    Args:
+        extractor: The extractor of transformers.
+        max_seconds: Length of the longest clip, for extractors without a limit.
+
+    Returns:
+        The preparation of clips, and a module with the prepared inputs as keyword arguments.
+
+    Raises:
+        ExportError: The extractor or one of its settings is not supported.
     """
     kind = type(extractor).__name__
     if kind not in _READERS:
         known = ", ".join(sorted(_READERS))
-        raise ExportError(f"clips cannot be prepared as {kind} does; known are {known}")
+        raise ExportError(f"{kind} is not supported; supported extractors are {known}")
     if extractor.padding_value:
         raise ExportError(f"{kind} pads with {extractor.padding_value}; only 0 is supported")
     return _READERS[kind](extractor, max_seconds)
@@ -51,23 +59,25 @@ def from_extractor(extractor: Any, *, max_seconds: float = 30.0) -> tuple[AudioP
 
 def _whisper(extractor: Any, max_seconds: float) -> tuple[AudioPrepare, nn.Module]:
     if extractor.dither:
-        raise ExportError("WhisperFeatureExtractor adds noise (dither), so no two of its vectors agree; set it to 0")
+        raise ExportError(
+            "WhisperFeatureExtractor adds noise (dither), so its vectors vary from call to call; set dither to 0"
+        )
     window = window_function(extractor.n_fft, "hann")
     power = MelPower(window, extractor.mel_filters, hop=extractor.hop_length, drop=1)
     prepare = AudioPrepare(
         inputs=_SAMPLES, rate=extractor.sampling_rate, max_seconds=extractor.chunk_length, fixed=True
     )
-    return prepare, WhisperFront(power)
+    return prepare, WhisperFeatures(power)
 
 
 def _clap(extractor: Any, max_seconds: float) -> tuple[AudioPrepare, nn.Module]:
     if extractor.truncation != "rand_trunc":
         raise ExportError(
-            f"ClapFeatureExtractor with truncation={extractor.truncation!r} picks at random what it embeds; "
-            "only rand_trunc is supported, which is exact for clips up to its limit"
+            f"ClapFeatureExtractor with truncation={extractor.truncation!r} embeds random pieces; "
+            "only rand_trunc is supported, exact for clips up to its limit"
         )
     if extractor.padding not in _CLAP_FILLS:
-        raise ExportError(f"ClapFeatureExtractor fills clips up with {extractor.padding!r}, which is not supported")
+        raise ExportError(f"ClapFeatureExtractor with padding={extractor.padding!r} is not supported")
     window = window_function(extractor.fft_window_size, "hann")
     power = MelPower(window, extractor.mel_filters_slaney, hop=extractor.hop_length)
     prepare = AudioPrepare(
@@ -77,14 +87,14 @@ def _clap(extractor: Any, max_seconds: float) -> tuple[AudioPrepare, nn.Module]:
         fixed=True,
         fill=_CLAP_FILLS[extractor.padding],
     )
-    return prepare, ClapFront(power)
+    return prepare, ClapFeatures(power)
 
 
 def _ast(extractor: Any, max_seconds: float) -> tuple[AudioPrepare, nn.Module]:
     rate = extractor.sampling_rate
     if rate != 16_000:
-        raise ExportError(f"ASTFeatureExtractor at {rate:,} Hz is not supported: its frames are made for 16,000")
-    with quiet():  # of 128 bands, the usual number, the lowest hold no frequency, and a warning says so
+        raise ExportError(f"ASTFeatureExtractor at {rate:,} Hz is not supported; its frames are made for 16,000 Hz")
+    with quiet():  # warns that the lowest of the usual 128 bands hold no frequency
         filters = mel_filter_bank(
             num_frequency_bins=_AST_FFT // 2 + 1,
             num_mel_filters=extractor.num_mel_bins,
@@ -99,7 +109,7 @@ def _ast(extractor: Any, max_seconds: float) -> tuple[AudioPrepare, nn.Module]:
     samples = (extractor.max_length - 1) * _AST_HOP + _AST_SIZE
     prepare = AudioPrepare(inputs=_MEASURED, rate=rate, max_seconds=samples / rate, fixed=True)
     mean, deviation = (extractor.mean, 2 * extractor.std) if extractor.do_normalize else (0.0, 1.0)
-    return prepare, AstFront(power, mean=mean, deviation=deviation)
+    return prepare, AstFeatures(power, mean=mean, deviation=deviation)
 
 
 def _wav2vec2(extractor: Any, max_seconds: float) -> tuple[AudioPrepare, nn.Module]:
@@ -109,10 +119,10 @@ def _wav2vec2(extractor: Any, max_seconds: float) -> tuple[AudioPrepare, nn.Modu
 
 def _encodec(extractor: Any, max_seconds: float) -> tuple[AudioPrepare, nn.Module]:
     if extractor.feature_size != 1:
-        raise ExportError("EncodecFeatureExtractor of two channels is not supported: clips are mixed to one")
+        raise ExportError("EncodecFeatureExtractor with two channels is not supported; clips are mixed to one")
     if extractor.chunk_length_s is not None:
-        raise ExportError("EncodecFeatureExtractor that cuts clips into chunks is not supported (chunk_length_s)")
-    return AudioPrepare(inputs=_MASKED, rate=extractor.sampling_rate, max_seconds=max_seconds), RawFront()
+        raise ExportError("EncodecFeatureExtractor with chunks (chunk_length_s) is not supported")
+    return AudioPrepare(inputs=_MASKED, rate=extractor.sampling_rate, max_seconds=max_seconds), RawChannel()
 
 
 _READERS: dict[str, Callable[[Any, float], tuple[AudioPrepare, nn.Module]]] = {

@@ -1,4 +1,4 @@
-"""Image processors of transformers, read: how an image is prepared for them, and their arithmetic as a torch module."""
+"""Image processors of transformers, converted to a preparation of images and a torch module for their arithmetic."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from embedge_export.errors import ExportError
 
 __all__ = ["Normalizer", "from_processor"]
 
-# What a ConvNeXT processor below this size crops, and from it on does not: in its code, not in its settings.
+# A ConvNeXT processor crops below this size only; the constant is in its code, not in its settings.
 _CONVNEXT_WHOLE = 384
-# Sizes (width, height) on which a processor is compared with what was read of it: wide, high, small, odd.
+# Sizes (width, height) to compare a processor with its conversion: wide, high, small, odd.
 _TRIALS = ((301, 170), (120, 333), (31, 37))
-# The same arithmetic in another order; and Pillow's scaling against torchvision's, in steps of a pixel's 256.
+# For the same arithmetic in another order; and for scaling by Pillow or torchvision, in steps of 1/256.
 _TOLERANCE = 1e-5
 _OTHER_SCALING = 4.0
 
@@ -41,15 +41,22 @@ class Normalizer(nn.Module):
         self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32).reshape(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return the numbers that the model takes, in the pixels' shape."""
+        """Return the model's input, float32 in the shape of the pixels."""
         return pixels.to(torch.float32) * self.factor + self.offset
 
 
 def from_processor(processor: Any, *, name: str = "pixel_values") -> tuple[ImagePrepare, Normalizer]:
-    """Return how to prepare images as a processor does, and the module that comes after it, both tried on the original.
+    """Convert an image processor, or a video processor's treatment of each frame, and compare the two on images.
 
-    name: the graph input. Of a video processor, it is how each frame is prepared. Raises ExportError for processors
-    that do something else than scale, crop, rescale and normalise, or whose images are of several sizes.
+    Args:
+        processor: The processor of transformers.
+        name: Name of the graph input.
+
+    Returns:
+        The preparation of images, and the module for their pixels.
+
+    Raises:
+        ExportError: The processor does more than scale, crop, rescale and normalize, or its images vary in size.
     """
     try:
         prepare, normalizer = _read(processor, name)
@@ -62,7 +69,7 @@ def from_processor(processor: Any, *, name: str = "pixel_values") -> tuple[Image
 def _read(processor: Any, name: str) -> tuple[ImagePrepare, Normalizer]:
     steps = (*_resize(processor), *_crop(processor))
     if not steps or (isinstance(steps[-1], Resize) and steps[-1].fit != "exact"):
-        raise ExportError(f"{_kind(processor)} gives images of several sizes; set a centre crop, or height and width")
+        raise ExportError(f"{_kind(processor)} makes images of several sizes; set a center crop, or height and width")
     prepare = ImagePrepare(
         inputs={"pixels": name},
         alpha="white" if getattr(processor, "do_convert_rgb", False) else "drop",
@@ -91,11 +98,11 @@ def _resize(processor: Any) -> tuple[ImageStep, ...]:
             larger = int(edge / share)
             scaled = Resize(fit="shortest", height=larger, width=larger, resample=resample)
             return scaled, CenterCrop(height=edge, width=edge)
-    raise ExportError(f"{_kind(processor)} scales to {size}, which is not supported; set height and width")
+    raise ExportError(f"{_kind(processor)} scales to {size}; this is not supported, set height and width")
 
 
 def _filter(processor: Any) -> Any:
-    """Return the name of a processor's filter, which is a number of Pillow's, or torchvision's word for one."""
+    """Return the name of a processor's filter, given as Pillow's number or torchvision's name."""
     filter_ = getattr(processor.resample, "value", processor.resample)
     return filter_ if isinstance(filter_, str) else Pillow.Resampling(filter_).name.lower()
 
@@ -107,7 +114,7 @@ def _crop(processor: Any) -> tuple[ImageStep, ...]:
 
 
 def _normalizer(processor: Any) -> Normalizer:
-    """Return what a processor does to numbers, put together into one multiplication and one addition."""
+    """Return a processor's arithmetic as one multiplication and one addition."""
     factor, offset = np.ones(3), np.zeros(3)
     deviation = np.broadcast_to(processor.image_std, 3) if processor.image_std is not None else np.ones(3)
     if processor.do_rescale:
@@ -121,7 +128,7 @@ def _normalizer(processor: Any) -> Normalizer:
 
 
 def _try(processor: Any, prepare: ImagePrepare, normalizer: Normalizer) -> None:
-    """Raise ExportError if the processor's own numbers are others: its class does more than its settings say."""
+    """Raise ExportError if the processor's own results differ: its class does more than its settings show."""
     images = ImageInput(prepare, RuntimeConfig(), Path)
     same = getattr(processor, "backend", "pil") == "pil"
     tolerance = _TOLERANCE if same else _OTHER_SCALING * float(normalizer.factor.abs().max())
@@ -131,20 +138,20 @@ def _try(processor: Any, prepare: ImagePrepare, normalizer: Normalizer) -> None:
         theirs = _original(processor, picture)
         if theirs.size != ours.size or np.abs(theirs.reshape(ours.shape) - ours).max() > tolerance:
             raise ExportError(
-                f"{_kind(processor)} does more to an image than to scale, crop, rescale and normalise it; "
-                "that is not supported: prepare images with another processor, or export the model as a module"
+                f"{_kind(processor)} does more than scale, crop, rescale and normalize an image; "
+                "this is not supported: prepare images with another processor, or export the model as a module"
             )
 
 
 def _original(processor: Any, picture: Pillow.Image) -> NDArray[Any]:
-    """Return a processor's own numbers for one image, or for a video of this one frame."""
+    """Return a processor's own result for one image, or for a video of this one frame."""
     videos = "videos" in inspect.signature(processor.preprocess).parameters
     found = processor([picture] if videos else picture, return_tensors="np")
     return np.asarray(next(iter(found.values())), dtype=np.float32)
 
 
 def _pattern(height: int, width: int) -> NDArray[np.uint8]:
-    """Return smooth colours with edges in them, other ones in each channel."""
+    """Return smooth colors with edges (height, width, 3), different in each channel."""
     down, right = np.mgrid[:height, :width].astype(float)
     waves = np.stack([np.sin(down / 7 + right / 11), np.cos(right / 5), np.sign(np.sin(down / 9)) * 0.8], axis=2)
     return np.rint(127.5 + 127 * waves).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What lies in a sentence-transformers directory, looked at before any of it is imported."""
+"""The files of a sentence-transformers directory, checked before anything is imported."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _FIRST = ("Transformer", "MLMTransformer", "StaticEmbedding", "SparseStaticEmbed
 _WEIGHTS = (*_FIRST, "Dense", "LayerNorm")
 _LATER = ("Pooling", "Dense", "LayerNorm", "Normalize", "Dropout", "SpladePooling", "MultiVectorMask")
 _KNOWN = (*_FIRST, *_LATER, "Router")
-_PYLATE = {"pylate.models.Dense.Dense": "Dense"}  # which sentence-transformers reads itself
-_KINDS = {"ColBERT": "MultiVectorEncoder"}  # as PyLate saves it
+_PYLATE = {"pylate.models.Dense.Dense": "Dense"}  # sentence-transformers reads it itself
+_KINDS = {"ColBERT": "MultiVectorEncoder"}  # the name PyLate saves
 _SEEING = ("align", "clip", "metaclip_2", "siglip")
 _READ = ("SentenceTransformer", "SparseEncoder", "MultiVectorEncoder")
 
@@ -30,7 +30,7 @@ class _Module(NamedTuple):
 
 
 def check(path: Path, *, allow_pickle: bool) -> bool:
-    """Return whether weights are pickled. Raises ExportError for what embedge does not know."""
+    """Return whether weights are pickled. Raises ExportError if the directory cannot be exported."""
     pickled = False
     for module in _modules(path):
         if module.first and module.name not in _FIRST:
@@ -45,19 +45,19 @@ def check(path: Path, *, allow_pickle: bool) -> bool:
 
 
 def kind_of(path: Path) -> str:
-    """Return the class that reads the directory. Raises ExportError."""
+    """Return the name of the class for the directory. Raises ExportError."""
     file = path / "config_sentence_transformers.json"
-    said = str(_json(file).get("model_type") or "") if file.is_file() else ""
-    if not said:  # older ones do not say
-        said = "SparseEncoder" if any(m.name == "SpladePooling" for m in _modules(path)) else "SentenceTransformer"
-    kind = _KINDS.get(said, said)
+    saved = str(_json(file).get("model_type") or "") if file.is_file() else ""
+    if not saved:  # older directories omit it
+        saved = "SparseEncoder" if any(m.name == "SpladePooling" for m in _modules(path)) else "SentenceTransformer"
+    kind = _KINDS.get(saved, saved)
     if kind not in _READ:
-        raise ExportError(f"{file}: a {kind} cannot be exported; known are {', '.join(_READ)}")
+        raise ExportError(f"{file}: a {kind} cannot be exported; supported are {', '.join(_READ)}")
     return kind
 
 
 def family_of(path: Path) -> Path | None:
-    """Return the directory of the only module, if it is a model of transformers with towers for texts and images."""
+    """Return the directory of the only module if it is a transformers model of texts and images, else None."""
     modules = [module for module in _json(path / "modules.json") if not str(module["type"]).endswith(".Normalize")]
     if len(modules) != 1:
         return None
@@ -67,7 +67,7 @@ def family_of(path: Path) -> Path | None:
 
 
 def _modules(path: Path) -> Iterator[_Module]:
-    """Yield every module, those of a router in its place."""
+    """Yield every module; a router is replaced by its modules."""
     file = path / "modules.json"
     for place, module in enumerate(_json(file)):
         name, directory = _name(str(module["type"]), file), path / module["path"]
@@ -75,7 +75,7 @@ def _modules(path: Path) -> Iterator[_Module]:
             yield _Module(name, directory, first=not place)
             continue
         if place:
-            raise ExportError(f"{file}: a Router can be exported as the first module only")
+            raise ExportError(f"{file}: a Router can only be exported as the first module")
         yield from _routed(directory)
 
 
@@ -88,10 +88,10 @@ def _routed(directory: Path) -> Iterator[_Module]:
 
 
 def _name(kind: str, file: Path) -> str:
-    """Return a module's name. Raises ExportError for a module that embedge does not know."""
+    """Return a module's name. Raises ExportError for an unsupported module."""
     name = _PYLATE.get(kind, kind.rsplit(".", 1)[-1])
     if (kind not in _PYLATE and not kind.startswith("sentence_transformers.")) or name not in _KNOWN:
-        raise ExportError(f"{file}: module {kind!r} cannot be exported; known modules are {', '.join(_KNOWN)}")
+        raise ExportError(f"{file}: module {kind!r} cannot be exported; supported modules are {', '.join(_KNOWN)}")
     return name
 
 

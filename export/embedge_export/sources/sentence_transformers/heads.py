@@ -1,4 +1,4 @@
-"""sentence-transformers' modules behind the first, as our own heads where those export better."""
+"""Heads for the modules behind the first, replaced where another form exports better."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from embedge_export.sources.torch.fused import Fused, fuse
 
 __all__ = ["fused_of", "keep_of", "normalizes"]
 
-_MODES = {"mean_sqrt_len_tokens": "mean_sqrt_len"}  # all other pooling modes have the same name there and here
+_MODES = {"mean_sqrt_len_tokens": "mean_sqrt_len"}  # all other pooling modes keep their names
 _ONE, _EACH = "sentence_embedding", "token_embeddings"
 
 
 def fused_of(
     group: Sequence[Route], words: str, model: Any, recipe: Recipe, path: Path
 ) -> tuple[dict[Any, str], Fused, tuple[str, ...]]:
-    """Return inputs by role, module and output names of routes through the same modules. Raises ExportError."""
+    """Return inputs by role, module and output names for routes of the same modules. Raises ExportError."""
     route = group[0]
     each = type(model).__name__ == "MultiVectorEncoder"
     found = [head for module in route.modules[1:] for head in _heads(module, recipe)]
     if (cut := getattr(model, "truncate_dim", None)) is not None:
         found.append(heads.Cut(cut))
-    # Cutting makes normalised vectors shorter, so they are normalised once more.
-    if normalizes(route, recipe, path) and (cut is not None or not _own(route)):
+    # Truncation shortens normalized vectors, so they are normalized again.
+    if normalizes(route, recipe, path) and (cut is not None or not _normalized(route)):
         found.append(heads.Normalize(_EACH if each else _ONE))
     keeps = [_keep(member, name) for member in group if (name := keep_of(member)) is not None] if each else []
     names = [keep.name for keep in keeps]
@@ -51,19 +51,19 @@ def _fuse(route: Route, found: Sequence[nn.Module], words: str, **settings: Any)
 
 
 def normalizes(route: Route, recipe: Recipe, path: Path) -> bool:
-    """Return whether vectors come out with length 1. Raises ExportError for a wish that cannot be met."""
-    if _own(route) and recipe.normalize is False:
-        raise ExportError(f"{path}: the model normalises its vectors; normalize = false cannot undo that")
-    return _own(route) or bool(recipe.normalize)
+    """Return whether vectors have length 1. Raises ExportError if the recipe asks for the impossible."""
+    if _normalized(route) and recipe.normalize is False:
+        raise ExportError(f"{path}: the model normalizes its vectors; normalize = false cannot undo that")
+    return _normalized(route) or bool(recipe.normalize)
 
 
-def _own(route: Route) -> bool:
+def _normalized(route: Route) -> bool:
     shaping = [module for module in route.modules if type(module).__name__ not in ("Dropout", "MultiVectorMask")]
     return type(shaping[-1]).__name__ == "Normalize"
 
 
 def _heads(module: Any, recipe: Recipe) -> list[Any]:
-    """Return the module itself, or our own form of it where that exports better; none for what does nothing here."""
+    """Return the module, or a form of it that exports better; nothing for modules without effect."""
     name = type(module).__name__
     if name in ("Dropout", "MultiVectorMask"):
         return []
@@ -83,7 +83,7 @@ def _modes(pooling: Any) -> Any:
 
 
 def keep_of(route: Route) -> str | None:
-    """Return the name of the output that says which of a route's vectors are kept; None where all are."""
+    """Return the name of the output for a route's mask of kept vectors; None if all are kept."""
     return None if _filled(route) and _kept(route) is None else f"keep_{route.name}"
 
 
@@ -92,12 +92,12 @@ def _keep(route: Route, name: str) -> heads.Keep:
 
 
 def _filled(route: Route) -> bool:
-    """Return whether what a query is filled up with gives vectors as well."""
+    """Return whether expansion tokens have vectors as well."""
     return route.expansion is not None and (route.expansion["attend"] or bool(route.named("MultiVectorMask")))
 
 
 def _kept(route: Route) -> Tensor | None:
-    """Return for each token id whether its vectors are kept; None where all are."""
+    """Return a mask (vocabulary,) of kept token ids; None if all are kept."""
     table = torch.ones(max(len(route.first.tokenizer), route.first.auto_model.config.vocab_size), dtype=torch.bool)
     for mask in route.named("MultiVectorMask"):
         if mask._skiplist_ids is not None and (route.task or "document") in mask.skiplist_tasks:

@@ -1,4 +1,4 @@
-"""Towers of sentence-transformers models of texts: one for each route, in one space."""
+"""Towers of sentence-transformers text models: one for each route, in one space."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from embedge_export.sources.torch.graph import TorchGraph, tools
 __all__ = ["model_of"]
 
 _KEYS = {"SentenceTransformer": "dense", "SparseEncoder": "sparse", "MultiVectorEncoder": "tokens"}
-# By output, or else by what the model says.
+# By output, or else by the model's similarity function.
 _METRICS: Mapping[str, SpaceMetric] = {
     "sparse": "sparse_dot",
     "tokens": "max_sim",
@@ -39,7 +39,7 @@ _SPACE = "text"
 
 
 class _OpenedDirectory(NamedTuple):
-    """What a directory was opened as, and what the recipe says of it."""
+    """An opened model, its recipe and its directory."""
 
     model: Any
     recipe: Recipe
@@ -52,7 +52,7 @@ class _OpenedDirectory(NamedTuple):
 
 
 class _SharedGraph(NamedTuple):
-    """A graph that routes share: its inputs by role, the module in it, and how many numbers a vector has."""
+    """A graph shared by routes: its inputs by role, its module, and the size of its vectors."""
 
     inputs: dict[Any, str]
     module: Fused
@@ -61,10 +61,10 @@ class _SharedGraph(NamedTuple):
 
 
 def model_of(model: Any, path: Path, recipe: Recipe) -> SourceModel:
-    """Return the model of an opened directory. Raises ExportError."""
+    """Return the source model of an opened sentence-transformers model. Raises ExportError."""
     opened = _OpenedDirectory(model, recipe, path)
     if opened.key == "sparse" and recipe.normalize:
-        raise ExportError(f"{path}: weights of words are taken as they are; take normalize out of the recipe")
+        raise ExportError(f"{path}: sparse weights cannot be normalized; remove normalize from the recipe")
     routes = routes_of(model, path)
     words = {route.name: route.tokenizer(path) for route in routes}
     files: dict[str, str] = {}  # by content: routes of one tokenizer share its file
@@ -86,7 +86,7 @@ def model_of(model: Any, path: Path, recipe: Recipe) -> SourceModel:
 
 
 def _graphs(routes: Sequence[Route], words: Mapping[str, str], opened: _OpenedDirectory) -> dict[str, _SharedGraph]:
-    """Return the graph of each route: one for all that go through the same modules and see the same tokens."""
+    """Return the graph of each route; routes with the same modules and tokens share one."""
     groups: dict[Any, list[Route]] = {}
     for route in routes:
         attended = bool(route.expansion and route.expansion["attend"])
@@ -94,7 +94,7 @@ def _graphs(routes: Sequence[Route], words: Mapping[str, str], opened: _OpenedDi
     found: dict[str, _SharedGraph] = {}
     for (_, attended), group in groups.items():
         inputs, module, names = fused_of(group, words[group[0].name], *opened)
-        if attended:  # filled up, every place is a token: no mask
+        if attended:  # every position is a token: no mask
             del inputs["mask"]
         made = _SharedGraph(inputs, module, TorchGraph(module, names), _width(module))
         found |= {route.name: made for route in group}
@@ -113,9 +113,7 @@ def _tower(route: Route, graph: _SharedGraph, words: str, file: str, opened: _Op
     tokenizers.check(words, path, max_length=limit, table=table)
     prompts, default = route.prompts(model, recipe)
     if prompts and not all(getattr(module, "include_prompt", True) for module in route.modules):
-        raise ExportError(
-            f"{path}: the model has prompts but leaves them out of pooling (include_prompt), not supported"
-        )
+        raise ExportError(f"{path}: pooling without the prompt (include_prompt) is not supported")
     prepare = text.text_prepare(
         max_length=limit,
         pad_id=route.pad_id(),
@@ -150,7 +148,7 @@ def _output(route: Route, graph: _SharedGraph, opened: _OpenedDirectory) -> Outp
 
 
 class _TextOriginal:
-    """The original: sentence-transformers' own `encode` of one text."""
+    """The original: `encode` of sentence-transformers on one text."""
 
     def __init__(self, route: Route, prepare: TextPrepare, opened: _OpenedDirectory) -> None:
         self._model, self._key, self._prepare = opened.model, opened.key, prepare
@@ -168,7 +166,7 @@ class _TextOriginal:
 
 
 def _space(routes: Sequence[Route], graphs: Mapping[str, _SharedGraph], opened: _OpenedDirectory) -> SpaceSource:
-    """Return the space. The weights of every route define it, and what their configs say."""
+    """Return the space, defined by the weights and configs of every route."""
     model, recipe, path = opened
     modules = list(dict.fromkeys(graph.module for graph in graphs.values()))
     module: nn.Module = modules[0] if len(modules) == 1 else nn.ModuleList(modules)
@@ -176,7 +174,7 @@ def _space(routes: Sequence[Route], graphs: Mapping[str, _SharedGraph], opened: 
     definition = weights.definition(
         module, path, without=text.POOLER, heads=described[0] if len(modules) == 1 else described
     )
-    if not (path / "config.json").is_file():  # a router's modules have a directory each
+    if not (path / "config.json").is_file():  # each module of a router has its own directory
         files = sorted(path.rglob("config.json"))
         definition["config"] = {file.relative_to(path).as_posix(): weights.config_facts(file) for file in files}
     definition["normalized"] = normalizes(routes[0], recipe, path)

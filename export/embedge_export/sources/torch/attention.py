@@ -1,8 +1,8 @@
-"""Attention for tracing: the eager form, with the padding mask as one small row a text.
+"""Attention for tracing: the eager form, with one small row per text as the padding mask.
 
-transformers makes a (batch, 1, length, length) mask with gathers over both axes. Where every token may see every
-other one, (batch, 1, 1, length) says the same, is cheaper to make and to add, and is what engine builders fuse.
-Causal and sliding masks stay as the model makes them.
+transformers makes a (batch, 1, length, length) mask with gathers over both axes. With full attention,
+(batch, 1, 1, length) is equivalent and cheaper to make and to add, and engine builders fuse it. Causal and sliding
+masks stay as the model makes them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def eager_attention(backbone: Any) -> Iterator[None]:
 
 
 def _small_mask(*, mask_function: Any, attention_mask: Tensor | None, dtype: torch.dtype, **rest: Any) -> Tensor | None:
-    """Return the additive mask: 0 where a token may be seen, the lowest number of `dtype` elsewhere."""
+    """Return the additive mask (batch, 1, 1, length): 0 for tokens, the lowest number of `dtype` for padding."""
     from transformers.masking_utils import bidirectional_mask_function, eager_mask
 
     if mask_function is not bidirectional_mask_function or attention_mask is None:

@@ -1,4 +1,4 @@
-"""A text encoder with all that follows it as one torch module, whose arguments are the graph's inputs."""
+"""A text encoder and its heads as one torch module, with the graph's inputs as arguments."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["Fused", "fuse"]
 class Fused(nn.Module):
     """A backbone and its heads: inputs (batch, length) to the features named in `outputs`.
 
-    Where the types are always zero, one zero is handed in for all tokens: it broadcasts, and folds to a constant.
-    backbone: None where heads read the ids themselves.
+    If token types are always zero, a single zero stands for all tokens: it broadcasts, and folds to a constant. Without
+    a backbone, heads read the ids themselves.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Fused(nn.Module):
         token_type_ids: Tensor | None = None,
         lang_ids: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return the features of int64 inputs (batch, length), the languages (batch,). No mask: every token counts."""
+        """Return the features of int64 inputs (batch, length) and languages (batch,). No mask: every token counts."""
         given = {"attention_mask": attention_mask, "token_type_ids": token_type_ids, "lang_ids": lang_ids}
         extra = {name: tensor for name, tensor in given.items() if tensor is not None}
         if token_type_ids is None and self.zero_types:
@@ -57,16 +57,16 @@ class Fused(nn.Module):
         return tuple(features[name] for name in self.outputs)
 
     def described(self) -> list[list[Any]]:
-        """Return each head's type and the settings that its tensors do not show, but for what defines no space."""
+        """Return the type and settings of each head that defines the space; tensors are hashed apart."""
         return [describe(head) for head in self.heads if not isinstance(head, Keep)]
 
 
 def fuse(
     backbone: Any, heads: Sequence[nn.Module], tokenizer: str, *, languages: bool = False, **settings: Any
 ) -> tuple[dict[Any, str], Fused]:
-    """Return the graph's inputs by role, and backbone and heads as one module. settings: as `Fused` takes them.
+    """Return the graph's inputs by role, and backbone and heads as one module. `settings` goes to `Fused`.
 
-    Token types are an input only where the tokenizer gives a single text other types than 0.
+    Token types are an input only if the tokenizer assigns types other than 0 to a single text.
     """
     inputs = {"ids": "input_ids", "mask": "attention_mask"} | ({"language": "lang_ids"} if languages else {})
     takes_types = "token_type_ids" in inspect.signature(backbone.forward).parameters

@@ -22,9 +22,9 @@ __all__ = ["Named", "TorchGraph", "tools"]
 
 @dataclass(frozen=True, eq=False)
 class TorchGraph:
-    """A module as a graph: it takes the graph's inputs by keyword, and gives a tensor, or a tuple of `outputs`.
+    """A module as a graph: takes the graph's inputs by keyword, and returns a tensor, or a tuple for `outputs`.
 
-    Backbones of transformers in it are traced with eager attention.
+    Its transformers backbones are traced with eager attention.
     """
 
     module: nn.Module
@@ -39,7 +39,7 @@ class TorchGraph:
 
 
 class Named(nn.Module):
-    """A module with its tensors picked by `pick`, those at the places in `unit` scaled to length 1."""
+    """A module with its tensors selected by `pick`; those at the indices in `unit` are scaled to length 1."""
 
     def __init__(self, module: nn.Module, pick: Callable[[Any], Sequence[Tensor]], unit: Collection[int]) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Named(nn.Module):
         def forward(**inputs: Tensor) -> tuple[Tensor, ...]:
             return self._collect(self.module(**inputs))
 
-        # The exporter goes by the names that a signature has, and this module takes what the wrapped one takes.
+        # The exporter reads input names from the signature; this module takes those of the wrapped one.
         forward.__signature__ = inspect.signature(module.forward)  # type: ignore[attr-defined]
         self.forward = forward
 
@@ -58,7 +58,7 @@ class Named(nn.Module):
 
 
 def _backbones(module: nn.Module) -> Iterator[Any]:
-    """Yield the outermost modules of transformers; each switches those inside it."""
+    """Yield the outermost transformers modules; each switches those inside it."""
     if hasattr(module, "set_attn_implementation"):
         yield module
         return
@@ -67,5 +67,5 @@ def _backbones(module: nn.Module) -> Iterator[Any]:
 
 
 def tools(*names: str) -> dict[str, str]:
-    """Return the installed versions of distributions."""
+    """Return the installed versions of distributions by name."""
     return {name: importlib.metadata.version(name) for name in names}

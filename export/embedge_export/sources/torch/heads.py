@@ -1,4 +1,4 @@
-"""What comes after a backbone, in torch and written so that it exports well: pooling, weights of words, normalising."""
+"""Heads after a backbone, written to export well: pooling, sparse weights, normalization."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Features = dict[str, Any]
 class Pooling(nn.Module):
     """Token vectors (batch, length, dim) to one vector a row, (batch, dim x modes), for rows padded on the right.
 
-    Every mode but `max` is a weighted sum: a matmul of (batch, 1, length) weights with the tokens. That is one fast
-    operation, and padding gets the weight 0.
+    Every mode except `max` is a weighted sum: one fast matmul of (batch, 1, length) weights with the tokens. Padding
+    has weight 0.
     """
 
     def __init__(self, modes: tuple[PoolingMode, ...]) -> None:
@@ -27,7 +27,7 @@ class Pooling(nn.Module):
         self.modes = modes
 
     def forward(self, features: Features) -> Features:
-        """Add `sentence_embedding`."""
+        """Add `sentence_embedding` (batch, dim)."""
         tokens: Tensor = features["token_embeddings"]
         mask = features["attention_mask"].to(tokens.dtype)
         vectors = [self._pool(mode, tokens, mask) for mode in self.modes]
@@ -43,7 +43,7 @@ class Pooling(nn.Module):
 
 
 def _weights(mode: PoolingMode, mask: Tensor) -> Tensor:
-    """Return each token's share of the pooled vector, (batch, length)."""
+    """Return each token's share (batch, length) of the pooled vector."""
     count = mask.sum(dim=1, keepdim=True).clamp(min=1)
     if mode == "mean":
         return mask / count
@@ -57,11 +57,11 @@ def _weights(mode: PoolingMode, mask: Tensor) -> Tensor:
 
 
 class Splade(nn.Module):
-    """Scores of words at every token (batch, length, words) to a weight a word, (batch, words).
+    """Scores of words at every token (batch, length, words) to a weight per word (batch, words).
 
     A weight is the largest, or the sum, of log(1 + relu(score)) (Formal et al., 2021, arXiv:2107.05720 and 2109.10086);
-    `twice` takes the logarithm a second time (Shen et al., 2025, arXiv:2504.14839). Logarithms grow with their input,
-    so the largest is found first, and one logarithm a word is taken, not one a token.
+    `twice` takes the logarithm a second time (Shen et al., 2025, arXiv:2504.14839). The logarithm
+    is monotonic, so the maximum comes first, and one logarithm per word is enough.
     """
 
     def __init__(self, strategy: str, *, twice: bool) -> None:
@@ -69,7 +69,7 @@ class Splade(nn.Module):
         self.strategy, self.twice = strategy, twice
 
     def forward(self, features: Features) -> Features:
-        """Add `sentence_embedding`."""
+        """Add `sentence_embedding` (batch, dim)."""
         scores: Tensor = features["token_embeddings"]
         mask: Tensor = features["attention_mask"]
         if self.strategy == "max":
@@ -85,39 +85,43 @@ class Splade(nn.Module):
 
 
 class Presence(nn.Module):
-    """Token ids to a weight a word, (batch, words): its own weight where the text has it, else 0."""
+    """Token ids to a weight per word (batch, words): its table weight if the text has it, else 0."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
 
     def forward(self, features: Features) -> Features:
-        """Add `sentence_embedding`."""
+        """Add `sentence_embedding` (batch, dim)."""
         ids, mask = features["input_ids"], features["attention_mask"].to(self.weight.dtype)
-        # The larger of two that meet in one place: padding never hides a word of the same id.
+        # amax: padding never hides a word of the same id.
         there = torch.zeros(ids.shape[0], len(self.weight)).scatter_reduce(1, ids, mask, "amax")
         features["sentence_embedding"] = there * self.weight
         return features
 
 
 class Lookup(nn.Module):
-    """Token ids to vectors that do not depend on their neighbours, (batch, length, dim)."""
+    """Token ids to context-free vectors (batch, length, dim)."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
 
     def forward(self, features: Features) -> Features:
-        """Add `token_embeddings`."""
+        """Add `token_embeddings` (batch, length, dim)."""
         features["token_embeddings"] = nn.functional.embedding(features["input_ids"], self.weight)
         return features
 
 
 class Keep(nn.Module):
-    """Says at which places vectors are kept, (batch, length): those of listed words, and none of padding.
+    """The mask (batch, length) of kept vectors: those of listed words, without padding.
 
-    kept: for each token id whether it is; None: all are. padded: padding is kept as well. No space depends on it, so
-    its table is no part of the state.
+    Spaces do not depend on it, so its table is not part of the state.
+
+    Args:
+        name: Name of the feature.
+        kept: Mask (vocabulary,) of kept token ids; None keeps all.
+        padded: Keep padding as well.
     """
 
     def __init__(self, name: str, kept: Tensor | None, *, padded: bool = False) -> None:
@@ -127,7 +131,7 @@ class Keep(nn.Module):
         self.register_buffer("kept", kept, persistent=False)
 
     def forward(self, features: Features) -> Features:
-        """Add the feature of the name."""
+        """Add the feature `name` (batch, length)."""
         mask = features["attention_mask"] != 0
         kept = mask if self.kept is None else self.kept[features["input_ids"]]
         features[self.name] = kept if self.padded or self.kept is None else kept & mask
@@ -148,26 +152,26 @@ class Normalize(nn.Module):
 
 
 class Cut(nn.Module):
-    """Keeps the first `dim` numbers."""
+    """Truncates vectors to `dim` numbers."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
 
     def forward(self, features: Features) -> Features:
-        """Cut `sentence_embedding`."""
+        """Truncate `sentence_embedding`."""
         features["sentence_embedding"] = features["sentence_embedding"][:, : self.dim]
         return features
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Return vectors scaled to length 1 along the last axis; zeros stay zeros."""
+    """Return vectors (..., dim) scaled to length 1; zeros stay zeros."""
     lengths: Tensor = vectors.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     return vectors / lengths
 
 
 def describe(head: Any) -> list[Any]:
-    """Return a head's type and the settings that its tensors do not show."""
+    """Return a head's type and settings; tensors are hashed apart."""
     name = type(head).__name__
     if isinstance(head, Pooling):
         return [name, head.modes]

@@ -1,7 +1,7 @@
-"""X-MOD (Pfeiffer et al., 2022, arXiv:2205.06266): an encoder with adapters of its own for each language.
+"""X-MOD (Pfeiffer et al., 2022, arXiv:2205.06266): an encoder with adapters for each language.
 
-transformers picks the rows of each language with a mask, a step an adapter, in sizes that no graph can know. Here each
-row looks its language's weights up, so that rows of several languages are one batch and one matmul.
+transformers selects the rows of each language with a mask, one adapter at a time, in sizes unknown to a graph. Here
+each row looks up the weights of its language, so a batch of several languages needs one matmul.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ __all__ = ["by_row", "languages"]
 
 
 def languages(model: Any) -> dict[str, int]:
-    """Return the number that the model knows each language by; none for models without adapters."""
+    """Return the model's number of each language; empty for models without adapters."""
     if model.config.model_type != "xmod":
         return {}
     return {name: number for number, name in enumerate(model.encoder.layer[0].output.adapter_modules)}
 
 
 def by_row(model: Any) -> Any:
-    """Return an X-MOD that exports: its own weights, with the adapters' put together. The given one stays as it is."""
+    """Return an exportable X-MOD with stacked adapter weights. The given model stays unchanged."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     exportable = copy.deepcopy(model, shared)
     for layer in exportable.encoder.layer:
@@ -55,7 +55,7 @@ class _AdapterOutput(nn.Module):
 
 
 class _LinearPerRow(nn.Module):
-    """Linear layers of one shape, one of them for each row."""
+    """Linear layers of one shape, one for each row."""
 
     def __init__(self, layers: list[Any]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What towers of one's own are made of: a torch module or an ONNX file, as a graph and as the original that runs it."""
+"""Modules of custom towers, from torch or an ONNX file: each is a graph to export and the original that runs it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,23 @@ from embedge_export.recipe import StepRecipe
 from embedge_export.sources import weights
 from embedge_export.user_code import resolve
 
-__all__ = ["Runnable", "open_module", "open_onnx"]
+__all__ = ["ReferenceModule", "open_module", "open_onnx"]
 
 NamedArrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Runnable:
-    """Something that computes a tower's tensors.
+class ReferenceModule:
+    """A module of a tower.
 
-    run: graph inputs to tensors by name, both of a batch: the original itself, with nothing scaled to length 1.
-    takes: names of inputs that it can take. definition: what it computes, as JSON values. hashes, tools: as in `Model`.
-    dtypes: of inputs, where it says so.
+    Attributes:
+        graph: The graph to export.
+        run: Maps graph inputs to tensors by name, both with a batch axis: the original, without normalization.
+        takes: Names of the inputs that it accepts.
+        definition: The computation, as JSON values.
+        hashes: As in `SourceModel`.
+        tools: As in `SourceModel`.
+        dtypes: Dtypes of inputs, where the module fixes them.
     """
 
     graph: GraphSource
@@ -42,27 +47,36 @@ class Runnable:
     dtypes: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_module(said: StepRecipe, folder: str, unit: Collection[str] = ()) -> Runnable:
-    """Make a module, on the CPU, in float32; its graph scales the tensors in `unit` to length 1. Raises ExportError."""
+def open_module(spec: StepRecipe, folder: str, unit: Collection[str] = ()) -> ReferenceModule:
+    """Make a torch module on the CPU, in float32.
+
+    Args:
+        spec: The step's table.
+        folder: The recipe's directory.
+        unit: Tensors that the graph scales to length 1.
+
+    Raises:
+        ExportError: The factory or the weights cannot be used.
+    """
     import torch
     from torch import nn
 
     from embedge_export.sources.torch.graph import Named, TorchGraph, tools
 
-    name = str(said.module)
+    name = str(spec.module)
     factory = resolve(name, folder)
-    torch.manual_seed(0)  # where a factory fills weights at random, two builds have the same ones
+    torch.manual_seed(0)  # so that random weights are the same in every build
     try:
-        module = factory(**said.arguments)
+        module = factory(**spec.arguments)
     except Exception as error:  # the recipe's own code
         raise ExportError(f"{name}: cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
-        raise ExportError(f"{name}: gives {type(module).__name__}, not a torch.nn.Module")
-    file = Path(folder, said.weights) if said.weights else None
+        raise ExportError(f"{name}: returns {type(module).__name__}, not a torch.nn.Module")
+    file = Path(folder, spec.weights) if spec.weights else None
     if file is not None:
         _load_weights(module, file)
     module = module.float().eval()
-    tensors = said.gives
+    tensors = spec.gives
 
     def pick(given: Any) -> list[Any]:
         return _picked(given, tensors, name)
@@ -72,13 +86,13 @@ def open_module(said: StepRecipe, folder: str, unit: Collection[str] = ()) -> Ru
             given = module(**{key: torch.from_numpy(np.array(array)) for key, array in feeds.items()})
         return {key: value.numpy() for key, value in zip(tensors, pick(given), strict=True)}
 
-    return Runnable(
+    return ReferenceModule(
         graph=TorchGraph(Named(module, pick, [tensors.index(each) for each in unit]), tensors),
         run=run,
         takes=tuple(inspect.signature(module.forward).parameters),
         definition={
             "weights": weights.tensor_hash({key: value.numpy() for key, value in module.state_dict().items()}),
-            "module": [name, said.arguments],
+            "module": [name, spec.arguments],
             "code": _code_hash(factory),
             "normalized": sorted(unit),
         },
@@ -87,13 +101,13 @@ def open_module(said: StepRecipe, folder: str, unit: Collection[str] = ()) -> Ru
     )
 
 
-def open_onnx(file: Path, needed: Collection[str] = ()) -> Runnable:
-    """Open an ONNX file that gives the tensors `needed`, and perhaps others. Raises ExportError."""
+def open_onnx(file: Path, needed: Collection[str] = ()) -> ReferenceModule:
+    """Open an ONNX file. Raises ExportError if it is missing or lacks a tensor of `needed`."""
     import onnx
     import onnxruntime as ort
 
     if not file.is_file():
-        raise ExportError(f"{file}: no such file; onnx is relative to the recipe")
+        raise ExportError(f"{file}: no such file; write onnx relative to the recipe")
     graph.check(file)
     model = onnx.load(file)
     options = ort.SessionOptions()
@@ -101,13 +115,13 @@ def open_onnx(file: Path, needed: Collection[str] = ()) -> Runnable:
     session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in model.graph.output]
     if missing := [name for name in needed if name not in names]:
-        raise ExportError(f"{file}: has no output {missing[0]!r}; it gives: {', '.join(names)}")
+        raise ExportError(f"{file}: has no output {missing[0]!r}; it has: {', '.join(names)}")
     dtypes = {
         value.name: str(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
         for value in model.graph.input
     }
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    return Runnable(
+    return ReferenceModule(
         graph=_OnnxModule(file),
         run=lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True)),
         takes=tuple(dtypes),
@@ -120,34 +134,36 @@ def open_onnx(file: Path, needed: Collection[str] = ()) -> Runnable:
 
 @dataclass(frozen=True, eq=False)
 class _OnnxModule:
-    """An ONNX file as it came; weights that lie beside it come in where they fit."""
+    """An ONNX file, unchanged; external weights move into it where they fit."""
 
     file: Path
 
     def write(self, path: Path, inputs: Sequence[GraphInput], *, opset: int) -> None:
-        """Write the graph; its opset is its own."""
+        """Write the graph at its own opset."""
         import onnx_ir as ir
 
         graph.save(ir.load(self.file), path)
 
 
 def _picked(given: Any, tensors: Sequence[str], name: str) -> list[Any]:
-    """Return the named tensors of what a module gives: by key, or one after the other. Raises ExportError."""
+    """Return the named tensors of a module's result: by key, or in order. Raises ExportError."""
     if isinstance(given, Mapping):
         if missing := [tensor for tensor in tensors if tensor not in given]:
-            raise ExportError(f"{name}: gives {', '.join(map(str, given))}, but no {missing[0]!r}")
+            raise ExportError(f"{name}: returns {', '.join(map(str, given))}, but no {missing[0]!r}")
         return [given[tensor] for tensor in tensors]
     found = list(given) if isinstance(given, (tuple, list)) else [given]
     if len(found) != len(tensors):
-        raise ExportError(f"{name}: gives {len(found)} tensors, the outputs name {len(tensors)}: {', '.join(tensors)}")
+        raise ExportError(
+            f"{name}: returns {len(found)} tensors, the outputs name {len(tensors)}: {', '.join(tensors)}"
+        )
     return found
 
 
 def _code_hash(factory: Callable[..., Any]) -> str:
-    """Return the SHA-256 of the file that a factory is in: other code may make another model of the same weights."""
+    """Return the SHA-256 of a factory's file: other code may make another model of the same weights."""
     try:
         file = inspect.getsourcefile(factory)
-    except TypeError:  # of something that was not written in Python
+    except TypeError:  # not written in Python
         file = None
     return sha256(Path(file)) if file else ""
 

@@ -26,7 +26,7 @@ class _AstAudio(VectorTower):
 
 
 def load(path: Path, recipe: Recipe) -> SourceModel:
-    """Load a directory of ASTModel, or of a classifier on top of it, and its feature extractor. Raises ExportError."""
+    """Load a directory of ASTModel, or of a classifier on it, and its feature extractor. Raises ExportError."""
     model, extractor = pretrained(path, "ASTModel"), processor_of(path, "AutoFeatureExtractor")
     prepare, front = from_extractor(extractor)
     return one_tower(

@@ -1,7 +1,7 @@
-"""Decoders that embed texts, as Qwen3-Embedding does (Zhang et al., 2025, arXiv:2506.05176): the last token's vector.
+"""Decoders as text encoders, such as Qwen3-Embedding (Zhang et al., 2025, arXiv:2506.05176): the last token's vector.
 
-A recipe says the instruction, and whether vectors are scaled to length 1. The tokenizer ends a text as the model was
-trained: with its end token, where it adds one.
+The recipe sets the instruction and normalization. The tokenizer ends a text as in training, with its end token if it
+adds one.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ __all__ = ["LastToken", "load", "own_places"]
 
 
 class LastToken(nn.Module):
-    """States (batch, length, dim) and masks to each row's last own state, (batch, dim), padded on either side."""
+    """States (batch, length, dim) and masks to the last state of each row (batch, dim), for padding on either side."""
 
     def __init__(self, *, normalized: bool) -> None:
         super().__init__()
         self.pool, self.normalized = Pooling(("lasttoken",)), normalized
 
     def forward(self, states: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return the vectors."""
+        """Return the vectors (batch, dim)."""
         found = self.pool({"token_embeddings": states, "attention_mask": attention_mask})
         vectors: Tensor = found["sentence_embedding"]
         return unit(vectors) if self.normalized else vectors
 
 
 class _Decoder(nn.Module):
-    """Token ids and masks to vectors."""
+    """Token ids and masks to vectors (batch, dim)."""
 
     def __init__(self, model: Any, last: LastToken) -> None:
         super().__init__()
@@ -53,12 +53,12 @@ class _Decoder(nn.Module):
 
 
 def own_places(attention_mask: Tensor) -> Tensor:
-    """Return each token's place among its row's own, (batch, length): padding on the left moves none."""
+    """Return token positions (batch, length), counted without the padding."""
     return (attention_mask.cumsum(dim=1) - 1).clamp(min=0)
 
 
 def load(path: Path, recipe: Recipe) -> SourceModel:
-    """Load a directory of a decoder, or of a language model on top, and its tokenizer. Raises ExportError."""
+    """Load a directory of a decoder, or of a language model on it, and its tokenizer. Raises ExportError."""
     model, tokenizer = pretrained(path, "AutoModel"), processor_of(path, "AutoTokenizer")
     text, files = text_input(
         path,

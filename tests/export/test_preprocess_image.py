@@ -139,8 +139,8 @@ def test_sampled_places_are_those_of_transformers(count: int) -> None:
         ("ViltImageProcessorPil", {}, "several sizes"),
         ("DetrImageProcessorPil", {}, "longest_edge"),
         ("CLIPImageProcessorPil", {"do_center_crop": False}, "several sizes"),
-        ("MobileViTImageProcessorPil", {}, "does more to an image"),  # it turns the colours round
-        ("PerceiverImageProcessorPil", {}, "does more to an image"),  # it crops before it scales
+        ("MobileViTImageProcessorPil", {}, "does more than scale"),  # it turns the colours round
+        ("PerceiverImageProcessorPil", {}, "does more than scale"),  # it crops before it scales
         ("Siglip2ImageProcessorPil", {}, "settings that are not supported"),  # it cuts patches
     ],
 )

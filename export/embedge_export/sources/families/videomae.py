@@ -1,8 +1,8 @@
 """VideoMAE (Tong et al., 2022, arXiv:2203.12602) and TimeSformer (Bertasius et al., 2021, arXiv:2102.05095): a video's
 vector and its frames' vectors from one pass.
 
-VideoMAE's vector is the mean of its states, as its classifier pools them; TimeSformer's is its class token. A
-frame's is the mean over its patches; VideoMAE has one for every tube of frames (2 of them, as it is trained).
+VideoMAE's vector is the mean of its states, the pooling of its classifier; TimeSformer's is its class token. A frame's
+vector is the mean over its patches; VideoMAE has one for every tube of frames (2 in the published models).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["load"]
 
 
 def load(path: Path, recipe: Recipe) -> SourceModel:
-    """Load a directory of VideoMAEModel or TimesformerModel, or of a classifier on top, and its image processor.
+    """Load a directory of VideoMAEModel or TimesformerModel, or of a classifier on it, and its image processor.
 
     Raises ExportError.
     """
@@ -38,15 +38,15 @@ def load(path: Path, recipe: Recipe) -> SourceModel:
 
 
 def _tubes(config: Any) -> PoolStates:
-    """States lie tube by tube, the patches of each in order."""
+    """Pool states that lie tube by tube, the patches of each in order."""
     count = config.num_frames // config.tubelet_size
     return lambda states: (states.mean(dim=1), torch.unflatten(states, 1, (count, -1)).mean(dim=2))
 
 
 def _frames(config: Any) -> PoolStates:
-    """The class token comes first; then, patch by patch, that patch in every frame."""
+    """Pool states that begin with the class token; then, patch by patch, that patch in every frame."""
     if config.attention_type == "space_only":
-        raise ExportError("this TimeSformer sees frames one by one: they have no vector together; export it as a ViT")
+        raise ExportError("this TimeSformer encodes frames one by one, so a video has no vector; export it as a ViT")
     return lambda states: (
         states[:, 0],
         torch.unflatten(states[:, 1:], 1, (-1, config.num_frames)).mean(dim=1),

@@ -250,13 +250,13 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "no such name": ("walk:Walk", "walk:Wlak", "has no callable 'Wlak'"),
     "no name": ("walk:Walk", "walk", "write it as package.file:name"),
     "raises": ('"walk:Walk"\narguments = { width = 6 }', '"walk:broken"', "cannot be made: OSError: no such thing"),
-    "no module": ('"walk:Walk"\narguments = { width = 6 }', '"walk:number"', r"gives int, not a torch\.nn\.Module"),
+    "no module": ('"walk:Walk"\narguments = { width = 6 }', '"walk:number"', r"returns int, not a torch\.nn\.Module"),
     "other arguments": ("width = 6", "depth = 6", "cannot be made: TypeError"),
     "no weights": ("normalize = true", 'weights = "none.safetensors"', "the weights cannot be loaded"),
-    "another tensor": ('tensor = "summary"', 'tensor = "sum"', "gives stepped, summary, kept, there, but no 'sum'"),
-    "another dtype's input": ("dtypes = { there", "dtypes = { here", "no input 'here'; the parts make: steps, there"),
+    "another tensor": ('tensor = "summary"', 'tensor = "sum"', "returns stepped, summary, kept, there, but no 'sum'"),
+    "another dtype's input": ("dtypes = { there", "dtypes = { here", "input 'here'; the parts make: steps, there"),
     "another input": ('values = "steps"', 'values = "stairs"', "unexpected keyword argument 'stairs'"),
-    "another size": ("dim = 5", "dim = 4", r"outputs\.[a-z]+ says dim 4, the module gives 5"),
+    "another size": ("dim = 5", "dim = 4", r"outputs\.[a-z]+ declares dim 4, the module returns 5"),
     "samples that raise": ("normalize = true", 'samples = "walk:broken"', "tower 'walk' cannot be made"),
     "no samples": ("normalize = true", 'samples = "none.jsonl"', r"none\.jsonl: no items can be read"),
     "both": ("normalize = true", 'onnx = "a.onnx"', "of a module, of an ONNX file or of steps"),
@@ -278,7 +278,7 @@ def test_a_wrong_recipe_says_what_is_wrong(case: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("batch", "dim", "says"),
-    [(1, 6, "has the fixed size 1 where 'batch' varies"), ("rows", 5, "says dim")],
+    [(1, 6, "has the fixed size 1 where 'batch' varies"), ("rows", 5, "declares dim")],
 )
 def test_an_onnx_file_that_does_not_fit_is_refused(batch: Any, dim: int, says: str, tmp_path: Path) -> None:
     onnx_file(tmp_path / "one.onnx")

@@ -1,7 +1,7 @@
-"""Cross-encoders: classifiers that read two texts together, and score them (Nogueira and Cho, 2019, arXiv:1901.04085).
+"""Cross-encoders: classifiers that read two texts together and score them (Nogueira and Cho, 2019, arXiv:1901.04085).
 
-They come as a sentence-transformers CrossEncoder, or as any model for sequence classification in transformers: then,
-as sentence-transformers has it, one score goes through a sigmoid, and several are as they are.
+A source is a sentence-transformers CrossEncoder, or any transformers model for sequence classification. As in
+sentence-transformers, a single score goes through a sigmoid, and several stay logits.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class _PairScores(nn.Module):
 
 
 def load(path: Path, recipe: Recipe) -> SourceModel:
-    """Load the directory. Raises ExportError."""
+    """Load the directory. Raises ExportError if it cannot be exported."""
     encoder = _open(path)
     if recipe.max_length is not None:
         encoder.max_seq_length = recipe.max_length
     limit = encoder.max_seq_length or NO_LIMIT
     if limit >= NO_LIMIT:
-        raise ExportError(f"{path}: the model names no length limit; set max_length in the recipe")
+        raise ExportError(f"{path}: the model has no length limit; set max_length in the recipe")
     inputs = {"ids": "input_ids", "mask": "attention_mask"}
     if _takes_types(encoder):
         inputs["types"] = "token_type_ids"
@@ -58,7 +58,7 @@ def load(path: Path, recipe: Recipe) -> SourceModel:
         path, encoder.tokenizer, recipe, inputs=inputs, limit=limit, table=table, tower=_TOWER, pairs=True
     )
     if text.prompts:
-        raise ExportError(f"{path}: a pair of texts is scored without a prompt; leave prompts out")
+        raise ExportError(f"{path}: a cross-encoder takes no prompt; remove prompts from the recipe")
     tower = TowerSource(
         parts={"text": Part(prepare=text)},
         graph=TorchGraph(_PairScores(encoder.model, encoder.activation_fn), ("scores",)),
@@ -85,7 +85,9 @@ def _open(path: Path) -> Any:
             raise ExportError(weights.unreadable(path, "sentence-transformers", error, pickled=pickled)) from error
     names = [type(module).__name__ for module in encoder]
     if names != ["Transformer"] or encoder.model is None:
-        raise ExportError(f"{path}: a cross-encoder of {', '.join(names)} cannot be exported; one Transformer can")
+        raise ExportError(
+            f"{path}: a cross-encoder of {', '.join(names)} cannot be exported; only a single Transformer can"
+        )
     if any((encoder.prompts or {}).values()):
         raise ExportError(f"{path}: the cross-encoder puts prompts before its texts, which is not supported")
     return encoder
@@ -98,13 +100,13 @@ def _takes_types(encoder: Any) -> bool:
 
 
 def _labels(config: Any) -> tuple[str, ...]:
-    """Return the names of the scores; of one that was not named, `score`."""
+    """Return the names of the scores; a single unnamed one is `score`."""
     names = [str(config.id2label.get(place, f"LABEL_{place}")) for place in range(config.num_labels)]
     return ("score",) if names == ["LABEL_0"] else tuple(names)
 
 
 def _original(encoder: Any, max_length: int) -> Original:
-    """Return what scores a pair as the library does; a text alone, which it does not take, through the same parts."""
+    """Return the library's own scoring of pairs. A lone text, unsupported there, goes through the same parts."""
 
     def score(content: str | Text) -> dict[str, Any]:
         if isinstance(content, Text) and content.pair is not None:
