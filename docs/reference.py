@@ -21,16 +21,15 @@ import typer
 from embedge import cli
 from embedge.config import RuntimeConfig
 from embedge.serving.config import ServeConfig
-from embedge_export.recipe import Recipe, SpaceRecipe, StepRecipe, TowerRecipe
-from embedge_export.thresholds import Gate
+from embedge_export.recipe import Gate, Recipe, SpaceRecipe, StepRecipe, TowerRecipe
 
 DOCS = Path(__file__).resolve().parent
 
 CONFIGURATION = """\
 # Configuration reference
 
-Every key of the server's TOML file and of a recipe, with its type and default. Unknown keys are errors. A default of
-“—” means that the value is optional; the description names what applies instead.
+Every key of the server's TOML file and of a recipe, with its type and default. Unknown keys are errors. Leave out keys
+with the default “—” to get what the description calls None.
 
 [Serving](serving.md#configuration) shows a complete file, [Tuning](tuning.md) explains the trade-offs, and
 [Export](export.md) explains recipes. This page is generated from the code.

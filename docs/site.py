@@ -18,9 +18,9 @@ LINK = re.compile(r"(\]\()(?!\w+:)([^)\s#]+)([^)\s]*\))")
 
 
 def collect() -> None:
-    """Fill build/pages, starting from the pages in docs/ and following their links."""
+    """Fill build/pages, starting with the pages in docs/ and following their links."""
     shutil.rmtree(PAGES, ignore_errors=True)
-    todo = sorted(DOCS.glob("*.md"))
+    todo = [DOCS / "style.css", *sorted(DOCS.glob("*.md"))]
     done: set[Path] = set()
     while todo:
         file = todo.pop()
