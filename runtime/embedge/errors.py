@@ -1,16 +1,16 @@
-"""Every error a user can meet, and the status each one has on the wire.
+"""All errors, and the status of each on the wire.
 
     EmbedgeError
-    ├── InvalidInput        the item or an option is wrong; the caller can mend it
-    ├── NotFound            no such model, tower, output or prompt; the message lists what there is
-    ├── Overloaded          admission refused; `retry_after` says when to come back
+    ├── InvalidInput        an item or an option is wrong; fix it before you retry
+    ├── NotFound            unknown model, tower, output or prompt; the message lists the known ones
+    ├── Overloaded          the queue is full; retry after `retry_after` seconds
     ├── DeadlineExceeded    the deadline passed before the work was done
-    ├── Unavailable         loading, draining, or a lane is being rebuilt
+    ├── Unavailable         the model is loading, draining or being rebuilt; retry
     ├── BackendError        a lane failed, or its numbers were not finite
-    ├── BundleError         the bundle on disk cannot be trusted or understood
-    └── Unauthenticated     missing or wrong token
+    ├── BundleError         the bundle on disk is damaged or unknown in format
+    └── Unauthenticated     the token is missing or wrong
 
-Each class carries its gRPC status name and HTTP status, so the wire mapping is this one table.
+Each class carries its gRPC status name and HTTP status.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ __all__ = [
 
 
 class EmbedgeError(Exception):
-    """Base of all errors raised on purpose.
+    """Base class of all errors.
 
-    `index` is the position of the item at fault, where one item is at fault.
+    Attributes:
+        message: The message, without the index.
+        index: The index of the bad item; None if the error isn't about one item.
+        grpc: The name of the gRPC status.
+        http: The HTTP status.
     """
 
     grpc: ClassVar[str] = "UNKNOWN"
@@ -47,7 +51,7 @@ class EmbedgeError(Exception):
 
 
 class InvalidInput(EmbedgeError, ValueError):
-    """The input breaks a rule that the message names; sending it again cannot help."""
+    """An item or an option is wrong; the message names the rule. A retry without a fix fails again."""
 
     grpc = "INVALID_ARGUMENT"
     http = 422
@@ -61,7 +65,11 @@ class NotFound(EmbedgeError, LookupError):
 
 
 class Overloaded(EmbedgeError):
-    """Admission refused. `retry_after` is in seconds."""
+    """The queue is full.
+
+    Attributes:
+        retry_after: Seconds to wait before a retry.
+    """
 
     grpc = "RESOURCE_EXHAUSTED"
     http = 429
@@ -79,21 +87,21 @@ class DeadlineExceeded(EmbedgeError, TimeoutError):
 
 
 class Unavailable(EmbedgeError):
-    """The model is loading, draining or being rebuilt; the same call can succeed later."""
+    """The model is loading, draining or being rebuilt. The same call can succeed later."""
 
     grpc = "UNAVAILABLE"
     http = 503
 
 
 class BackendError(EmbedgeError, RuntimeError):
-    """A lane failed or returned numbers that are not finite."""
+    """A lane failed, or returned numbers that aren't finite."""
 
     grpc = "INTERNAL"
     http = 500
 
 
 class BundleError(EmbedgeError):
-    """A bundle is damaged, unknown in format, or not what its manifest says."""
+    """A bundle is damaged, unknown in format, or differs from its manifest."""
 
     grpc = "FAILED_PRECONDITION"
     http = 500
@@ -122,5 +130,5 @@ _BY_STATUS: dict[str, type[EmbedgeError]] = {
 
 
 def from_status(status: str, message: str, *, index: int | None = None) -> EmbedgeError:
-    """Return the error that a gRPC status name stands for (the client's half of the table)."""
+    """Return the error for the name of a gRPC status."""
     return _BY_STATUS.get(status, EmbedgeError)(message, index=index)

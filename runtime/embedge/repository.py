@@ -1,4 +1,4 @@
-"""The engine repository: a directory of models, each with versions; the newest of each is served."""
+"""The engine repository: a directory of models, each with versions. The newest version of each is opened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Repository"]
 
 
 class Repository:
-    """Open models by name. Only read from: a read-only directory will do."""
+    """The open models of a directory, by name. The directory may be read-only."""
 
     def __init__(self, embedders: dict[str, Embedder]) -> None:
         self._embedders = embedders
@@ -30,9 +30,18 @@ class Repository:
         models: Sequence[str] | None = None,
         cancel: CancelToken | None = None,
     ) -> Repository:
-        """Open every model in `root`, or those named; `root` may be one model or bundle, too.
+        """Open every model in `root`, or the named ones.
 
-        Raises BundleError, what opening an Embedder raises, and Unavailable once `cancel` is cancelled.
+        Args:
+            root: A directory of models, or of one model or bundle.
+            config: The settings of each model; None means the defaults.
+            models: Names of the models to open; None opens all.
+            cancel: Ends the opening early with `Unavailable`.
+
+        Raises:
+            NotFound: A named model is missing.
+            BundleError: The directory holds no bundles, or two of one name.
+            EmbedgeError: A model can't be opened; see `Embedder`.
         """
         cancel = cancel or CancelToken()
         found = scan(Path(root))
@@ -54,12 +63,12 @@ class Repository:
         if other is not embedder:
             embedder.close()
             raise BundleError(
-                f"{embedder.bundle.path} and {other.bundle.path} both call themselves {embedder.name!r}; "
-                "a model's directory has the model's name: take one away, or export it under another name"
+                f"{embedder.bundle.path} and {other.bundle.path} both have the name {embedder.name!r}; "
+                "remove one, or export it under another name"
             )
 
     def get(self, name: str) -> Embedder:
-        """Return the open model; an empty name means the only one. Raises NotFound, listing what there is."""
+        """Return an open model; an empty name means the only one. Raises NotFound, and names the open models."""
         if not name and len(self._embedders) == 1:
             return next(iter(self._embedders.values()))
         if name not in self._embedders:
@@ -80,7 +89,7 @@ class Repository:
 
 
 def scan(root: Path) -> dict[str, Path]:
-    """Return the newest bundle of every model under `root`, by model name. Raises BundleError if there is none."""
+    """Return the newest bundle of every model under `root`, by model name. Raises BundleError if it finds none."""
     if not root.is_dir():
         raise BundleError(f"{root}: no such directory; name an engine repository, or make one with 'embedge export'")
     if (root / manifest.FILE_NAME).is_file() or bundle.bundles(root, "*"):

@@ -1,4 +1,4 @@
-"""What goes in and what comes back: plain values, the same in process and over the wire."""
+"""Requests and replies: plain values, the same in process and over the wire."""
 
 from __future__ import annotations
 
@@ -31,29 +31,37 @@ __all__ = [
 ]
 
 Item = Content | Mapping[str, Content]
-"""One thing to embed: a text or another content that is the only one of its kind, or named parts (`{"text": "…"}`)."""
+"""One thing to embed: a string or another content, or a mapping of named parts such as `{"text": "…"}`."""
 
 Embedded = NDArray[np.generic] | Any
-"""The array of dense vectors, (n, dim); of other kinds the result: MultiVectors, Sparse, Gaussian, Codes or Scores."""
+"""The array of dense vectors, `(n, dim)`, or a result: MultiVectors, Sparse, Gaussian, Codes or Scores."""
 
 Priority = Literal["interactive", "bulk"]
 
-# Times further off than this are none: clocks and waits cannot hold all that a float can.
+# A time further away than this counts as none, because clocks and waits can't hold every float.
 _YEAR = 366 * 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Items to embed and how.
+    """Items to embed, and options.
 
-    tower: which tower; None where the model has one, or where the parts decide.
-    outputs: names of the outputs wanted; empty means the tower's first.
-    dim: cut vectors to this many numbers and normalise them again; None keeps all.
-    pool: at most this many vectors an item, where an item has many: neighbours become their mean; None keeps all.
-    prompt: name of a prompt of the model, put before each text; None means the model's default.
-    truncate: cut texts over the model's limit instead of refusing them.
-    deadline: seconds on the `time.monotonic` clock after which the work is not wanted any more.
-    priority: bulk work never holds up interactive work for more than one batch.
+    Attributes:
+        items: The items, any iterable.
+        tower: The tower's name. None chooses the only tower that takes the items.
+        outputs: Names of the outputs to return. Empty returns the tower's first.
+        dim: Truncate vectors to this many numbers and normalize them again. None keeps all. Use it with
+            Matryoshka-trained models.
+        dtype: The dtype of dense vectors: float32, float16, int8 or ubinary.
+        pool: Keep at most this many vectors for each item of a multi-vector output; neighbours are averaged. None keeps
+            all.
+        prompt: The name of a prompt, put before each string. None takes the model's default.
+        truncate: Truncate strings over the model's limit instead of refusing them.
+        deadline: The time on the `time.monotonic` clock, in seconds, after which the work is dropped. None means never.
+        priority: `interactive` or `bulk`. Bulk work delays interactive work by one batch at most.
+
+    Raises:
+        InvalidInput: An option has a wrong type or value.
     """
 
     items: Sequence[Item]
@@ -68,7 +76,7 @@ class Request:
     priority: Priority = "interactive"
 
     def __post_init__(self) -> None:
-        """Check the options, and keep a list of the items, which may come as any iterable."""
+        """Check the options, and make a list of the items."""
         if isinstance(self.items, (str, bytes, Mapping)):
             raise InvalidInput("items is one item; put it into a list")
         try:
@@ -78,12 +86,12 @@ class Request:
         if self.priority not in get_args(Priority):
             raise InvalidInput(f"priority {self.priority!r} is unknown; choose one of {', '.join(get_args(Priority))}")
         if not all(isinstance(name, str) for name in (self.tower or "", self.prompt or "", *self.outputs)):
-            raise InvalidInput("tower, prompt and outputs are names: give texts")
+            raise InvalidInput("tower, prompt and outputs are names: give strings")
         object.__setattr__(self, "deadline", _moment(self.deadline))
 
 
 def _moment(deadline: float | None) -> float | None:
-    """Return a deadline that clocks and waits can bear: one further off than a year is none. Raises InvalidInput."""
+    """Return a deadline, or None for one more than a year away. Raises InvalidInput."""
     if deadline is None:
         return None
     _check_seconds("deadline", deadline)
@@ -91,9 +99,10 @@ def _moment(deadline: float | None) -> float | None:
 
 
 def deadline_in(seconds: float | None) -> float | None:
-    """Return the `time.monotonic` moment `seconds` from now; None, for ever, for None and for more than a year.
+    """Return the time on the `time.monotonic` clock `seconds` from now; None for None, and for more than a year.
 
-    Raises InvalidInput.
+    Raises:
+        InvalidInput: `seconds` isn't a number.
     """
     if seconds is None:
         return None
@@ -103,11 +112,11 @@ def deadline_in(seconds: float | None) -> float | None:
 
 def _check_seconds(what: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:  # only NaN is not itself
-        raise InvalidInput(f"{what} {value!r} is no number of seconds")
+        raise InvalidInput(f"{what} {value!r} is not a number of seconds")
 
 
 class ItemOptions(TypedDict, total=False):
-    """The keyword arguments of every `classify` that say how items are taken; each is explained at `Request`."""
+    """The keyword arguments of `classify` for the items; see `Request`."""
 
     tower: str | None
     prompt: str | None
@@ -117,13 +126,13 @@ class ItemOptions(TypedDict, total=False):
 
 
 class ScoreOptions(ItemOptions, total=False):
-    """The keyword arguments of every `score`."""
+    """The keyword arguments of `score` and `rerank`; see `Request`."""
 
     output: str | None
 
 
 class Options(ScoreOptions, total=False):
-    """The keyword arguments of every `embed`, in process and over the wire; each is explained at `Request`."""
+    """The keyword arguments of `embed`, in process and over the wire; see `Request`."""
 
     dim: int | None
     dtype: DType
@@ -144,9 +153,17 @@ def ask(
     priority: Priority = "interactive",
     **unknown: NoReturn,
 ) -> Request:
-    """Return the request that `embed(items, …)` means: one output, and a `timeout` in seconds from now.
+    """Return the request that `embed(items, …)` stands for.
 
-    Raises TypeError for an option that there is not.
+    Args:
+        items: The items.
+        output: The output to return; None returns the tower's first.
+        timeout: Seconds from now; None means no deadline.
+        tower: See `Request`, as for the other options.
+
+    Raises:
+        TypeError: An option is unknown.
+        InvalidInput: An option has a wrong type or value.
     """
     if unknown:
         raise TypeError(f"unknown option {next(iter(unknown))!r}; embed() has: {', '.join(Options.__annotations__)}")
@@ -179,7 +196,13 @@ def as_request(request: Request | Sequence[Item], options: Options) -> Request:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds: preparing the items, waiting until the first batch began, and from there until the last was done."""
+    """How long a request took, in seconds.
+
+    Attributes:
+        prepare: Time to prepare the items.
+        queue: Time until the first batch started.
+        compute: Time from the start of the first batch to the end of the last.
+    """
 
     prepare: float = 0.0
     queue: float = 0.0
@@ -188,9 +211,16 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """The outputs of one request. Row i belongs to item i; rows named in `errors` are zero, or empty.
+    """The outputs of one request. Row i belongs to item i.
 
-    tokens: (n,) int32, tokens of each item with specials and prompt, 0 for a failed item.
+    Attributes:
+        model: The model's name.
+        version: The bundle's version.
+        tower: The tower that embedded the items.
+        outputs: Results by output name, in the order of the request. Rows of failed items are zero, or empty.
+        errors: The errors of failed items, by index.
+        tokens: `(n,)` int32, the length of each item with special tokens and prompt, 0 for a failed item.
+        timings: How long the request took.
     """
 
     model: str
@@ -203,14 +233,14 @@ class Reply:
 
     @property
     def first(self) -> Embedded:
-        """The first output: the array of dense vectors, or the result of another kind. Raises as `vectors` does."""
+        """The first output: an array `(n, dim)` of dense vectors, or a result. Raises the first item error, if any."""
         raise_item_errors(self.errors, len(self.tokens))
         result = next(iter(self.outputs.values()))
         return result.values if isinstance(result, Vectors) else result
 
     @property
     def vectors(self) -> NDArray[np.generic]:
-        """The first output's array, of dense vectors. Raises the first item error, naming all failed items, if any."""
+        """The first output as an array `(n, dim)` of dense vectors. Raises the first item error, if any."""
         raise_item_errors(self.errors, len(self.tokens))
         name, result = next(iter(self.outputs.items()))
         if not isinstance(result, Vectors):
@@ -219,7 +249,7 @@ class Reply:
 
 
 def raise_item_errors(errors: Mapping[int, EmbedgeError], count: int) -> None:
-    """Raise the error of the first failed item; its message says how many of `count` failed and which."""
+    """Raise the error of the first failed item, with the number and indices of all failed items in its message."""
     if not errors:
         return
     first = min(errors)

@@ -1,10 +1,10 @@
-"""How near rows are to each other, for every kind of result: (queries, documents) matrices, in plain NumPy.
+"""Similarities between the rows of two results of the same kind, in plain NumPy.
 
-Each function takes results of one kind, or plain arrays where a plain array says enough. Results of different spaces
-are refused. Work goes in blocks, so that memory stays bounded whatever the number of rows.
+Each function takes results, or plain arrays, and returns a matrix `(queries, documents)`. Results of different spaces
+are refused. Blocks of rows bound the memory beside the matrix.
 
     from embedge.similarity import similarity
-    scores = similarity(queries, documents)          # by kind; higher is nearer
+    scores = similarity(queries, documents)  # (queries, documents); higher is nearer
 """
 
 from __future__ import annotations
@@ -30,17 +30,27 @@ Normal = Gaussian | tuple[NDArray[Any], NDArray[Any]]
 
 # Numbers in the largest array between two steps: 64 MiB of float32.
 _BLOCK = 1 << 24
-# The same where no matrix product is made: what is looked at several times stays in the processor's cache.
+# The same without a matrix product: arrays that are read several times stay in the processor's cache.
 _NEAR = 1 << 17
-# Of queries at a time, in late interaction: as many more of documents.
+# Query vectors at a time in late interaction; the block of document vectors fills the rest of `_BLOCK`.
 _QUERY_VECTORS = 1 << 11
 
 
 def similarity(queries: Any, documents: Any) -> NDArray[Any]:
-    """Return (n, m): how near each document is to each query, higher is nearer, by what their kind is compared with.
+    """Return the similarity of each document to each query, by the metric of their kind.
 
-    Dense: `cosine` (of packed bits: that of their signs, 1 - 2 * hamming / bits); multi-vector: `max_sim`; sparse:
-    `sparse_dot`; Gaussian: `expected_likelihood`. Raises InvalidInput.
+    Dense vectors: `cosine`. Packed bits: the cosine of their signs, `1 - 2 * hamming / bits`. Multi-vectors: `max_sim`.
+    Sparse weights: `sparse_dot`. Gaussians: `expected_likelihood`.
+
+    Args:
+        queries: A result or an array with n rows.
+        documents: A result or an array of the same kind with m rows.
+
+    Returns:
+        `(n, m)` floats, higher is nearer.
+
+    Raises:
+        InvalidInput: The two sides differ in kind, space or size, or their kind has no metric.
     """
     one, other = _kind(queries), _kind(documents)
     if one != other:
@@ -51,19 +61,41 @@ def similarity(queries: Any, documents: Any) -> NDArray[Any]:
 
 
 def dot(queries: Dense, documents: Dense) -> Matrix:
-    """Return (n, m) dot products of dense vectors. int8 counts as values * scale, a packed bit as 1 or -1."""
+    """Return the dot products of dense vectors.
+
+    Args:
+        queries: `(n, dim)` vectors. int8 counts as values times scale, and a packed bit as 1 or -1.
+        documents: `(m, dim)` vectors.
+
+    Returns:
+        `(n, m)` float32.
+
+    Raises:
+        InvalidInput: The two sides differ in space or size.
+    """
     ours, theirs = _pair(queries, documents)
     return ours @ theirs.T
 
 
 def cosine(queries: Dense, documents: Dense) -> Matrix:
-    """Return (n, m) cosines of dense vectors, 0 for a zero vector; see `dot`."""
+    """Return the cosines of dense vectors, `(n, m)` float32, 0 for a zero vector; see `dot`."""
     ours, theirs = _pair(queries, documents)
     return normalize(ours) @ normalize(theirs).T
 
 
 def hamming(queries: Packed, documents: Packed) -> NDArray[np.int32]:
-    """Return (n, m): in how many bits packed rows differ; lower is nearer. Arrays are uint8 (n, bytes)."""
+    """Return the number of differing bits of packed rows.
+
+    Args:
+        queries: `(n, bytes)` uint8.
+        documents: `(m, bytes)` uint8.
+
+    Returns:
+        `(n, m)` int32, lower is nearer.
+
+    Raises:
+        InvalidInput: A side isn't packed bits, or the two differ in space or size.
+    """
     _comparable(queries, documents)
     packed, others = _bits(queries), _bits(documents)
     _same_size(packed, others)
@@ -77,17 +109,26 @@ def hamming(queries: Packed, documents: Packed) -> NDArray[np.int32]:
 
 
 def max_sim(queries: Many, documents: Many) -> Matrix:
-    """Return (n, m): the sum, over a query's vectors, of the highest dot product with any vector of the document.
+    """Return the sum, over a query's vectors, of the highest dot product with any vector of the document.
 
-    Late interaction (Khattab and Zaharia, 2020, arXiv:2004.12832). Arrays: one (k, dim) an item. An item without
-    vectors scores 0.
+    Late interaction (Khattab and Zaharia, 2020, arXiv:2004.12832). An item without vectors scores 0.
+
+    Args:
+        queries: n items: a result, or an array `(k, dim)` for each.
+        documents: m items.
+
+    Returns:
+        `(n, m)` float32, higher is nearer.
+
+    Raises:
+        InvalidInput: The two sides differ in space or size.
     """
     _comparable(queries, documents)
     (ours, our_offsets), (theirs, their_offsets) = _many(queries), _many(documents)
     if len(ours) and len(theirs):
         _same_size(ours, theirs)
     scores = np.zeros((len(our_offsets) - 1, len(their_offsets) - 1), np.float32)
-    # An empty segment would read as its neighbour's first entry: only rows that have entries take part.
+    # `reduceat` reads the neighbour of an empty segment, so only rows with entries take part.
     our_rows, their_rows = np.flatnonzero(np.diff(our_offsets)), np.flatnonzero(np.diff(their_offsets))
     for queries_ in _blocks(our_offsets, our_rows, _QUERY_VECTORS):
         start, end = our_offsets[queries_[0]], our_offsets[queries_[-1] + 1]
@@ -100,11 +141,11 @@ def max_sim(queries: Many, documents: Many) -> Matrix:
 
 
 def sparse_dot(queries: Sparse, documents: Sparse) -> Matrix:
-    """Return (n, m) dot products of sparse weights."""
+    """Return the dot products of sparse weights, `(n, m)` float32. Raises InvalidInput for different vocabularies."""
     _comparable(queries, documents)
     if queries.size != documents.size:
         raise InvalidInput(f"vocabularies of {queries.size:,} and of {documents.size:,} entries cannot be compared")
-    known = np.unique(queries.indices)  # entries that no query has change nothing
+    known = np.unique(queries.indices)  # other entries contribute nothing
     scores = np.zeros((len(queries), len(documents)), np.float32)
     step = max(1, _BLOCK // max(1, len(known)))
     for start in range(0, len(documents), step):
@@ -116,12 +157,21 @@ def sparse_dot(queries: Sparse, documents: Sparse) -> Matrix:
 
 
 def expected_likelihood(queries: Normal, documents: Normal) -> NDArray[np.float64]:
-    """Return (n, m): the logarithm of the integral of the product of two diagonal normal densities.
+    """Return the logarithm of the integral of the product of two diagonal normal densities.
 
     log ∫ N(x; a, s) N(x; b, t) dx = -1/2 sum over d of [(a_d - b_d)^2 / (s_d + t_d) + log(2 pi (s_d + t_d))], with
     variances s and t: the expected likelihood kernel (Jebara and Kondor, 2003, "Bhattacharyya and Expected Likelihood
     Kernels"); one of the measures between probabilistic embeddings in Chun et al., 2021 (PCME, arXiv:2101.05068).
-    Arrays: a pair of mean and log-variance, each (n, dim). Log-variances beyond 700 either way count as 700.
+
+    Args:
+        queries: A result, or a pair of mean and log-variance, `(n, dim)` each. Log-variances are clipped to ±700.
+        documents: The same with m rows.
+
+    Returns:
+        `(n, m)` float64, higher is nearer.
+
+    Raises:
+        InvalidInput: The two sides differ in space or size.
     """
     _comparable(queries, documents)
     (mean, variance), (means, variances) = _normal(queries), _normal(documents)
@@ -139,7 +189,7 @@ def expected_likelihood(queries: Normal, documents: Normal) -> NDArray[np.float6
 
 
 def _signs(queries: Packed, documents: Packed) -> Matrix:
-    """Return (n, m) cosines of the signs that packed bits stand for."""
+    """Return `(n, m)` cosines of the signs of packed bits."""
     distances = hamming(queries, documents)
     bits = 8 * _bits(queries).shape[1]
     signs: Matrix = (1 - 2 * distances / bits).astype(np.float32)
@@ -156,7 +206,7 @@ _BY_KIND: dict[str, Callable[[Any, Any], NDArray[Any]]] = {
 
 
 def _kind(rows: object) -> str:
-    """Return what rows are, in words."""
+    """Name the kind of rows, for messages."""
     if isinstance(rows, Vectors):
         return "packed bits" if rows.dtype == "ubinary" else "vectors"
     if isinstance(rows, Codes):
@@ -190,7 +240,7 @@ def _pair(queries: Dense, documents: Dense) -> tuple[Matrix, Matrix]:
 
 
 def _floats(rows: Vectors | MultiVectors | NDArray[Any]) -> Matrix:
-    """Return vectors as the float32 numbers that they stand for, (n, dim). Raises InvalidInput."""
+    """Return vectors as float32 `(n, dim)`, scaled or unpacked. Raises InvalidInput."""
     if not isinstance(rows, (Vectors, MultiVectors)):
         array = np.asarray(rows, np.float32)
         if array.ndim != 2:
@@ -214,7 +264,7 @@ def _many(rows: Many) -> tuple[Matrix, NDArray[np.int64]]:
 def _normal(rows: Normal) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and variance, (n, dim) each."""
     mean, log_variance = (rows.mean, rows.log_variance) if isinstance(rows, Gaussian) else rows
-    # Beyond 700 a variance, or what is divided by it, would leave float64.
+    # Beyond 700, a variance or a quotient by it would leave the range of float64.
     return np.asarray(mean, np.float64), np.exp(np.clip(np.asarray(log_variance, np.float64), -700, 700))
 
 
@@ -227,7 +277,7 @@ def _bits(rows: Packed) -> NDArray[np.uint8]:
 
 
 def _words(packed: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return packed rows as words of 64 bits, filled up with 0: eight times fewer numbers to look at."""
+    """Return packed rows as 64-bit words, padded with 0, for eight times fewer operations."""
     filled = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), np.uint8)
     filled[:, : packed.shape[1]] = packed
     return filled.view(np.uint64)
@@ -246,7 +296,7 @@ _ones: Callable[[NDArray[np.uint64]], NDArray[np.uint8]] = getattr(np, "bitwise_
 
 
 def _spread(rows: Sparse, known: NDArray[np.int32], start: int, end: int) -> Matrix:
-    """Return rows start to end as (rows, known): their weights of these entries of the vocabulary."""
+    """Return rows start to end as dense `(rows, known)` weights of the `known` vocabulary entries."""
     span = slice(int(rows.offsets[start]), int(rows.offsets[end]))
     row = np.repeat(np.arange(end - start), np.diff(rows.offsets[start : end + 1]))
     column = np.searchsorted(known, rows.indices[span])
@@ -257,7 +307,7 @@ def _spread(rows: Sparse, known: NDArray[np.int32], start: int, end: int) -> Mat
 
 
 def _blocks(offsets: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> Iterator[NDArray[np.int64]]:
-    """Yield runs of `rows`, which have entries each, of at most `most` entries together, or of one row."""
+    """Yield runs of `rows` with at most `most` entries together, or of one row."""
     start = 0
     while start < len(rows):
         fits = int(np.searchsorted(offsets[rows + 1], offsets[rows[start]] + most, side="right"))

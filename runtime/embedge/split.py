@@ -1,4 +1,4 @@
-"""One large request as several, and their replies as one."""
+"""Split a large request into several, and join their replies."""
 
 from __future__ import annotations
 
@@ -17,10 +17,17 @@ __all__ = ["cuts", "join", "split"]
 def split(
     request: Request, measure: Callable[[Sequence[Item]], float], *, max_items: int, max_size: float
 ) -> list[Request]:
-    """Return requests of at most `max_items` items, and of several only up to `max_size` by `measure`."""
+    """Split a request.
+
+    Args:
+        request: The request.
+        measure: Returns the size of a run of items.
+        max_items: Most items in a part.
+        max_size: Largest size of a part. A larger item goes alone.
+    """
     items = request.items
     if isinstance(items, (str, bytes, Mapping)) or len(items) <= 1:
-        return [request]  # what is wrong with it is said where it is checked
+        return [request]  # `_admit` checks it
     requests, start = [], 0
     while start < len(items):
         chunk = items[start : start + max_items]
@@ -32,7 +39,7 @@ def split(
 
 
 def join(replies: Sequence[Reply]) -> Reply:
-    """Return the replies to what a request was split into, in order, as one. Timings add up, but for the queue's."""
+    """Join the replies to the parts of a request, in order. Times add up, except for the longest wait in the queue."""
     first = replies[0]
     if len(replies) == 1:
         return first
@@ -56,7 +63,14 @@ def join(replies: Sequence[Reply]) -> Reply:
 def cuts(
     items: Sequence[Item], weigh: Callable[[Item], int], *, max_items: int, max_weight: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, end, weight) of chunks of at most `max_items` items and `max_weight`; a heavier item goes alone."""
+    """Yield `(start, end, weight)` of chunks.
+
+    Args:
+        items: The items.
+        weigh: Returns the weight of an item.
+        max_items: Most items in a chunk.
+        max_weight: Largest weight of a chunk. A heavier item goes alone.
+    """
     start = total = 0
     for index, item in enumerate(items):
         weight = weigh(item)
@@ -68,7 +82,7 @@ def cuts(
 
 
 def _join_results(results: Sequence[Any]) -> Any:
-    """Return the results of one output, all of the same kind, as one."""
+    """Join the results of one output."""
     return results[0].join(*results[1:])
 
 

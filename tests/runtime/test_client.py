@@ -211,8 +211,8 @@ def test_an_item_of_a_wrong_kind_is_named_by_its_place(client: Client, item: obj
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"dim": 8.5}, r"dim 8\.5 is no whole number"),
-        ({"dim": True}, "dim True is no whole number"),
+        ({"dim": 8.5}, r"dim 8\.5 is not a whole number"),
+        ({"dim": True}, "dim True is not a whole number"),
         ({"dim": 2**40}, "dim 1099511627776 is not possible"),
         ({"dtype": []}, r"dtype \[\] is unknown; choose one of float32"),
         ({"priority": "high"}, "priority 'high' is unknown; choose one of interactive, bulk"),
@@ -224,8 +224,8 @@ def test_an_item_of_a_wrong_kind_is_named_by_its_place(client: Client, item: obj
         ({"model": "\udc80"}, r"model '\\udc80' holds lone surrogates"),
         ({"model": 5}, "model must be a text, not int"),
         ({"model": None}, "model must be a text, not NoneType"),
-        ({"timeout": math.nan}, "nan is no number of seconds"),
-        ({"timeout": "1"}, "'1' is no number of seconds"),
+        ({"timeout": math.nan}, "nan is not a number of seconds"),
+        ({"timeout": "1"}, "'1' is not a number of seconds"),
     ],
 )
 def test_an_option_of_a_wrong_kind_is_named(client: Client, options: dict[str, object], says: str) -> None:
@@ -253,7 +253,7 @@ def test_a_timeout_without_end_is_none(address: str, timeout: float) -> None:
 def test_a_timeout_that_is_no_time_is_refused(address: str, timeout: object) -> None:
     with Client(address, timeout=timeout) as client:
         for call in (client.models, lambda: client.wait_ready(timeout), lambda: client.embed("tiny", TEXTS)):
-            with pytest.raises(InvalidInput, match="is no number of seconds"):
+            with pytest.raises(InvalidInput, match="is not a number of seconds"):
                 call()
 
 

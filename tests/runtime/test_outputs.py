@@ -129,7 +129,7 @@ def test_what_can_be_is_told_its_size(dim: int | None, dims: tuple[int, ...], si
 
 @pytest.mark.parametrize("dim", ["8", 2.0, [4]])
 def test_a_dim_that_is_no_whole_number_is_refused(dim: object) -> None:
-    with pytest.raises(InvalidInput, match="no whole number"):
+    with pytest.raises(InvalidInput, match="is not a whole number"):
         check(output(), dim, "float32", name="dense")  # type: ignore[arg-type]
 
 

@@ -98,7 +98,7 @@ def test_nothing_is_written_into_a_repository(root: Path) -> None:
 def test_two_directories_with_one_model_name_are_refused_and_none_stays_open(tmp_path: Path) -> None:
     for directory in ("one", "two"):
         tiny_bundle(tmp_path / directory / "1")
-    with pytest.raises(BundleError, match=r"both call themselves 'tiny'"):
+    with pytest.raises(BundleError, match=r"both have the name 'tiny'"):
         Repository.open(tmp_path, config=RuntimeConfig(warm_up_seconds=0))
 
 

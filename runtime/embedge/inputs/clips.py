@@ -104,7 +104,7 @@ def _open(source: bytes | Path) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     if not source.is_file():  # to open a pipe would wait for its writer
-        raise InvalidInput(f"{source!s} cannot be read: it is not there, or no file")
+        raise InvalidInput(f"{source!s} cannot be read: it does not exist, or is not a file")
     return source.open("rb")
 
 

@@ -72,7 +72,7 @@ def cut_to(output: DenseOutput | MultiVectorOutput, dim: int | None, dtype: str,
     try:
         size = output.dim if dim is None else operator.index(dim)
     except TypeError as error:
-        raise InvalidInput(f"dim {dim!r} is no whole number; ask for 1 to {output.dim}") from error
+        raise InvalidInput(f"dim {dim!r} is not a whole number; ask for 1 to {output.dim}") from error
     if not 1 <= size <= output.dim:
         raise InvalidInput(f"dim {dim} is not possible: output {name!r} has {output.dim}; ask for 1 to {output.dim}")
     if output.dims and size != output.dim and size not in output.dims:

@@ -1,6 +1,6 @@
-"""What both ends of the wire share: messages to plain values and back, errors to statuses and back."""
+"""Conversions shared by both ends of the wire: messages and plain values, errors and statuses."""
 
 __all__ = ["MAX_MESSAGE_BYTES"]
 
 MAX_MESSAGE_BYTES = 64 << 20
-"""Largest message in either direction, where nothing else is set. gRPC's own default of 4 MiB is 2,700 vectors."""
+"""Default size of the largest message in either direction, in bytes. gRPC's default, 4 MiB, holds 2,700 vectors."""

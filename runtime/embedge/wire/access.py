@@ -1,4 +1,4 @@
-"""What a client shows a server, and whom it trusts: token, authorities, its own certificate."""
+"""Client credentials: the token, trusted authorities and the client's certificate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["bearer", "trust"]
 
 
 def bearer(token: str | None) -> tuple[tuple[str, str], ...]:
-    """Return what is sent with every call. Raises InvalidInput, without the token in its message."""
+    """Return the metadata of every call. Raises InvalidInput, without the token in its message."""
     if not token:
         return ()
     if not isinstance(token, str) or not (token.isascii() and token.isprintable()):
@@ -28,7 +28,7 @@ def _pem(path: str | Path) -> bytes:
 
 
 def trust(tls: bool | str | Path | None, cert: tuple[str | Path, str | Path] | None) -> grpc.ChannelCredentials | None:
-    """Return the channel's credentials; None without TLS. Raises InvalidInput for files that cannot be read."""
+    """Return the channel's credentials, or None without TLS. Raises InvalidInput for unreadable files."""
     if tls is None or tls is False:
         if cert is not None:
             raise InvalidInput("a client certificate needs TLS: give tls=True, or the path of the authorities to trust")

@@ -1,4 +1,4 @@
-"""Requests and replies to messages and back; server and client use the same functions. No logic, no gRPC."""
+"""Convert requests and replies to messages and back, for server and client. No logic, no gRPC."""
 
 from __future__ import annotations
 
@@ -34,9 +34,17 @@ _PRIORITIES = {
 
 
 def request_from_proto(message: pb.EmbedRequest, *, deadline: float | None, most: int = sys.maxsize) -> Request:
-    """Return the plain request. Raises InvalidInput, e.g. if it holds both `items` and `texts`, or over `most` of them.
+    """Return the request that a message holds.
 
-    They are counted before they are made, for an empty one takes two bytes here and some hundred there.
+    Items are counted before they are converted: an empty one takes two bytes on the wire and some hundred in memory.
+
+    Args:
+        message: The message.
+        deadline: The request's deadline, on the `time.monotonic` clock.
+        most: Most items accepted.
+
+    Raises:
+        InvalidInput: The message holds both `items` and `texts`, or too many items.
     """
     if (count := max(len(message.items), len(message.texts))) > most:
         raise InvalidInput(
@@ -51,7 +59,7 @@ def request_from_proto(message: pb.EmbedRequest, *, deadline: float | None, most
         outputs=tuple(message.outputs),
         dim=message.dim if message.HasField("dim") else None,
         pool=message.pool if message.HasField("pool") else None,
-        # A dtype that vectors cannot have, or that is not known here, is refused by name where requests are checked.
+        # `outputs.check` refuses an unknown dtype, by this name.
         dtype=cast("DType", DTYPE_NAMES.get(message.dtype, f"number {message.dtype}")),
         prompt=message.prompt if message.HasField("prompt") else None,
         truncate=message.truncate,
@@ -61,16 +69,17 @@ def request_from_proto(message: pb.EmbedRequest, *, deadline: float | None, most
 
 
 def request_to_proto(model: str, request: Request, *, max_bytes: int = sys.maxsize) -> pb.EmbedRequest:
-    """Return the message for a request; its deadline travels with the call.
+    """Return the message for a request, without its deadline.
 
-    Raises InvalidInput, also for a message of more than `max_bytes`.
+    Raises:
+        InvalidInput: The message has more than `max_bytes`, or an item can't be sent.
     """
     return whole(request_head(model, request), request.items, max_bytes)
 
 
 def request_head(model: str, request: Request) -> pb.EmbedRequest:
     """Return the message for a request, without its items. Raises InvalidInput."""
-    if request.dtype not in _DTYPES:  # which any object can be looked for in
+    if request.dtype not in _DTYPES:  # a tuple, because it compares any object
         raise InvalidInput(f"dtype {request.dtype!r} is unknown; choose one of {', '.join(_DTYPES)}")
     return pb.EmbedRequest(
         model=name_of("model", model),
@@ -100,7 +109,7 @@ def fill_reply(message: pb.EmbedReply, reply: Reply) -> None:
 
 
 def reply_from_proto(message: pb.EmbedReply) -> Reply:
-    """Return the plain reply. Its arrays are read-only views of the received bytes."""
+    """Return the reply that a message holds. Its arrays are read-only views of the received bytes."""
     spent = message.timings
     return Reply(
         model=message.model,

@@ -1,4 +1,4 @@
-"""The labels of a classification between values and messages."""
+"""Convert the labels of a classification to messages and back."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _filled(message: pb.Labels, labels: Any, templates: Any) -> pb.Labels:
 
 
 def labels_from_proto(message: pb.ClassifyRequest) -> tuple[Labels, tuple[str, ...]]:
-    """Return the labels, and the templates of plain ones. Raises InvalidInput where there are none."""
+    """Return the labels, and the templates of plain labels. Raises InvalidInput if the message has no labels."""
     kind = message.WhichOneof("against")
     if kind is None:
         raise InvalidInput("the request has no labels; name a label set, or send some")

@@ -1,4 +1,4 @@
-"""A request as messages: one for a stream, or as many as keep the server busy and each message below the limit."""
+"""Pack a request into messages: one for a stream, or several that stay below the size limit."""
 
 from __future__ import annotations
 
@@ -17,13 +17,21 @@ __all__ = ["FRAME", "several", "whole"]
 _ITEMS = 512
 _BYTES = 4 << 20
 FRAME = 6
-"""What a message adds to each message in it, at most: a tag, and its length."""
+"""Most bytes that a nested message adds to its own: a tag and a length."""
 
 
 def several(head: pb.EmbedRequest, items: Sequence[object], max_bytes: int) -> Iterator[pb.EmbedRequest]:
-    """Yield messages like `head`, which hold the items in order, one message at least.
+    """Yield at least one message, each `head` with the next items.
 
-    Items are packed, and files read, as messages are taken. Raises InvalidInput, also for an item over the limit.
+    Packing is lazy: files are read when their message is taken.
+
+    Args:
+        head: The message without items.
+        items: The items.
+        max_bytes: Size of the largest message.
+
+    Raises:
+        InvalidInput: An item can't be sent, or is larger than a message.
     """
     room = min(_BYTES, max_bytes - head.ByteSize())
     first = size = count = 0
@@ -41,12 +49,12 @@ def several(head: pb.EmbedRequest, items: Sequence[object], max_bytes: int) -> I
 
 
 def whole(head: pb.EmbedRequest, items: Sequence[object], max_bytes: int) -> pb.EmbedRequest:
-    """Return the one message like `head` that holds all items. Raises InvalidInput if it is over the limit."""
+    """Return `head` with all items, as one message. Raises InvalidInput beyond `max_bytes`."""
     return _message(head, list(_packed(items, max_bytes)), max_bytes, 0)
 
 
 def _packed(items: Sequence[object], max_bytes: int) -> Iterator[bytes | pb.Item]:
-    """Yield each item as it travels: all as bytes if all are plain texts."""
+    """Yield each item as its message, or as bytes if all items are strings."""
     if all(isinstance(item, str) for item in items):
         yield from map(text_to_bytes, items)
         return
@@ -60,7 +68,7 @@ def _packed(items: Sequence[object], max_bytes: int) -> Iterator[bytes | pb.Item
 
 
 def _members(item: pb.Item) -> int:
-    """Return how many items the server will embed for this one: the pieces of its sets, or 1."""
+    """Return how many items the server embeds for this one: the pieces of its sets, or 1."""
     parts = (item.part, *item.parts.values()) if item.parts else (item.part,)
     return max(1, sum(len(part.set.pieces) for part in parts if part.WhichOneof("content") == "set"))
 

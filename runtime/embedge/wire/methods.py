@@ -1,4 +1,4 @@
-"""What each method of a client does: a generator that yields the calls it needs and is sent their replies."""
+"""The steps of each client method: generators that yield calls and take their replies."""
 
 from __future__ import annotations
 
@@ -31,9 +31,12 @@ _ScoringRequest = TypeVar("_ScoringRequest", pb.ClassifyRequest, pb.ScoreRequest
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Calls of one method that may run at the same time. Its replies come in the order of the messages, one at least.
+    """Calls of one RPC that may run at the same time.
 
-    Messages are made as they are taken.
+    Attributes:
+        method: The RPC's name.
+        messages: At least one message, made as it is taken. Replies have the same order.
+        deadline: The deadline of all calls, on the `time.monotonic` clock; None means never.
     """
 
     method: str
@@ -46,13 +49,18 @@ Steps = Generator[Calls, list[Any], T]
 
 @dataclass(frozen=True, slots=True)
 class Methods:
-    """The methods. timeout: seconds, where a call names none. max_message_bytes: larger messages are not sent."""
+    """The methods of a client.
+
+    Attributes:
+        timeout: Seconds for a call that sets no timeout; None means no limit.
+        max_message_bytes: Size of the largest message that is sent.
+    """
 
     timeout: float | None
     max_message_bytes: int
 
     def run(self, model: str, request: Request) -> Steps[Reply]:
-        """Embed, in several calls where one would be too large."""
+        """Embed, in several calls if one would be too large."""
         messages = several(request_head(model, request), request.items, self.max_message_bytes)
         replies = yield Calls("Embed", messages, self._deadline(request))
         return join([reply_from_proto(reply) for reply in replies])
@@ -60,7 +68,7 @@ class Methods:
     def classify(
         self, model: str, request: Request, labels: Labels, templates: Sequence[str], top: int | None
     ) -> Steps[Scores]:
-        """Score labels; see `Embedder.classify`."""
+        """Score labels for each item; see `Embedder.classify`."""
         head = labels_head(labels, templates, top)
         room = self.max_message_bytes - head.ByteSize() - FRAME
         messages = (_with(head, each) for each in several(request_head(model, request), request.items, room))
@@ -72,7 +80,7 @@ class Methods:
     def score(
         self, model: str, queries: Side | Sequence[Side], documents: Sequence[Side], request: Request
     ) -> Steps[Scored]:
-        """Score pairs; see `Embedder.score`. `request` has the options."""
+        """Score pairs; see `Embedder.score`. `request` holds the options."""
         return scored((yield from self._score(model, queries, documents, request)))
 
     def rerank(
@@ -113,7 +121,7 @@ class Methods:
     def _score(
         self, model: str, queries: Side | Sequence[Side], documents: Sequence[Side], request: Request
     ) -> Steps[Reply]:
-        """Score pairs, in several calls where one would be too large. A query of all pairs is sent once a call."""
+        """Score pairs, in several calls if one would be too large. A query of all pairs is sent once for each call."""
         shared = not isinstance(queries, (list, tuple))
         asked = replace(request, items=pairs(None if shared else queries, documents))
         head = score_head(cast("Side", queries) if shared else None, self.max_message_bytes)
@@ -128,13 +136,13 @@ class Methods:
         return list(replies[0].models)
 
     def model(self, name: str) -> Steps[pb.ModelInfo]:
-        """Get all about a model."""
+        """Get a model's description."""
         message = pb.GetModelRequest(name=name_of("model", name))
         replies: list[pb.ModelInfo] = yield Calls("GetModel", [message], deadline_in(self.timeout))
         return replies[0]
 
     def stats(self, name: str) -> Steps[pb.ModelStats]:
-        """Get what a model does and did."""
+        """Get a model's counters and cost tables."""
         message = pb.GetStatsRequest(name=name_of("model", name))
         replies: list[pb.ModelStats] = yield Calls("GetStats", [message], deadline_in(self.timeout))
         return replies[0]

@@ -1,4 +1,4 @@
-"""Pairs to be scored between values and messages, and what a client's `rerank` is asked for."""
+"""Convert pairs to messages and back, and the options of a client's `rerank`."""
 
 from __future__ import annotations
 
@@ -52,9 +52,14 @@ def _pair_outputs(tower: pb.TowerInfo) -> tuple[str, ...]:
 
 
 def score_head(query: Side, max_bytes: int) -> pb.ScoreRequest:
-    """Return the message for pairs, without its items, with the query of all of them if there is one.
+    """Return the message for pairs without its items.
 
-    Raises InvalidInput.
+    Args:
+        query: The query that all pairs share; None if each pair has its own.
+        max_bytes: Size of the largest file that is read.
+
+    Raises:
+        InvalidInput: The query can't be sent.
     """
     message = pb.ScoreRequest()
     if query is not None:
@@ -66,7 +71,7 @@ def score_head(query: Side, max_bytes: int) -> pb.ScoreRequest:
 
 
 def with_query(message: pb.ScoreRequest, items: Sequence[Any]) -> Sequence[Any]:
-    """Return a message's items as pairs, with the query of all of them if it has one; a damaged query fails each."""
+    """Return items as pairs, with the query that the message has for all of them. A damaged query fails each pair."""
     if not message.HasField("query"):
         return items
     try:
@@ -77,7 +82,7 @@ def with_query(message: pb.ScoreRequest, items: Sequence[Any]) -> Sequence[Any]:
 
 
 def placed(errors: Mapping[int, EmbedgeError], places: NDArray[np.int64]) -> dict[int, EmbedgeError]:
-    """Return the errors of chosen items under the places that these have among all."""
+    """Return the errors of selected items, by the index of each among all items."""
     for row, error in errors.items():
         error.index = int(places[row])
         error.args = (f"item {error.index}: {error.message}",)

@@ -1,4 +1,4 @@
-"""Items and their parts: values to messages at the client, messages to values at the server."""
+"""Convert items and their parts to messages, at the client, and back, at the server."""
 
 from __future__ import annotations
 
@@ -23,9 +23,15 @@ _FIELDS = {Image: ("image", "pixels"), Audio: ("audio", "samples"), Video: ("vid
 
 
 def fill_item(message: pb.Item, item: object, *, max_bytes: int = sys.maxsize) -> None:
-    """Write an item into an empty message; paths are read. Raises InvalidInput for what cannot be sent.
+    """Write an item into an empty message, and read the files of paths.
 
-    max_bytes: larger files are refused, and not read.
+    Args:
+        message: The empty message.
+        item: The item.
+        max_bytes: Size of the largest file that is read.
+
+    Raises:
+        InvalidInput: The item can't be sent.
     """
     if not isinstance(item, Mapping):
         fill_part(message.part, item, max_bytes)
@@ -40,7 +46,7 @@ def fill_item(message: pb.Item, item: object, *, max_bytes: int = sys.maxsize) -
 
 
 def item_from_proto(message: pb.Item) -> Any:
-    """Return the item, or the error that it has, which preparing then reports as this item's own."""
+    """Return the item, or its error, for the preparer to report."""
     try:
         if not message.HasField("part"):
             return {name: _named(name, message.parts[name]) for name in _order(message)}
@@ -54,14 +60,14 @@ def item_from_proto(message: pb.Item) -> Any:
 
 
 def _order(message: pb.Item) -> Iterable[str]:
-    """Return the names of the parts in the order in which they count. Raises InvalidInput."""
+    """Return the names of the parts in order. Raises InvalidInput."""
     if message.order and sorted(message.order) != sorted(message.parts):
         raise InvalidInput("the item's 'order' does not name each of its parts once")
     return message.order or sorted(message.parts)
 
 
 def fill_part(part: pb.Part, content: object, max_bytes: int) -> None:
-    """Write a content into an empty part; a path is read. Raises InvalidInput."""
+    """Write a content into an empty part, and read the file of a path. Raises InvalidInput."""
     if isinstance(content, Path):
         content = of_path(content)
     elif is_pillow(content):
@@ -84,8 +90,8 @@ def fill_part(part: pb.Part, content: object, max_bytes: int) -> None:
         _fill_row(part.row, content)
     else:
         raise InvalidInput(
-            f"{type(content).__name__} is no content; a text, an array, the bytes or the Path of a file, a Pillow "
-            "image, a row of a table, or a value such as embedge.Image is needed"
+            f"{type(content).__name__} cannot be embedded; a string, an array, the bytes or the Path of a file, "
+            "a Pillow image, a row of a table, or a value such as embedge.Image is needed"
         )
 
 
@@ -115,21 +121,21 @@ def _fill_media(part: pb.Part, content: Image | Audio | Video, max_bytes: int) -
 
 
 def _array(content: Any) -> NDArray[Any]:
-    """Return numbers as an array. Raises InvalidInput for a list that is none, and for a mask, which would be lost."""
+    """Return numbers as an array. Raises InvalidInput for a ragged list, and for a mask, which would be lost."""
     if isinstance(content, np.ma.MaskedArray) and np.ma.is_masked(content):
         raise InvalidInput("the array is masked; give one that has NaN where a number is missing: .filled(np.nan)")
     try:
         return np.asarray(content)
     except (ValueError, OverflowError) as error:
-        raise InvalidInput(f"an array is needed, and this list makes none: {error}") from error
+        raise InvalidInput(f"an array is needed, and this list does not make one: {error}") from error
 
 
 def _file(data: object, max_bytes: int) -> bytes:
-    """Return the bytes of a file, read if its path was given. Raises InvalidInput."""
+    """Return the bytes of a file, given as bytes or path. Raises InvalidInput."""
     if isinstance(data, Path):
         try:
-            if not data.is_file():  # a pipe or a device would be read for ever
-                raise InvalidInput(f"{data} cannot be read: it is not there, or no file")
+            if not data.is_file():  # reading a pipe or a device might never end
+                raise InvalidInput(f"{data} cannot be read: it does not exist, or is not a file")
             size = data.stat().st_size
             if size > max_bytes:
                 raise InvalidInput(
@@ -145,7 +151,7 @@ def _file(data: object, max_bytes: int) -> bytes:
 
 
 def _of_numbers(content: object) -> bool:
-    """Return whether a list is an array; any other is a set, or left to the part to make an array of."""
+    """Return whether a list holds numbers only, and so is an array; any other list is a set."""
     if isinstance(content, (list, tuple)):
         return bool(content) and all(map(_of_numbers, content))
     return isinstance(content, (int, float, np.generic))

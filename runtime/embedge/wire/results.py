@@ -1,4 +1,4 @@
-"""Results of every kind to messages and back; what comes back is equal bit for bit."""
+"""Convert results of every kind to messages and back, equal bit for bit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = {
 
 
 def fill_output(message: pb.Output, result: Result) -> None:
-    """Write a result into an output that has its name already."""
+    """Write a result into a message that already has its name."""
     message.kind = KINDS[result.kind]
     if not isinstance(result, Scores):
         message.space = result.space
@@ -47,7 +47,7 @@ def fill_output(message: pb.Output, result: Result) -> None:
 
 
 def result_from_proto(message: pb.Output) -> Result:
-    """Return the result that an output of our server holds. Its arrays are read-only views of the received bytes."""
+    """Return the result that a server's message holds. Its arrays are read-only views of the received bytes."""
     make = _RESULTS.get(message.kind)
     if make is None:
         raise EmbedgeError(f"output {message.name!r} is of a kind newer than this client ({message.kind}); upgrade")
@@ -75,7 +75,7 @@ def _gaussian(message: pb.Output, values: Any, dtype: DType) -> Gaussian:
 
 
 def _codes(message: pb.Output, values: Any, dtype: str) -> Codes:
-    # Of one code an item there are no offsets; of many there is one offset at least, even for no items.
+    # Single codes have no offsets; lists of codes have at least one, even without items.
     offsets = _offsets(message) if message.offsets else None
     return Codes(values, message.space, "bits" if dtype == "ubinary" else "integers", offsets)
 

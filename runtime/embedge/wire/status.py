@@ -1,4 +1,4 @@
-"""Between errors and gRPC statuses: the one place that knows both. The table itself is `embedge.errors`."""
+"""Convert errors to gRPC statuses and back. `embedge.errors` has the table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["INTERNAL_TEXT", "code_of", "error_of", "text_of", "trailing_metadata
 INTERNAL_TEXT = "the server failed in a way it did not expect; its log holds the reason"
 
 
-# Statuses travel in HTTP/2 headers, which clients cut off at 8 KiB; one byte can take three there.
+# Statuses are HTTP/2 headers; clients truncate them at 8 KiB, and one byte can take three.
 _MAX_TEXT_BYTES = 1200
 
 
 def text_of(error: EmbedgeError) -> str:
-    """Return the message as it may travel: valid Unicode, and short enough for a header."""
+    """Return the message as valid Unicode, short enough for a header."""
     data = str(error).encode("utf-8", "replace")
     if len(data) <= _MAX_TEXT_BYTES:
         return data.decode()
@@ -27,12 +27,12 @@ def text_of(error: EmbedgeError) -> str:
 
 
 def code_of(error: EmbedgeError) -> grpc.StatusCode:
-    """Return the status code that the error's class names."""
+    """Return the status code of an error."""
     return grpc.StatusCode[error.grpc]
 
 
 def trailing_metadata(error: EmbedgeError) -> tuple[tuple[str, bytes], ...]:
-    """Return the details that travel beside the status: for Overloaded, when to come back."""
+    """Return the details of a status: for Overloaded, the delay before a retry."""
     if not isinstance(error, Overloaded):
         return ()
     delay = duration_pb2.Duration()
@@ -44,7 +44,13 @@ def trailing_metadata(error: EmbedgeError) -> tuple[tuple[str, bytes], ...]:
 
 
 def error_of(call: grpc.RpcError, *, address: str, tls: bool = True) -> EmbedgeError:
-    """Return the error that a failed call stands for (the client's side). tls: whether the client speaks TLS."""
+    """Return the error of a failed call, at the client.
+
+    Args:
+        call: The failed call.
+        address: The server's address, for messages.
+        tls: Whether the client uses TLS.
+    """
     status, text = call.code(), call.details() or ""
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in text:
         return InvalidInput(
@@ -53,10 +59,10 @@ def error_of(call: grpc.RpcError, *, address: str, tls: bool = True) -> EmbedgeE
         )
     if status is grpc.StatusCode.UNAVAILABLE and not call.trailing_metadata():
         text = _unreached(text, address, tls)
-    # gRPC's own words, not the server's.
+    # The message is gRPC's, not the server's.
     if status is grpc.StatusCode.DEADLINE_EXCEEDED and "Deadline Exceeded" in text:
         text = f"the timeout passed before the server at {address} answered; allow more time, or send less at a time"
-    if status is grpc.StatusCode.CANCELLED:  # not by us: then we would not be here
+    if status is grpc.StatusCode.CANCELLED:  # by the server: a call that the client cancels raises nothing
         return Unavailable(f"the server at {address} ended the call; it may be shutting down, try again")
     error = from_status(status.name, text or f"the call ended with status {status.name}")
     if isinstance(error, Overloaded):
@@ -65,8 +71,8 @@ def error_of(call: grpc.RpcError, *, address: str, tls: bool = True) -> EmbedgeE
 
 
 def _unreached(text: str, address: str, tls: bool) -> str:
-    """Return gRPC's words for a connection that failed with what to do about it; other words as they are."""
-    if "Socket closed" in text and not tls:  # so it is closed by a server that was not greeted as TLS wants it
+    """Return gRPC's message for a failed connection with a hint; any other message as it is."""
+    if "Socket closed" in text and not tls:  # a server closes it that expects TLS
         return f"the server at {address} closed the connection: {text}; it may have ended, or it wants TLS (tls=…)"
     if "onnect" not in text and "Socket closed" not in text:
         return text

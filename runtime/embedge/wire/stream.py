@@ -1,4 +1,4 @@
-"""The client's half of a stream: requests to numbered messages, and messages to answers."""
+"""The client's half of a stream: numbered messages for requests, and answers from messages."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ __all__ = ["Feed", "StreamAnswer"]
 
 StreamAnswer = tuple[int, "Reply | EmbedgeError"]
 
-# What the field of a message can hold: 49 days.
+# The largest value of the message's field: 49 days.
 _MAX_MS = (1 << 32) - 1
 
 
 class Feed:
-    """The messages of a stream, and its answers. What the requests raise ends the stream, and is raised by `check`.
+    """The messages and answers of a stream.
 
-    gRPC takes the messages in a thread of its own and would hide the error behind a status.
+    An exception from the user's requests ends the stream, and `check` raises it. gRPC takes the messages in its own
+    thread, and would replace the exception by a status.
     """
 
     def __init__(self, model: str, max_message_bytes: int) -> None:
         self._model = model
         self._max_message_bytes = max_message_bytes
         self._error: Exception | None = None
-        # Numbers of requests that came too late. Added to before they are sent, and read when they are answered.
+        # Numbers of requests whose deadline passed before they were sent. gRPC's thread adds; the caller's removes.
         self._late: set[int] = set()
 
     def messages(self, requests: Iterable[Request]) -> Iterator[pb.EmbedStreamRequest]:
@@ -50,14 +51,14 @@ class Feed:
             self._error = error
 
     def answer(self, message: pb.EmbedStreamReply) -> StreamAnswer:
-        """Return the number of the request, and its reply or error; one that came too late has no reply."""
+        """Return the number of the request, and its reply or error."""
         if message.id in self._late:
             self._late.discard(message.id)
             return message.id, DeadlineExceeded("the deadline had passed before the request was sent; allow more time")
         return _answer(message)
 
     def check(self) -> None:
-        """Raise what the requests raised."""
+        """Raise the exception of the user's requests, if any."""
         if self._error is not None:
             raise self._error
 

@@ -1,4 +1,4 @@
-"""Arrays between messages and NumPy: row-major and little-endian on the wire, whatever the machine is."""
+"""Convert NumPy arrays to messages and back. On the wire they are row-major and little-endian."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DTYPE_NAMES: dict[int, str] = {number: name for name, number in DTYPE_NUMBERS.it
 """And the name of each number."""
 
 _LAYOUT = {name: np.dtype("u1" if name == "ubinary" else name).newbyteorder("<") for name in DTYPE_NUMBERS}
-# The most that every supported NumPy can have.
+# The most that every supported NumPy allows.
 _MAX_AXES = 32
 
 
@@ -36,9 +36,15 @@ def unpack_array(data: bytes, dtype: str, shape: Iterable[int]) -> NDArray[Any]:
 
 
 def fill_tensor(message: pb.Tensor, values: NDArray[Any], dtype: str | None = None) -> None:
-    """Write an array into an empty message; `dtype` where it says more than the array's own does (ubinary).
+    """Write an array into an empty message.
 
-    Raises InvalidInput for an array that no message can hold.
+    Args:
+        message: The empty message.
+        values: An array of any shape.
+        dtype: The dtype's name on the wire, such as ubinary; None takes the array's.
+
+    Raises:
+        InvalidInput: The wire has no such dtype.
     """
     name = dtype or values.dtype.name
     if name not in DTYPE_NUMBERS:
@@ -49,17 +55,23 @@ def fill_tensor(message: pb.Tensor, values: NDArray[Any], dtype: str | None = No
 
 
 def tensor_array(message: pb.Tensor) -> NDArray[Any]:
-    """Return the array that somebody else's message holds, a view of its bytes. Raises InvalidInput; see `received`."""
+    """Return the array of an untrusted message, a view of its bytes. Raises InvalidInput; see `received`."""
     name = DTYPE_NAMES.get(message.dtype)
     if name is None or name == "ubinary":
-        raise InvalidInput(f"a tensor's dtype is {name or f'number {message.dtype}'}, which no part can be")
+        raise InvalidInput(f"a tensor's dtype is {name or f'number {message.dtype}'}, which parts cannot have")
     return received(message.data, name, message.shape)
 
 
 def received(data: bytes, dtype: str, shape: Iterable[int]) -> NDArray[Any]:
-    """Return bytes that somebody sent as an array: a view of them.
+    """Return untrusted bytes as an array, a view of them. Nothing is allocated.
 
-    Raises InvalidInput where dtype and shape announce other bytes than are there; what is announced is never allocated.
+    Args:
+        data: The bytes, row-major and little-endian.
+        dtype: The dtype's name.
+        shape: The announced shape.
+
+    Raises:
+        InvalidInput: The bytes don't fit dtype and shape.
     """
     sizes = list(shape)
     if len(sizes) > _MAX_AXES or min(sizes, default=0) < 0:
@@ -71,7 +83,7 @@ def received(data: bytes, dtype: str, shape: Iterable[int]) -> NDArray[Any]:
         )
     try:
         array = unpack_array(data, dtype, sizes)
-    except (ValueError, OverflowError) as error:  # nothing in it, and yet an axis is beyond any array
+    except (ValueError, OverflowError) as error:  # no elements, but an axis that is too long for any array
         raise InvalidInput(f"a tensor's shape {sizes} is not possible") from error
     if dtype == "bool" and (array.view(np.uint8) > 1).any():
         raise InvalidInput("a tensor of bool holds bytes that are neither 0 nor 1")

@@ -1,4 +1,4 @@
-"""Texts, names and counts, as a message can hold them."""
+"""Strings, names and counts, checked for messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["name_of", "text_from_bytes", "text_to_bytes", "whole_number"]
 
 
 def name_of(what: str, value: object) -> str:
-    """Return the value, which is text that a message can hold. Raises InvalidInput."""
+    """Return a string that a message can hold. Raises InvalidInput."""
     if not isinstance(value, str):
         raise InvalidInput(f"{what} must be a text, not {type(value).__name__}")
     try:
@@ -22,21 +22,21 @@ def name_of(what: str, value: object) -> str:
 
 
 def text_to_bytes(text: object) -> bytes:
-    """Return the text as it travels. Raises InvalidInput for what is no text."""
+    """Return a string as bytes. Raises InvalidInput for anything else."""
     if not isinstance(text, str):
         raise InvalidInput(f"a text is needed, not {type(text).__name__}")
-    # Surrogates travel as bytes that are not UTF-8, so that the server refuses this item and embeds the others.
+    # Surrogates become bytes that aren't UTF-8, so the server refuses this item and embeds the others.
     return text.encode("utf-8", "surrogatepass")
 
 
 def text_from_bytes(data: bytes) -> str:
-    """Return the text that was sent."""
-    # Bytes that are not UTF-8 become lone surrogates, which preparing refuses for this item alone.
+    """Return bytes as a string."""
+    # Bytes that aren't UTF-8 become lone surrogates; the preparer refuses this item alone.
     return data.decode("utf-8", "surrogateescape")
 
 
 def whole_number(what: str, value: object) -> int | None:
-    """Return a number as a message can hold it; which ones are possible, the server knows. Raises InvalidInput."""
+    """Return a number that a message can hold; the server checks its range. Raises InvalidInput."""
     if value is None:
         return None
     try:
@@ -44,7 +44,7 @@ def whole_number(what: str, value: object) -> int | None:
     except TypeError:
         count = None
     if count is None or isinstance(value, bool):
-        raise InvalidInput(f"{what} {value!r} is no whole number")
+        raise InvalidInput(f"{what} {value!r} is not a whole number")
     if abs(count) >= 1 << 31:
         raise InvalidInput(f"{what} {value} is not possible: no output has so many")
     return count

@@ -112,7 +112,7 @@ def test_paths_are_read_by_the_client(keeper: Client, towers: Embedder, tmp_path
     with pytest.raises(InvalidInput, match=r"^item 1: .*missing\.png cannot be read") as raised:
         keeper.embed("towers", [Image(file), Image(tmp_path / "missing.png")])
     assert raised.value.index == 1
-    with pytest.raises(InvalidInput, match=r"^item 0: part 'image': .* cannot be read: it is not there, or no file"):
+    with pytest.raises(InvalidInput, match=r"^item 0: part 'image': .* cannot be read: it does not exist, or is"):
         keeper.embed("towers", [{"image": tmp_path}])
     with pytest.raises(InvalidInput, match=r"^item 0: .*notes\.txt is a text file; give its text: path\.read_text\(\)"):
         keeper.embed("towers", [tmp_path / "notes.txt"])

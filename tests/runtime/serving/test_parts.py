@@ -158,10 +158,13 @@ def test_a_rate_that_is_none_fails_alone(stub: EmbedgeStub, tower: str, held: di
     [
         (np.array(["a"]), "an array of dtype <U1 cannot be sent"),
         (np.array([object()]), "an array of dtype object cannot be sent"),
-        ([[1, 2], [3]], "this list is none|this list makes none"),
+        ([[1, 2], [3]], "this list is none|this list does not make one"),
         (np.ma.masked_equal([1, 2], 2), "the array is masked"),
-        (Image(Path("/dev/full")), "/dev/full cannot be read: it is not there, or no file"),  # it gives zeros for ever
-        (Image(Path("a\0b")), "cannot be read: it is not there, or no file"),
+        (
+            Image(Path("/dev/full")),
+            "/dev/full cannot be read: it does not exist, or is not a file",
+        ),  # endless zeros
+        (Image(Path("a\0b")), "cannot be read: it does not exist, or is not a file"),
         (Image("cat.png"), "its Path or an array is needed, not str"),  # type: ignore[arg-type]
         (Audio(b"", "fast"), "the rate must be a number, not 'fast'"),  # type: ignore[arg-type]
         (Text(5), "a text is needed, not int"),  # type: ignore[arg-type]
@@ -170,8 +173,8 @@ def test_a_rate_that_is_none_fails_alone(stub: EmbedgeStub, tower: str, held: di
         ({"part": {5: 1}}, "part 'part': the name of a column must be a text, not int"),
         ({"part": {"age": [1]}}, "part 'part': column 'age' must be a number"),
         ({"part": {"age": 10**400}}, "part 'part': column 'age' must be a number"),
-        (None, "NoneType is no content"),
-        ({"part": {1, 2}}, "part 'part': set is no content"),
+        (None, "NoneType cannot be embedded"),
+        ({"part": {1, 2}}, "part 'part': set cannot be embedded"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_by_the_client(content: object, says: str) -> None:
