@@ -83,7 +83,7 @@ ONNXRUNTIME = [
         handles=("ort", "onnxruntime"),
         kinds={
             "session": "InferenceSession",
-            "_Alone: self._session": "InferenceSession",
+            "_UnboundSession: self._session": "InferenceSession",
             "_BoundExecutable: self._session": "InferenceSession",
             "_BoundExecutable: self._binding": "IOBinding",
         },

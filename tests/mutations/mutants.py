@@ -52,7 +52,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
 }
 
 # Methods that wait; methods that say something to another thread, to the GPU or to whoever uses the context; frees.
-_WAITS = {"acquire", "drain", "join", "result", "settled", "sleep", "wait", "wait_for"}
+_WAITS = {"acquire", "drain", "join", "result", "wait_idle", "sleep", "wait", "wait_for"}
 _TELLS = {
     "abandon",
     "attach",
@@ -65,7 +65,6 @@ _TELLS = {
     "interrupt",
     "leave",
     "lend",
-    "mark",
     "notify",
     "notify_all",
     "record",
@@ -78,7 +77,7 @@ _TELLS = {
 }
 # What CUDA and TensorRT are asked for, and what lanes and contexts were given to call.
 _CALLS = {"_ask", "_close", "_leave", "_need", "_on_change", "_release", "_wake"}
-_FREES = {"clear", "close", "exit", "leave_behind"}
+_FREES = {"clear", "close", "exit"}
 _STATEMENTS = _WAITS | _TELLS | _FREES | _CALLS
 _NOTHING = "__import__('contextlib').nullcontext()"  # in the place of a lock
 # Fields that say what may be done now. (What makes them, `__init__`, is not looked at.)
@@ -87,16 +86,16 @@ _FLAGS = {
     "broken",
     "cold",
     "given_up",
-    "marked",
+    "recorded",
     "over",
     "_closing",
     "_free",
     "_hung",
     "_last_progress",
     "_lost",
-    "_marks",
+    "_timeline",
     "_open",
-    "_place",
+    "_buffer",
     "_shared",
     "_stopped",
     "_suspended",
@@ -171,7 +170,7 @@ def _walk(node: ast.AST, where: str) -> Iterator[Piece]:
         for item in node.items:
             if _guards(item.context_expr):
                 yield item.context_expr, where, f"with {_words(item.context_expr)}", _NOTHING
-    if isinstance(node, ast.Call) and _called(node) in {"wait", "wait_for", "join", "settled"} and _of_object(node):
+    if isinstance(node, ast.Call) and _called(node) in {"wait", "wait_for", "join", "wait_idle"} and _of_object(node):
         yield node, where, _words(node), "True"
     if isinstance(node, ast.Attribute) and node.attr == "RLock":
         yield node, where, "that the lock may be taken twice", "threading.Lock"
@@ -199,7 +198,7 @@ def _fields(targets: list[ast.expr]) -> Iterator[str]:
 def _guards(expression: ast.expr) -> bool:
     """Whether it is a lock, or what tells others of a failure."""
     if isinstance(expression, ast.Call):
-        return _called(expression) == "told"
+        return _called(expression) == "report_failures"
     return isinstance(expression, ast.Attribute | ast.Name)
 
 

@@ -14,12 +14,12 @@ CODE = b"""\
 class Lane:
     def __init__(self):
         self._lock = threading.RLock()
-        self.marked = False
+        self.recorded = False
 
     def run(self, words):
         with self._lock, trace.during("run"):
-            self.marked = True
-        with self.lane.told():
+            self.recorded = True
+        with self.lane.report_failures():
             self._ready.wait(1.0)
             text = ", ".join(words)
         if not self._over.wait():
@@ -34,8 +34,8 @@ def test_each_wait_event_lock_free_and_flag_is_found_once() -> None:
     assert [(each.line, each.where, each.what) for each in find("a.py", CODE)] == [
         (3, "Lane.__init__", "that the lock may be taken twice"),
         (7, "Lane.run", "with self._lock"),
-        (8, "Lane.run", "self.marked = True"),
-        (9, "Lane.run", "with self.lane.told()"),
+        (8, "Lane.run", "self.recorded = True"),
+        (9, "Lane.run", "with self.lane.report_failures()"),
         (10, "Lane.run", "self._ready.wait(1.0)"),
         (12, "Lane.run", "self._over.wait()"),
         (13, "Lane.run", "self._changed.notify_all()"),
@@ -49,7 +49,7 @@ def test_a_mutant_is_the_same_code_without_one_piece() -> None:
     assert texts["with self._lock"][6].strip() == (
         "with __import__('contextlib').nullcontext(), trace.during(\"run\"):"
     )
-    assert texts["self.marked = True"][7].strip() == "pass"
+    assert texts["self.recorded = True"][7].strip() == "pass"
     assert texts["self._over.wait()"][11].strip() == "if not True:"
     whole = CODE.decode().splitlines()
     assert {sum(ours != theirs for ours, theirs in zip(text, whole, strict=True)) for text in texts.values()} == {1}

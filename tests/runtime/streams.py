@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedge import cuda
 from embedge.backends.base import Arrays
-from embedge.backends.gpu.executable import Bound
+from embedge.backends.gpu.executable import Bindings
 from embedge.backends.gpu.slot import StreamSession, StreamSlot
 from embedge.batches.shapes import Shape
 from embedge.cuda import Event, Stream
@@ -59,7 +59,7 @@ class Weigh:
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
         return {"each": inputs["ids"], "sum": inputs["weight"]}
 
-    def enqueue(self, inputs: Bound, outputs: Bound, stream: Stream, consumed: Event | None) -> None:
+    def enqueue(self, inputs: Bindings, outputs: Bindings, stream: Stream, consumed: Event | None) -> None:
         capturing = any(stream.capture for stream in self.machine.scheduler.streams.values())
 
         def run() -> None:
@@ -120,7 +120,7 @@ class Lane:
     def __init__(self, machine: Machine, make: Callable[[Machine], Any] = Weigh, **settings: Any) -> None:
         self.driver = cuda.choose()
         self.context = cuda.SharedContext.of(self.driver)
-        self.kernels: list[Any] = []
+        self.executables: list[Any] = []
         self.woken = 0
         self._make = lambda: make(machine)
         self.slot = StreamSlot(self.driver, self.context, self._wake, self._open, **settings)
@@ -131,8 +131,8 @@ class Lane:
             raise
 
     @property
-    def kernel(self) -> Any:
-        return self.kernels[0]
+    def executable(self) -> Any:
+        return self.executables[0]
 
     def close(self) -> None:
         self.session.close()
@@ -143,8 +143,8 @@ class Lane:
         return [self.session.start(each)() for each in given]
 
     def _open(self, name: str, path: Path, stream: Stream) -> Any:
-        self.kernels.append(self._make())
-        return self.kernels[-1]
+        self.executables.append(self._make())
+        return self.executables[-1]
 
     def _wake(self) -> None:
         self.woken += 1
@@ -160,5 +160,5 @@ def lane(machine: Machine, make: Callable[[Machine], Any] = Weigh, **settings: A
         opened.close()
 
 
-def _ranges(dtypes: Mapping[str, np.dtype[Any]], bound: Bound) -> Sequence[tuple[int, int]]:
+def _ranges(dtypes: Mapping[str, np.dtype[Any]], bound: Bindings) -> Sequence[tuple[int, int]]:
     return [(at, int(np.prod(shape)) * dtypes[name].itemsize) for name, (at, shape) in bound.items()]

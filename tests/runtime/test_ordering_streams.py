@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from embedge.backends.gpu import staging
-from embedge.backends.gpu import stream as lanestream
+from embedge.backends.gpu import stream as lane_stream
 from embedge.backends.onnxruntime_cuda import _CudaSlot
 from embedge.backends.tensorrt import backend as runner_module
 from embedge.backends.tensorrt.engine import Engine
@@ -48,7 +48,7 @@ def test_a_lane_that_breaks_the_context_in_opening_tells_the_others(simulate: Si
         raise CudaError("CUDA_ERROR_ILLEGAL_ADDRESS")
 
     with lane(simulate("cuda-python")) as opened:
-        opened.slot._open_kernel = refuse
+        opened.slot._open_executable = refuse
         with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
             opened.slot.open("other", Path("other.onnx"))
         assert opened.woken == 1
@@ -86,7 +86,7 @@ def test_who_closes_a_stream_that_hangs_sleeps_between_two_looks(
     left: list[Any] = []
     now = [0.0]
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
-    monkeypatch.setattr(lanestream, "_left_behind", left)
+    monkeypatch.setattr(lane_stream, "_abandoned", left)
     machine = simulate("cuda-python", order="eager")
     opened = Lane(machine, settle_seconds=0.1)
     hang = machine.faults.hang()
@@ -123,7 +123,7 @@ def test_a_graph_that_runs_alone_tells_of_a_broken_context_when_it_is_opened(sim
             raise CudaError("CUDA_ERROR_ILLEGAL_ADDRESS")
 
     driver = choose()
-    slot = Broken(driver, lambda: woken.append(1), model, sets=2, largest={})
+    slot = Broken(driver, lambda: woken.append(1), model, buffers=2, largest={})
     with pytest.raises(CudaError):
         slot.open("vague", Path("vague.onnx"))
     assert woken == [1]
@@ -140,15 +140,15 @@ class Plan:
         self.model = model_of(tiny_bundle(path / "tiny"))
         self.engine = Engine("encoder", self.model.bundle.manifest.graphs["encoder"], built(self.model, "encoder"))
         self.scratch = Scratch(self.driver, self.engine.scratch)
-        self.kernels = [TensorRTExecutable(self.engine, self.scratch) for _ in range(2)]
+        self.executables = [TensorRTExecutable(self.engine, self.scratch) for _ in range(2)]
         self.stream = self.driver.stream()
         shape = self.engine.profiles[0]["input_ids"].least
-        for kernel in self.kernels:
+        for kernel in self.executables:
             kernel._context(dict.fromkeys(self.engine.inputs, shape), self.stream)
 
     def close(self) -> None:
         self.machine.synchronise_stream(self.stream.handle)
-        for kernel in self.kernels:
+        for kernel in self.executables:
             kernel.close()
         self.stream.close()
         self.driver.leave()
@@ -161,7 +161,7 @@ def test_a_kernel_that_is_closed_twice_leaves_the_others_their_scratch_memory(
     plan = Plan(machine, tmp_path)
     there = machine.memory.alive()
     for _ in range(2):
-        plan.kernels[0].close()
+        plan.executables[0].close()
     assert machine.memory.alive() == there
     plan.close()
     assert machine.memory.alive() == []
@@ -172,7 +172,7 @@ def test_a_kernel_that_is_closed_holds_no_context(simulate: Simulate, tmp_path: 
     machine = simulate("cuda-python", tensorrt="11.4.0")
     plan = Plan(machine, tmp_path)
     assert contexts() == 2
-    plan.kernels[0].close()
+    plan.executables[0].close()
     assert contexts() == 1
     plan.close()
 

@@ -82,7 +82,7 @@ def _session(
     def kernel(name: str, path: Path, stream: Stream) -> TensorRTExecutable:
         return TensorRTExecutable(engine, scratch)
 
-    slot = StreamSlot(driver, SharedContext.of(driver), lambda: None, kernel, sets=_SETS, cuda_graphs=cuda_graphs)
+    slot = StreamSlot(driver, SharedContext.of(driver), lambda: None, kernel, buffers=_SETS, cuda_graphs=cuda_graphs)
     with closing(slot), closing(cast(StreamSession, slot.open(graph, bundle.graph(graph)))) as session:
         yield session
 

@@ -1,7 +1,7 @@
 """ONNX Runtime on a GPU: for machines without TensorRT, and for graphs that it does not take.
 
 A session runs on its lane's own stream, from and to memory that the lane has bound, and does not wait at the end of a
-run, so that it takes its place in the lane's pipeline like any other kernel.
+run, so that it takes its place in the lane's pipeline like any other executable.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 from embedge import cuda
 from embedge.backends.base import Arrays, BackendModel, PendingArrays, Session
 from embedge.backends.cores import LaneSplit
-from embedge.backends.gpu import policy as board
-from embedge.backends.gpu.executable import Bound, Executable
+from embedge.backends.gpu import policy
+from embedge.backends.gpu.executable import Bindings, Executable
 from embedge.backends.gpu.slot import StreamSlot
 from embedge.backends.gpu.stream import LaneStream
 from embedge.batches.shapes import Shape, resolve, symbols
@@ -43,9 +43,9 @@ class OnnxRuntimeCudaBackend:
 
     name = "onnxruntime-cuda"
     shares = False
-    length_multiple = board.LENGTH_MULTIPLE
-    hang_seconds = board.HANG_SECONDS
-    max_batch_tokens = board.TOKENS
+    length_multiple = policy.LENGTH_MULTIPLE
+    hang_seconds = policy.HANG_SECONDS
+    max_batch_tokens = policy.MAX_BATCH_TOKENS
     cuda_graphs = 0
 
     def __init__(self, config: RuntimeConfig) -> None:
@@ -90,7 +90,7 @@ class OnnxRuntimeCudaBackend:
         self._model = model
         self._largest = {
             graph: [{name: each.most for name, each in profile.items()} for profile in found]
-            for graph, found in board.sizes(model).items()
+            for graph, found in policy.batch_profiles(model).items()
         }
 
     def candidates(self) -> list[LaneSplit]:
@@ -98,13 +98,13 @@ class OnnxRuntimeCudaBackend:
         if self._model is None:
             return [LaneSplit(1, 1)]
         weights = sum(self._model.bundle.graph(name).stat().st_size for name in self._model.graphs)
-        return board.lanes(self._driver(), self._config, weights + (self._config.scratch_bytes or _WORKING))
+        return policy.lane_splits(self._driver(), self._config, weights + (self._config.scratch_bytes or _WORKING))
 
     def slot(self, *, threads: int, wake: Callable[[], None]) -> StreamSlot:
         """Return a slot with a stream. Called in the lane's thread; threads do nothing on a GPU. Raises CudaError."""
         if self._model is None:
             raise BackendError("no model was loaded before a lane was opened")
-        return _CudaSlot(self._driver(), wake, self._model, sets=self.max_in_flight, largest=self._largest)
+        return _CudaSlot(self._driver(), wake, self._model, buffers=self.max_in_flight, largest=self._largest)
 
     def close(self) -> None:
         """Do nothing: lanes share no memory."""
@@ -122,11 +122,11 @@ class _CudaSlot(StreamSlot):
         wake: Callable[[], None],
         model: BackendModel,
         *,
-        sets: int,
+        buffers: int,
         largest: Mapping[str, Sequence[Mapping[str, Shape]]],
     ) -> None:
         super().__init__(
-            driver, SharedContext.of(driver), wake, self._kernel, sets=sets, cuda_graphs=0, largest=largest
+            driver, SharedContext.of(driver), wake, self._open_bound, buffers=buffers, cuda_graphs=0, largest=largest
         )
         self._graphs = model.bundle.manifest.graphs
         self._config = model.config
@@ -140,11 +140,11 @@ class _CudaSlot(StreamSlot):
                 resolve(spec, known)
         except KeyError as error:
             log.warning("graph %s runs one batch at a time: its inputs do not tell the axis %s", name, error)
-            with self.lane.told():
-                return _Alone(self._session(path, self.lane.stream), self.lane)
+            with self.lane.report_failures():
+                return _UnboundSession(self._session(path, self.lane.stream), self.lane)
         return super().open(name, path)
 
-    def _kernel(self, name: str, path: Path, stream: Stream) -> Executable:
+    def _open_bound(self, name: str, path: Path, stream: Stream) -> Executable:
         return _BoundExecutable(self._session(path, stream), self._graphs[name], self._config.gpu)
 
     def _session(self, path: Path, stream: Stream) -> Any:
@@ -183,12 +183,12 @@ class _BoundExecutable:
         known = symbols(self._graph.inputs, inputs)
         return {spec.name: resolve(spec, known) for spec in self._graph.outputs}
 
-    def enqueue(self, inputs: Bound, outputs: Bound, stream: Stream, consumed: Event | None) -> None:
+    def enqueue(self, inputs: Bindings, outputs: Bindings, stream: Stream, consumed: Event | None) -> None:
         for name, (pointer, shape) in inputs.items():
             self._binding.bind_input(name, "cuda", self._device, self.inputs[name].type, shape, pointer)
         for name, (pointer, shape) in outputs.items():
             self._binding.bind_output(name, "cuda", self._device, self.outputs[name].type, shape, pointer)
-        with _translated():
+        with _translate_errors():
             self._session.run_with_iobinding(self._binding, self._options)
         if consumed is not None:
             consumed.record(stream)
@@ -197,7 +197,7 @@ class _BoundExecutable:
         self._binding = self._session = None
 
 
-class _Alone:
+class _UnboundSession:
     """A session that makes its outputs itself: a run is over when `start` returns."""
 
     def __init__(self, session: Any, lane: LaneStream) -> None:
@@ -206,7 +206,7 @@ class _Alone:
         self._outputs = [output.name for output in session.get_outputs()]
 
     def start(self, feeds: Arrays) -> PendingArrays:
-        with self._lane.told(), _translated():
+        with self._lane.report_failures(), _translate_errors():
             made = dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
         return lambda: made
 
@@ -215,12 +215,12 @@ class _Alone:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Raise what ONNX Runtime raises as an error of ours: CudaError where the GPU's context is broken."""
     try:
         yield
     except Exception as error:  # ONNX Runtime has no public base class for its errors
-        raise CudaError.told(str(error)) or BackendError(f"ONNX Runtime failed on the GPU: {error}") from error
+        raise CudaError.from_message(str(error)) or BackendError(f"ONNX Runtime failed on the GPU: {error}") from error
 
 
 def _open(path: Path, options: Mapping[str, object]) -> Any:
@@ -238,7 +238,7 @@ def _open(path: Path, options: Mapping[str, object]) -> Any:
         # Without its fall-back, which prints, and goes on with the CPU.
         session = ort.InferenceSession(str(path), settings, providers=[(_PROVIDER, dict(options))], enable_fallback=0)
     except Exception as error:  # ONNX Runtime has no public base class for its errors
-        if broken := CudaError.told(str(error)):
+        if broken := CudaError.from_message(str(error)):
             raise broken from error
         if any(word in str(error) for word in ("cuDNN", "CUDA_PATH", "onnxruntime_providers_cuda")):
             raise Unavailable(f"ONNX Runtime cannot load its CUDA provider: {error}; {_LIBRARIES}") from error

@@ -57,7 +57,7 @@ class CudaError(RuntimeError):
         return self.code in FATAL
 
     @classmethod
-    def told(cls, text: str) -> CudaError | None:
+    def from_message(cls, text: str) -> CudaError | None:
         """Return the fatal error that a message of another library tells of, if it does."""
         code = next((code for code, words in FATAL.items() if code in text or words in text), None)
         return None if code is None else cls(code, text)

@@ -26,7 +26,7 @@ log = logging.getLogger("embedge.cuda")
 _INSTALL = "pip install 'embedge[pycuda]' (it is built here, with a compiler and the headers of CUDA)"
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which pycuda has no name
 
-# It tells errors by the driver's words only. These are not fatal; `CudaError.told` knows those that are.
+# It tells errors by the driver's words only. These are not fatal; `CudaError.from_message` knows those that are.
 _WORDS = {
     "no CUDA-capable device is detected": "CUDA_ERROR_NO_DEVICE",
     "invalid device ordinal": "CUDA_ERROR_INVALID_DEVICE",
@@ -290,7 +290,7 @@ class _PyCudaMemory(Owned):
 
 def _failure(words: str, kind: str) -> CudaError:
     code = next((code for known, code in _WORDS.items() if known in words), f"pycuda.{kind}")
-    return CudaError.told(words) or CudaError(code, words)
+    return CudaError.from_message(words) or CudaError(code, words)
 
 
 def _made(stream: Stream) -> Any:

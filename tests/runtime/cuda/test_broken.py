@@ -32,10 +32,10 @@ def test_other_errors_are_not_fatal(code: str) -> None:
 @pytest.mark.parametrize(("code", "words"), FATAL.items())
 def test_messages_of_other_libraries_tell_of_fatal_errors(code: str, words: str) -> None:
     for text in (f"CUDA failure: {words} ; GPU=0", f"[executionContext.cpp] Error Code 1: Cuda Runtime ({code})"):
-        told = CudaError.told(text)
+        told = CudaError.from_message(text)
         assert told is not None
         assert (told.code, told.fatal, told.message) == (code, True, text)
-    assert CudaError.told("Failed to allocate memory for requested buffer of size 1024") is None
+    assert CudaError.from_message("Failed to allocate memory for requested buffer of size 1024") is None
 
 
 def test_closing_in_a_broken_context_is_no_error(

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge import cuda, trace
-from embedge.backends.gpu.executable import Bound
+from embedge.backends.gpu.executable import Bindings
 from embedge.backends.gpu.slot import StreamSlot
 from embedge.batches.shapes import Shape
 from embedge.cuda import Event, Stream
@@ -74,7 +74,7 @@ class Modelled:
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
         return {"y": (inputs["x"][0], self._work.width)}
 
-    def enqueue(self, inputs: Bound, outputs: Bound, stream: Stream, consumed: Event | None) -> None:
+    def enqueue(self, inputs: Bindings, outputs: Bindings, stream: Stream, consumed: Event | None) -> None:
         (source, given), (target, made) = inputs["x"], outputs["y"]
 
         def run() -> None:
@@ -109,7 +109,7 @@ class PlayedLane:
         self._flights: deque[tuple[Callable[[], Mapping[str, NDArray[Any]]], float, float]] = deque()
         driver = cuda.choose()
         self._slot = StreamSlot(
-            driver, cuda.SharedContext.of(driver), lambda: None, lambda *_: Modelled(machine, work), sets=depth
+            driver, cuda.SharedContext.of(driver), lambda: None, lambda *_: Modelled(machine, work), buffers=depth
         )
         self._session = self._slot.open("encoder", Path("encoder.onnx"))
 

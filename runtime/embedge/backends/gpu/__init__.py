@@ -1,1 +1,1 @@
-"""What both GPU backends share: a stream a lane, staging memory, captured graphs."""
+"""What the GPU backends share: one stream per lane, staging memory and CUDA graphs."""

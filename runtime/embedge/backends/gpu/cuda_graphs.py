@@ -1,8 +1,8 @@
-"""Captured graphs: runs of one shape that were recorded once and are launched as one from then on.
+"""CUDA graphs: runs of one shape, captured once and launched as one from then on.
 
-A launch costs the processor some microseconds, where enqueueing all kernels of a graph costs some for each of them.
-What is recorded holds for one shape at fixed addresses. So a shape runs plainly at first, is recorded when it comes
-back, and is forgotten when others are wanted more.
+A launch costs the CPU some microseconds; enqueueing a graph's kernels one by one costs as much for each of them. A
+captured run holds for one shape at fixed addresses. So a shape runs plainly at first, is captured when it comes back,
+and gives way when others are wanted more.
 """
 
 from __future__ import annotations
@@ -12,76 +12,91 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from embedge.backends.gpu.executable import Bound, Executable, Forks
+from embedge.backends.gpu.executable import Bindings, Executable, Forkable
 from embedge.cuda import CapturedGraph, CudaError, Driver, Event, Stream
 
 __all__ = ["CapturedGraphs"]
 
 log = logging.getLogger("embedge.backends")
 
-_SEEN = 8  # shapes that are remembered to have run once, for each that may be recorded
-_FULL = "CUDA_ERROR_OUT_OF_MEMORY"
-_RESERVE = 16  # nothing is recorded while less than one part in so many of the GPU's memory is free
+_SEEN = 8  # shapes remembered after one run, for each that may be captured
+_OUT_OF_MEMORY = "CUDA_ERROR_OUT_OF_MEMORY"
+_RESERVE = 16  # nothing is captured while less than one part in so many of the GPU's memory is free
 
 
 @dataclass
-class _RecordedRun:
-    """One shape's own kernel, what was recorded of it, and the event behind its last run."""
+class _CapturedRun:
+    """One shape's executable, its captured graph, and the event behind its last run."""
 
-    kernel: Executable
-    last: Event
-    own: bool  # the kernel is a fork
-    cold: bool  # it has not run yet, and has to before it is recorded
+    executable: Executable
+    done: Event
+    forked: bool  # the executable serves this shape alone
+    cold: bool  # it has to run plainly before it is captured
     graph: CapturedGraph | None = None
 
     def close(self) -> None:
         if self.graph is not None:
             self.graph.close()
-        self.last.close()
-        if self.own:
-            self.kernel.close()
+        self.done.close()
+        if self.forked:
+            self.executable.close()
 
 
 class CapturedGraphs:
-    """Enqueues a kernel's runs, recorded where they can be. Owned by a session, used in the lane's thread."""
+    """Enqueues an executable's runs, from CUDA graphs where possible. Owned by a session, used in the lane's thread."""
 
-    def __init__(self, driver: Driver, stream: Stream, kernel: Executable, most: int, *, name: str) -> None:
-        """`most`: shapes that are kept recorded; 0: none. `name`: of the graph, for the log."""
+    def __init__(self, driver: Driver, stream: Stream, executable: Executable, most: int, *, name: str) -> None:
+        """Capture nothing yet.
+
+        Args:
+            driver: The GPU.
+            stream: The lane's stream.
+            executable: The graph's work; the session closes it.
+            most: Most shapes to keep captured; 0 captures none.
+            name: The graph's name, for the log.
+        """
         self._driver = driver
         self._stream = stream
-        self._kernel = kernel
-        self._most = most if driver.captures and kernel.capturable else 0
+        self._executable = executable
+        self._most = most if driver.captures and executable.capturable else 0
         self._name = name
         self._seen: OrderedDict[Hashable, None] = OrderedDict()  # ran once, the newest last
-        self._runs: OrderedDict[Hashable, _RecordedRun] = OrderedDict()  # the one that was wanted last is the last
-        self._misfits: set[Hashable] = set()  # cannot be recorded
+        self._runs: OrderedDict[Hashable, _CapturedRun] = OrderedDict()  # the latest wanted last
+        self._uncapturable: set[Hashable] = set()
 
     def __len__(self) -> int:
         return sum(run.graph is not None for run in self._runs.values())
 
-    def enqueue(self, key: Hashable, inputs: Bound, outputs: Bound, consumed: Event | None) -> None:
-        """Put a run on the stream. key: is the same only where shapes and addresses are. Raises as the kernel does."""
-        run = self._run(key) if self._most and key not in self._misfits else None
-        if run is None or not self._ready(key, run, inputs, outputs):
-            self._kernel.enqueue(inputs, outputs, self._stream, consumed)
+    def enqueue(self, key: Hashable, inputs: Bindings, outputs: Bindings, consumed: Event | None) -> None:
+        """Put a run on the stream. Raises as the executable does.
+
+        Args:
+            key: Equal only for equal shapes at equal addresses.
+            inputs: Where the graph reads.
+            outputs: Where the graph writes.
+            consumed: Recorded once the inputs may be refilled.
+        """
+        run = self._find(key) if self._most and key not in self._uncapturable else None
+        if run is None or not self._prepare(key, run, inputs, outputs):
+            self._executable.enqueue(inputs, outputs, self._stream, consumed)
             return
         if run.graph is not None:
             run.graph.launch(self._stream)
-            if consumed is not None:  # what is recorded within a graph cannot be waited for
+            if consumed is not None:  # an event that a graph records cannot be waited for
                 consumed.record(self._stream)
         else:
-            run.kernel.enqueue(inputs, outputs, self._stream, consumed)
-        run.last.record(self._stream)
+            run.executable.enqueue(inputs, outputs, self._stream, consumed)
+        run.done.record(self._stream)
 
     def clear(self) -> None:
-        """Forget all that is recorded, once nothing of it runs any more: its addresses are no longer good."""
+        """Forget all captured runs, once none of them runs any more: their addresses are no longer valid."""
         for run in self._runs.values():
             run.close()
         self._runs.clear()
         self._seen.clear()
 
-    def _run(self, key: Hashable) -> _RecordedRun | None:
-        """Return what there is of a shape that came back; None for a new one."""
+    def _find(self, key: Hashable) -> _CapturedRun | None:
+        """Return the run of a shape that came back; None for a new shape."""
         if key in self._runs:
             self._runs.move_to_end(key)
             return self._runs[key]
@@ -90,40 +105,40 @@ class CapturedGraphs:
             if len(self._seen) > _SEEN * self._most:
                 self._seen.popitem(last=False)
             return None
-        return self._new(key)
+        return self._add(key)
 
-    def _new(self, key: Hashable) -> _RecordedRun | None:
-        """Return a place for a shape; the one that was not wanted for longest gives way."""
+    def _add(self, key: Hashable) -> _CapturedRun | None:
+        """Add a shape; the one not wanted for longest gives way."""
         free, total = self._driver.free_memory()
         if free < total // _RESERVE:
             return None
         while len(self._runs) >= self._most:
             _, oldest = self._runs.popitem(last=False)
-            oldest.last.wait()  # it may be running
+            oldest.done.wait()  # it may be running
             oldest.close()
         try:
             run = self._fork()
         except Exception as error:
-            self._misfit(key, error)
+            self._reject(key, error)
             return None
         del self._seen[key]
         self._runs[key] = run
         return run
 
-    def _fork(self) -> _RecordedRun:
-        own = isinstance(self._kernel, Forks)
-        kernel = self._kernel.fork() if isinstance(self._kernel, Forks) else self._kernel
+    def _fork(self) -> _CapturedRun:
+        forked = isinstance(self._executable, Forkable)
+        executable = self._executable.fork() if isinstance(self._executable, Forkable) else self._executable
         try:
-            last = self._driver.event()
+            done = self._driver.event()
         except Exception:
-            if own:
-                kernel.close()
+            if forked:
+                executable.close()
             raise
-        last.record(self._stream)
-        return _RecordedRun(kernel, last, own=own, cold=own)
+        done.record(self._stream)
+        return _CapturedRun(executable, done, forked=forked, cold=forked)
 
-    def _ready(self, key: Hashable, run: _RecordedRun, inputs: Bound, outputs: Bound) -> bool:
-        """Record the run if that is its turn; return False if it cannot be. A kernel of its own runs plainly before."""
+    def _prepare(self, key: Hashable, run: _CapturedRun, inputs: Bindings, outputs: Bindings) -> bool:
+        """Capture the run if that is its turn, after a fork's first plain run; return False if it can't be captured."""
         if run.graph is not None:
             return True
         if run.cold:
@@ -131,25 +146,25 @@ class CapturedGraphs:
             return True
         try:
             run.graph = self._driver.capture(
-                self._stream, lambda: run.kernel.enqueue(inputs, outputs, self._stream, None)
+                self._stream, lambda: run.executable.enqueue(inputs, outputs, self._stream, None)
             )
         except Exception as error:
-            self._misfit(key, error)
+            self._reject(key, error)
             del self._runs[key]
-            run.last.wait()
+            run.done.wait()
             run.close()
             return False
         return True
 
-    def _misfit(self, key: Hashable, error: Exception) -> None:
-        """Let a shape run plainly from now on, and all of them if so many cannot be recorded. Raises a fatal error."""
+    def _reject(self, key: Hashable, error: Exception) -> None:
+        """Run a shape plainly from now on, and all shapes if too many are rejected. Raises a fatal error."""
         if isinstance(error, CudaError) and error.fatal:
             raise error
-        if isinstance(error, CudaError) and error.code == _FULL:
-            self._seen.pop(key, None)  # others may give memory back: it is tried again when it comes back twice
+        if isinstance(error, CudaError) and error.code == _OUT_OF_MEMORY:
+            self._seen.pop(key, None)  # memory may be free again once the shape has come back twice
             return
-        if not self._misfits:
-            log.warning("graph %s: a run cannot be recorded and is enqueued piece by piece: %s", self._name, error)
-        self._misfits.add(key)
-        if len(self._misfits) >= self._most:
+        if not self._uncapturable:
+            log.warning("graph %s: a run cannot be captured and is enqueued kernel by kernel: %s", self._name, error)
+        self._uncapturable.add(key)
+        if len(self._uncapturable) >= self._most:
             self._most = 0

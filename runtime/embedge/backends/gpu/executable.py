@@ -1,4 +1,4 @@
-"""The kernel: one graph in one lane, ready to be put on a stream. Each GPU backend has its own."""
+"""An executable: one graph in one lane, ready to be put on a stream. Each GPU backend has its own."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from embedge.batches.shapes import Shape
 from embedge.cuda import Event, Stream
 
-__all__ = ["Bound", "Executable", "Forks"]
+__all__ = ["Bindings", "Executable", "Forkable"]
 
-Bound = Mapping[str, tuple[int, Shape]]
-"""Tensors by name: where each is in the device's memory, a multiple of 256, and its shape."""
+Bindings = Mapping[str, tuple[int, Shape]]
+"""Tensors by name: the device address of each, a multiple of 256, and its shape."""
 
 
 class Executable(Protocol):
-    """Used in its lane's thread only."""
+    """Enqueues the work of one graph. Only its lane's thread uses it."""
 
     @property
     def inputs(self) -> Mapping[str, np.dtype[Any]]:
@@ -29,28 +29,45 @@ class Executable(Protocol):
 
     @property
     def capturable(self) -> bool:
-        """Whether what it enqueues may be recorded and replayed."""
+        """Whether its work may be captured in a CUDA graph and replayed."""
 
     def shapes(self, inputs: Mapping[str, Shape]) -> Mapping[str, Shape]:
-        """Return the outputs' shapes. Raises BackendError where the graph does not take such inputs."""
+        """Return the shapes of the outputs for inputs of these shapes.
 
-    def enqueue(self, inputs: Bound, outputs: Bound, stream: Stream, consumed: Event | None) -> None:
-        """Put a run on the stream and return. `consumed` is recorded once the inputs may be refilled.
+        Raises:
+            BackendError: The graph doesn't take such inputs.
+        """
 
-        Raises CudaError, BackendError; what was enqueued before that may still run.
+    def enqueue(self, inputs: Bindings, outputs: Bindings, stream: Stream, consumed: Event | None) -> None:
+        """Put a run on the stream and return.
+
+        Args:
+            inputs: Where the graph reads.
+            outputs: Where the graph writes.
+            stream: The lane's stream.
+            consumed: Recorded once the inputs may be refilled.
+
+        Raises:
+            CudaError: A call to CUDA failed. Work enqueued before may still run.
+            BackendError: The library refused the batch. Work enqueued before may still run.
         """
 
     def close(self) -> None:
-        """Free what it holds, once nothing that it enqueued runs any more."""
+        """Free everything, once nothing that it enqueued runs any more."""
 
 
 @runtime_checkable
-class Forks(Protocol):
-    """A kernel with a state for the shape that it last ran at, which recorded runs depend on.
+class Forkable(Protocol):
+    """An executable whose state depends on the shape of its last run.
 
-    A recorded run then has a kernel of its own, which only ever sees that one shape. TensorRT: a graph that was
-    captured from an execution context is void once that context has another shape.
+    Each captured run then needs an executable of its own, used for that one shape only. TensorRT is the case in point:
+    a graph captured from an execution context is void once the context gets another shape.
     """
 
     def fork(self) -> Executable:
-        """Return another kernel of the same graph, with a state of its own. Raises CudaError, BackendError."""
+        """Return another executable of the same graph, with its own state.
+
+        Raises:
+            CudaError: A call to CUDA failed.
+            BackendError: The library refused.
+        """

@@ -1,10 +1,4 @@
-"""Lanes on a GPU: a lane owns a stream, and everything that it does there is in that stream's order.
-
-A batch: wait until the GPU has read the inputs that were in the staging set before; pack the new ones; wait until the
-outputs that were in it are in arrays of their own; enqueue the copy in, the computation and the copy out, and an event
-behind them. Whoever wants the result sleeps until that event. So the next batch is packed and enqueued while one
-computes, and no wait is for the device as a whole.
-"""
+"""Lanes on a GPU: each owns a stream, and everything that it does there runs in that stream's order."""
 
 from __future__ import annotations
 
@@ -18,39 +12,54 @@ from embedge.backends.gpu.stream import LaneStream
 from embedge.batches.shapes import Shape
 from embedge.cuda import Driver, SharedContext, Stream
 
-__all__ = ["OpenKernel", "StreamSession", "StreamSlot"]
+__all__ = ["OpenExecutable", "StreamSession", "StreamSlot"]
 
-OpenKernel = Callable[[str, Path, Stream], Executable]
+OpenExecutable = Callable[[str, Path, Stream], Executable]
 """Opens a graph by its name and ONNX file, to run on a stream. Called in the lane's thread."""
 
-_SETTLE_SECONDS = 5.0  # seconds; far longer than any batch
+_SETTLE_SECONDS = 5.0  # far longer than any batch
 
 
 class StreamSlot:
-    """What a lane owns on a GPU: its stream, and its place among those who use the context. Made in its thread."""
+    """What a lane owns on a GPU: its stream, and its membership in the shared context. Created in the lane's thread.
+
+    Attributes:
+        lane: The lane's stream.
+    """
 
     def __init__(
         self,
         driver: Driver,
         context: SharedContext,
         wake: Callable[[], None],
-        open_kernel: OpenKernel,
+        open_executable: OpenExecutable,
         *,
-        sets: int = 2,
+        buffers: int = 2,
         cuda_graphs: int = 32,
         largest: Mapping[str, Sequence[Mapping[str, Shape]]] | None = None,
         settle_seconds: float = _SETTLE_SECONDS,
     ) -> None:
-        """`sets`: batches that a session has memory for at a time. `cuda_graphs`: most shapes that are kept recorded.
+        """Join the context and create the stream.
 
-        largest: by graph, the inputs' shapes of its largest batches: there is memory for them at once, for larger ones
-        when they come. settle_seconds: seconds that closing waits for a GPU that hangs. Raises CudaError.
+        Args:
+            driver: The GPU.
+            context: The context to join.
+            wake: Called once, from another thread, if the context breaks.
+            open_executable: Opens a graph for this lane.
+            buffers: Staging buffers of each session: batches in flight at a time.
+            cuda_graphs: Most shapes that a session keeps captured.
+            largest: Input shapes of the largest batches, by graph. Sessions allocate for them at once, and for larger
+                ones when they come.
+            settle_seconds: How long closing waits for a GPU that hangs.
+
+        Raises:
+            CudaError: The GPU can't be used.
         """
         self._driver = driver
         self._context = context
         self._wake = wake
-        self._open_kernel = open_kernel
-        self._sets = sets
+        self._open_executable = open_executable
+        self._buffers = buffers
         self._cuda_graphs = cuda_graphs
         self._largest = largest or {}
         self._settle_seconds = settle_seconds
@@ -64,14 +73,24 @@ class StreamSlot:
             raise
 
     def open(self, name: str, path: Path) -> Session:
-        """Open a graph of the manifest. Raises BundleError, BackendError, CudaError."""
-        with self.lane.told():
-            kernel = self._open_kernel(name, path, self.lane.stream)
+        """Open a graph of the manifest.
+
+        Args:
+            name: The graph's name.
+            path: Its ONNX file.
+
+        Raises:
+            BundleError: The file can't be read.
+            BackendError: The backend doesn't take the graph, or memory is too small.
+            CudaError: A call to CUDA failed.
+        """
+        with self.lane.report_failures():
+            executable = self._open_executable(name, path, self.lane.stream)
             session = StreamSession(
                 self.lane,
-                kernel,
+                executable,
                 name=name,
-                sets=self._sets,
+                buffers=self._buffers,
                 cuda_graphs=self._cuda_graphs,
                 settle_seconds=self._settle_seconds,
             )
@@ -91,11 +110,11 @@ class StreamSlot:
         self._driver.enter()
 
     def detach(self) -> None:
-        """End what `attach` began."""
+        """Undo `attach`."""
         self._driver.leave()
 
     def close(self) -> None:
-        """Give the stream back, and let go of the context."""
+        """Destroy the stream and leave the context."""
         try:
             self.lane.close()
         finally:

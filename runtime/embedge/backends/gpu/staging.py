@@ -1,9 +1,9 @@
-"""Staging: the memory between prepared arrays and a graph on the GPU, in sets that take turns.
+"""Staging: memory between prepared arrays and a graph on the GPU, in buffers that take turns.
 
-A set has page-locked memory for the inputs and for the outputs of one batch. While the GPU works on one batch, the next
-is packed into another set. A GPU with memory of its own has one buffer there for the inputs and one for the outputs,
-which all sets share: the lane's one stream uses them for one batch after the other. An integrated GPU reads and writes
-the sets themselves.
+A staging buffer has page-locked memory for the inputs and the outputs of one batch. While the GPU works on one batch,
+the lane packs the next into another buffer. A GPU with its own memory has one block there for inputs and one for
+outputs, shared by all buffers: the lane's only stream uses them for one batch after the other. An integrated GPU reads
+and writes the staging buffers themselves.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.backends.base import Arrays
-from embedge.backends.gpu.executable import Bound
-from embedge.backends.gpu.timing import Marks
+from embedge.backends.gpu.executable import Bindings
+from embedge.backends.gpu.timing import BatchTimeline
 from embedge.batches.shapes import Shape
 from embedge.cuda import CudaError, Driver, Event, Memory, Stream
 from embedge.errors import BackendError
 
 __all__ = ["BufferLayout", "Staging", "StagingBuffer"]
 
-ALIGNMENT = 256  # bytes; what TensorRT asks of every address that it is given
+ALIGNMENT = 256  # bytes; TensorRT requires it of every address
 _POLL_SECONDS = 0.001
 
 
@@ -41,39 +41,69 @@ class _Region(NamedTuple):
 
 
 class BufferLayout:
-    """Where the tensors of a batch are within one block of memory; the same shapes always have the same places."""
+    """The places of a batch's tensors in one block of memory. Equal shapes always have equal places.
+
+    Attributes:
+        nbytes: Size of the block in bytes.
+    """
 
     def __init__(self, dtypes: Mapping[str, np.dtype[Any]], shapes: Mapping[str, Shape]) -> None:
+        """Lay the tensors out one after the other, in the order of `dtypes`."""
         self.nbytes = 0
         self._regions: dict[str, _Region] = {}
         for name, dtype in dtypes.items():
             self._regions[name] = _Region(self.nbytes, shapes[name], dtype)
             self.nbytes += -(-math.prod(shapes[name]) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
 
-    def bound(self, base: int) -> Bound:
-        """Return where each tensor is in a block that begins at the address `base`."""
+    def bind(self, base: int) -> Bindings:
+        """Return the address and shape of each tensor in a block that begins at the address `base`."""
         return {name: (base + region.offset, region.shape) for name, region in self._regions.items()}
 
     def pack(self, feeds: Arrays, memory: NDArray[np.uint8]) -> None:
-        """Copy arrays of any strides to their places. Raises BackendError for one of another dtype."""
+        """Copy arrays of any strides to their places.
+
+        Args:
+            feeds: Arrays by input name, in the layout's shapes.
+            memory: The block, `(nbytes,)` uint8 or larger.
+
+        Raises:
+            BackendError: An array has another dtype.
+        """
         for name, region in self._regions.items():
             if feeds[name].dtype != region.dtype:
                 raise BackendError(f"input {name!r} is {feeds[name].dtype}, but the graph takes {region.dtype}")
             np.copyto(region.view(memory), feeds[name])
 
     def unpack(self, memory: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        """Return copies of the tensors."""
+        """Return copies of the tensors by name, in the layout's shapes and dtypes.
+
+        Args:
+            memory: The block, `(nbytes,)` uint8 or larger.
+        """
         return {name: region.view(memory).copy() for name, region in self._regions.items()}
 
 
 class StagingBuffer:
-    """Memory and events for one batch in flight.
+    """Memory and events for one batch in flight. Owned by the lane's thread.
 
-    consumed: the GPU has read the inputs. done: it has written the outputs. read: set once the outputs are in arrays of
-    their own, or nobody wants them; cleared by the lane's thread, set by the one that waits for the result.
+    Attributes:
+        number: Its place among the session's buffers.
+        inputs: Page-locked memory for the inputs.
+        outputs: Page-locked memory for the outputs.
+        consumed: Event: the GPU has read the inputs.
+        done: Event: the GPU has written the outputs.
+        recorded: Whether both events were ever recorded; waiting for one that wasn't is an error.
+        outputs_free: Set once the outputs were copied to arrays or dropped. The lane's thread clears it; the thread
+            that awaits the result sets it.
     """
 
-    def __init__(self, driver: Driver, inputs: int, outputs: int) -> None:
+    def __init__(self, driver: Driver, number: int, inputs: int, outputs: int) -> None:
+        """Allocate `inputs` and `outputs` bytes, and create the events.
+
+        Raises:
+            CudaError: Too little memory; nothing stays allocated.
+        """
+        self.number = number
         held: list[Any] = []
         try:
             held.append(driver.pinned(inputs))
@@ -85,93 +115,112 @@ class StagingBuffer:
                 each.close()
             raise
         self.inputs, self.outputs, self.consumed, self.done = held
-        self.marked = False  # events that were never recorded cannot be waited for
-        self._marks: Marks | None = None
-        self.read = threading.Event()
-        self.read.set()
+        self.recorded = False
+        self._timeline: BatchTimeline | None = None
+        self.outputs_free = threading.Event()
+        self.outputs_free.set()
 
-    def mark(self, stream: Stream) -> None:
-        """Say that the stream has nothing for this set beyond what is on it now."""
+    def record(self, stream: Stream) -> None:
+        """Record both events: the stream has nothing more for this buffer than what is enqueued now."""
         self.consumed.record(stream)
         self.done.record(stream)
-        self.marked = True
+        self.recorded = True
 
-    def keep(self, marks: Marks | None) -> None:
-        """Keep the marks of the new batch; those of the one before are told."""
-        if self._marks is not None:
-            self._marks.close()
-        self._marks = marks
+    def begin_timeline(self, timeline: BatchTimeline | None) -> None:
+        """Take the timeline of the new batch; the one before has been written by now."""
+        if self._timeline is not None:
+            self._timeline.close()
+        self._timeline = timeline
 
-    def ended(self, part: str) -> None:
-        """Say that what was enqueued since the last mark is this part of the batch."""
-        if self._marks is not None:
-            self._marks.end(part)
+    def mark(self, part: str) -> None:
+        """End a part of the batch on its timeline, if it has one."""
+        if self._timeline is not None:
+            self._timeline.mark(part)
 
-    def tell(self) -> None:
+    def write_timeline(self) -> None:
         """Trace the batch, once it is done."""
-        if self._marks is not None:
-            self._marks.tell()
+        if self._timeline is not None:
+            self._timeline.write()
 
     def close(self) -> None:
-        """Free it."""
-        self.keep(None)
+        """Free the memory and the events."""
+        self.begin_timeline(None)
         for each in (self.inputs, self.outputs, self.consumed, self.done):
             each.close()
 
 
 class Staging:
-    """The sets of one session, and its buffers on the device. Owned by the lane's thread."""
+    """The staging buffers of one session, and its blocks of device memory. Owned by the lane's thread.
 
-    def __init__(self, driver: Driver, sets: int, *, mapped: bool) -> None:
-        """`mapped`: the GPU works on the sets themselves. There is no memory before the first `grow`."""
+    Attributes:
+        mapped: Whether the GPU works on the staging buffers themselves.
+        nbytes: Largest batch that fits: bytes of inputs, bytes of outputs.
+    """
+
+    def __init__(self, driver: Driver, count: int, *, mapped: bool) -> None:
+        """Allocate nothing yet; `grow` does.
+
+        Args:
+            driver: The GPU.
+            count: Number of staging buffers.
+            mapped: Whether the GPU works on the staging buffers themselves.
+        """
         self.mapped = mapped
-        self.nbytes = (0, 0)  # of inputs and outputs that there is room for
+        self.nbytes = (0, 0)
         self._driver = driver
-        self._count = sets
-        self._sets: list[StagingBuffer] = []
+        self._count = count
+        self._buffers: list[StagingBuffer] = []
         self._device: list[Memory] = []
         self._turn = 0
 
     def fits(self, inputs: int, outputs: int) -> bool:
-        """Return whether there is room for a batch of so many bytes."""
-        return bool(self._sets) and inputs <= self.nbytes[0] and outputs <= self.nbytes[1]
+        """Return whether a batch of so many bytes fits."""
+        return bool(self._buffers) and inputs <= self.nbytes[0] and outputs <= self.nbytes[1]
 
     def grow(self, inputs: int, outputs: int) -> None:
-        """Make room, at new addresses, while nothing is in flight. Raises CudaError; there is no room then."""
+        """Allocate room for a batch of so many bytes, at new addresses, while nothing is in flight.
+
+        Raises:
+            CudaError: Too little memory; nothing fits then.
+        """
         wanted = max(inputs, self.nbytes[0], ALIGNMENT), max(outputs, self.nbytes[1], ALIGNMENT)
         self.close()
         try:
             if not self.mapped:
                 self._device.extend(self._driver.memory(size) for size in wanted)
-            self._sets.extend(StagingBuffer(self._driver, *wanted) for _ in range(self._count))
+            self._buffers.extend(StagingBuffer(self._driver, number, *wanted) for number in range(self._count))
         except CudaError:
             self.close()
             raise
         self.nbytes = wanted
 
-    def next(self) -> tuple[int, StagingBuffer]:
-        """Return the set whose turn it is, and its number."""
+    def next(self) -> StagingBuffer:
+        """Return the buffer whose turn it is."""
         self._turn = (self._turn + 1) % self._count
-        return self._turn, self._sets[self._turn]
+        return self._buffers[self._turn]
 
-    def addresses(self, place: StagingBuffer) -> tuple[int, int]:
-        """Return where the GPU finds the inputs of a set's batch, and where it puts the outputs."""
+    def addresses(self, buffer: StagingBuffer) -> tuple[int, int]:
+        """Return the device addresses of a buffer's batch: where the graph reads, and where it writes."""
         if self.mapped:
-            return place.inputs.pointer, place.outputs.pointer
+            return buffer.inputs.pointer, buffer.outputs.pointer
         return self._device[0].pointer, self._device[1].pointer
 
     def drain(self) -> None:
-        """Wait until nothing is in flight. Raises CudaError."""
-        for each in self._sets:
-            each.read.wait()  # another thread may be copying from it
-            if each.marked:  # nobody may have waited for it
-                each.done.wait()
+        """Wait until nothing is in flight.
 
-    def settled(self, seconds: float) -> bool:
-        """Wait so long at most until the GPU is through with all batches; return whether it is."""
+        Raises:
+            CudaError: A batch failed.
+        """
+        for buffer in self._buffers:
+            buffer.outputs_free.wait()  # another thread may be copying from it
+            if buffer.recorded:  # nobody may have waited for it
+                buffer.done.wait()
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until the GPU is through with all batches, or the time is over; return whether it is."""
         end = time.monotonic() + seconds
-        for each in self._sets:
-            while each.marked and not _over(each.done):
+        for buffer in self._buffers:
+            while buffer.recorded and not _over(buffer.done):
                 if time.monotonic() > end:
                     return False
                 time.sleep(_POLL_SECONDS)
@@ -179,16 +228,16 @@ class Staging:
 
     def close(self) -> None:
         """Free all of it, once nothing is in flight."""
-        holders: tuple[StagingBuffer | Memory, ...] = (*self._sets, *self._device)
+        holders: tuple[StagingBuffer | Memory, ...] = (*self._buffers, *self._device)
         for each in holders:
             each.close()
-        self._sets.clear()
+        self._buffers.clear()
         self._device.clear()
         self.nbytes = (0, 0)
 
 
 def _over(event: Event) -> bool:
-    """Return whether the GPU is past the event, or will never be: in a broken context nothing runs any more."""
+    """Return whether the GPU is past the event, or never will be: in a broken context nothing runs any more."""
     try:
         return event.done()
     except CudaError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from embedge.backends.base import BackendModel, DeviceSlot
 from embedge.backends.cores import LaneSplit
-from embedge.backends.gpu import policy as board
+from embedge.backends.gpu import policy
 from embedge.backends.gpu.slot import StreamSlot
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.engine import Engine, Unfit
@@ -38,9 +38,9 @@ class TensorRTBackend:
 
     name = "tensorrt"
     shares = False
-    length_multiple = board.LENGTH_MULTIPLE
-    hang_seconds = board.HANG_SECONDS
-    max_batch_tokens = board.TOKENS
+    length_multiple = policy.LENGTH_MULTIPLE
+    hang_seconds = policy.HANG_SECONDS
+    max_batch_tokens = policy.MAX_BATCH_TOKENS
 
     def __init__(self, config: RuntimeConfig) -> None:
         self.max_in_flight = config.batches_in_flight or _SETS
@@ -111,7 +111,7 @@ class TensorRTBackend:
 
     def candidates(self) -> list[LaneSplit]:
         """Return one lane and more, as many as have room to compute in."""
-        return board.lanes(self._gpu(), self._config, self._scratch + _STAGING)
+        return policy.lane_splits(self._gpu(), self._config, self._scratch + _STAGING)
 
     def slot(self, *, threads: int, wake: Callable[[], None]) -> DeviceSlot:
         """Return a lane's slot, with scratch memory that all its contexts use in turn. Raises CudaError."""
@@ -122,15 +122,15 @@ class TensorRTBackend:
             self._lost.set()
             wake()
 
-        def open_kernel(name: str, path: Path, stream: Stream) -> TensorRTExecutable:
+        def open_executable(name: str, path: Path, stream: Stream) -> TensorRTExecutable:
             return TensorRTExecutable(self._engine(name), scratch, capturable=self._plans[name].record.captured)
 
         return StreamSlot(
             driver,
             SharedContext.of(driver),
             lost,
-            open_kernel,
-            sets=self.max_in_flight,
+            open_executable,
+            buffers=self.max_in_flight,
             cuda_graphs=self._config.cuda_graphs,
             largest=self._largest,
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from embedge.backends.gpu.executable import Bound
+from embedge.backends.gpu.executable import Bindings
 from embedge.backends.tensorrt.engine import Engine
 from embedge.batches.shapes import Shape
 from embedge.cuda import Driver, Event, Memory, Stream
@@ -65,7 +65,7 @@ class TensorRTExecutable:
         """Return the outputs' shapes for inputs of these shapes."""
         return self._engine.shapes(inputs)
 
-    def enqueue(self, inputs: Bound, outputs: Bound, stream: Stream, consumed: Event | None) -> None:
+    def enqueue(self, inputs: Bindings, outputs: Bindings, stream: Stream, consumed: Event | None) -> None:
         """Enqueue one batch. consumed: is recorded once the inputs may be refilled. Raises BackendError."""
         context = self._context({name: shape for name, (_, shape) in inputs.items()}, stream)
         for name, (pointer, shape) in inputs.items():

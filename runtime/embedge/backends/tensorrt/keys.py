@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embedge.backends.base import BackendModel
-from embedge.backends.gpu import policy as board
+from embedge.backends.gpu import policy
 from embedge.backends.tensorrt import library
 from embedge.backends.tensorrt.plans.key import BuildDevice, BuildFlags, PlanKey
 from embedge.batches.shapes import resolve, symbols, unbounded
@@ -23,7 +23,7 @@ def keys(model: BackendModel, gpu: Gpu) -> dict[str, PlanKey]:
     """Return by graph the key of its plan. Raises BackendError for a graph that TensorRT does not take, and why."""
     manifest = model.bundle.manifest
     towers = list(model.probes.towers)
-    sizes = board.sizes(model)
+    sizes = policy.batch_profiles(model)
     reasons = unbounded(manifest, towers)
     for graph in model.graphs:
         if reason := reasons.get(graph) or _unfit(model, graph):
@@ -37,7 +37,7 @@ def keys(model: BackendModel, gpu: Gpu) -> dict[str, PlanKey]:
 
 
 def _flags(config: RuntimeConfig, device: BuildDevice) -> BuildFlags:
-    little = board.small(config, device.memory * _GIB)
+    little = policy.small_memory(config, device.memory * _GIB)
     share = min(device.memory * _GIB // (_SMALL_SHARE if little else _SHARE), _MOST)
     return BuildFlags(level=_SMALL_LEVEL if little else _LEVEL, workspace=config.scratch_bytes or share)
 

@@ -32,7 +32,7 @@ def events(file: Path) -> list[dict[str, Any]]:
 def test_copies_and_computation_follow_each_other(
     simulate: Simulate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, every: float, order: str, seed: int
 ) -> None:
-    monkeypatch.setattr(timing, "_EVERY_SECONDS", every)
+    monkeypatch.setattr(timing, "_ANCHOR_SECONDS", every)
     file = tmp_path / "trace.json"
     with lane(simulate("cuda-python", order=order, seed=seed)) as opened:
         opened.run(feeds(0))  # nothing is recorded yet

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from embedge.backends.gpu import stream as lanestream
+from embedge.backends.gpu import stream as lane_stream
 from embedge.cuda import CudaError
 from embedge.errors import BackendError
 from tests.runtime.streams import Lane, feeds, lane, same
@@ -66,11 +66,11 @@ def test_a_batch_that_is_refused_halfway_has_given_its_set_back(
         raise BackendError("no")
 
     with lane(machine, cuda_graphs=cuda_graphs) as opened:
-        opened.kernel.after = refuse
+        opened.executable.after = refuse
         for number in range(5):
             with pytest.raises(BackendError, match="no"):
                 opened.session.start(feeds(number))
-        opened.kernel.after = lambda: None
+        opened.executable.after = lambda: None
         same(*opened.run(feeds(1)), feeds(1))
 
 
@@ -81,10 +81,10 @@ def test_closing_after_a_batch_that_was_refused_halfway(simulate: Simulate, boar
         def refuse() -> None:
             raise BackendError("no")
 
-        opened.kernel.after = refuse
+        opened.executable.after = refuse
         with pytest.raises(BackendError, match="no"):
             opened.session.start(feeds(0))
-    assert opened.kernel.closed
+    assert opened.executable.closed
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -120,7 +120,7 @@ def test_a_graph_that_cannot_be_opened_leaves_nothing(simulate: Simulate) -> Non
         def refuse(name: str, path: Path, stream: Any) -> Any:
             raise BackendError("no such graph")
 
-        opened.slot._open_kernel = refuse
+        opened.slot._open_executable = refuse
         with pytest.raises(BackendError, match="no such graph"):
             opened.slot.open("other", Path("other.onnx"))
 
@@ -130,16 +130,16 @@ def test_a_stream_that_hangs_does_not_hold_up_closing(
     simulate: Simulate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, board: str
 ) -> None:
     left: list[Any] = []
-    monkeypatch.setattr(lanestream, "_left_behind", left)
+    monkeypatch.setattr(lane_stream, "_abandoned", left)
     machine = simulate("cuda-python", order="eager", device=BOARDS[board])
     opened = Lane(machine, settle_seconds=0.0)
     hang = machine.faults.hang()
     opened.session.start(feeds(0))
     with caplog.at_level(logging.ERROR):
         opened.close()
-    assert "hangs; what it has of graph encoder stays in memory" in caplog.text
+    assert "hangs; the memory of its graph encoder stays allocated" in caplog.text
     assert left == [opened.session, opened.slot.lane]
-    assert not opened.kernel.closed
+    assert not opened.executable.closed
     with lane(machine) as other:  # others go on
         same(*other.run(feeds(1)), feeds(1))
         hang.release()  # for the simulation's sake, which wants everything back

@@ -28,14 +28,14 @@ BOARDS = {"server": Device(), "jetson": Device(integrated=True)}
 
 @pytest.mark.parametrize(("order", "seed"), ORDERS)
 @pytest.mark.parametrize("board", BOARDS)
-@pytest.mark.parametrize("sets", [2, 3])
+@pytest.mark.parametrize("buffers", [2, 3])
 @pytest.mark.parametrize("provider", ["cuda-python", "pycuda"])
 def test_batches_in_flight_keep_their_contents_apart(
-    simulate: Simulate, provider: str, sets: int, board: str, order: str, seed: int
+    simulate: Simulate, provider: str, buffers: int, board: str, order: str, seed: int
 ) -> None:
     machine = simulate(provider, order=order, seed=seed, device=BOARDS[board])
     batches = [feeds(number % 2, SHAPES[number % 3 // 2]) for number in range(24)]
-    with lane(machine, sets=sets) as opened:
+    with lane(machine, buffers=buffers) as opened:
         for given_, found in zip(batches, pipeline(opened, batches), strict=True):
             same(found, given_)
 
@@ -202,7 +202,7 @@ def test_closing_waits_for_what_is_in_flight(simulate: Simulate, board: str) -> 
     with lane(simulate("cuda-python", device=BOARDS[board])) as opened:
         for number in range(2):
             opened.session.start(feeds(number))
-    assert opened.kernel.closed
+    assert opened.executable.closed
 
 
 def test_a_graph_without_inputs_runs(simulate: Simulate) -> None:

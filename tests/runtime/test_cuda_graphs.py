@@ -47,7 +47,7 @@ def test_a_shape_runs_plainly_then_is_recorded_then_is_launched(simulate: Simula
     with lane(simulate("cuda-python")) as opened:
         for count, recorded in [(1, 0), (2, 1), (2, 1), (2, 1)]:  # once plainly, once to be recorded
             check(opened, (count, SHAPES[0]))
-            assert (opened.kernel.enqueued, len(opened.session._graphs)) == (count, recorded)
+            assert (opened.executable.enqueued, len(opened.session._graphs)) == (count, recorded)
 
 
 def test_a_kernel_with_a_state_has_one_of_its_own_for_each_shape(simulate: Simulate) -> None:
@@ -55,9 +55,9 @@ def test_a_kernel_with_a_state_has_one_of_its_own_for_each_shape(simulate: Simul
         for _ in range(4):
             check(opened, *((number, shape) for number, shape in enumerate(SHAPES)))
         assert len(opened.session._graphs) == 4
-        assert opened.kernel.enqueued == 4  # each shape, the first time
-        assert [fork.enqueued for fork in opened.kernel.forks] == [2] * 4
-    assert all(fork.closed for fork in opened.kernel.forks)
+        assert opened.executable.enqueued == 4  # each shape, the first time
+        assert [fork.enqueued for fork in opened.executable.forks] == [2] * 4
+    assert all(fork.closed for fork in opened.executable.forks)
 
 
 @pytest.mark.parametrize("make", [Weigh, Stateful])
@@ -108,7 +108,7 @@ def test_where_nothing_can_be_recorded_all_runs_are_plain(
     with lane(simulate(provider), make, **settings) as opened:
         check(opened, *((number, SHAPES[0]) for number in range(5)))
         assert len(opened.session._graphs) == 0
-        assert opened.kernel.enqueued == 5
+        assert opened.executable.enqueued == 5
 
 
 class Misfit(Weigh):
@@ -135,17 +135,17 @@ def test_a_shape_that_cannot_be_recorded_runs_plainly_and_that_is_said_once(
     with lane(simulate("cuda-python"), make, cuda_graphs=3) as opened, caplog.at_level(logging.WARNING):
         check(opened, *((number, shape) for number in range(6) for shape in [(1, 3), (2, 4), (1, 5)]))
         assert len(opened.session._graphs) == 1
-        assert caplog.text.count("cannot be recorded") == 1
-        assert "graph encoder: a run cannot be recorded" in caplog.text
+        assert caplog.text.count("cannot be captured") == 1
+        assert "graph encoder: a run cannot be captured" in caplog.text
         assert "width 3 allocates memory" in caplog.text
 
 
 def test_so_many_misfits_and_nothing_is_tried_any_more(simulate: Simulate) -> None:
     with lane(simulate("cuda-python"), Misfit, cuda_graphs=2) as opened:
         check(opened, *((number, (1, width)) for width in (3, 5) for number in range(3)))
-        before = opened.kernel.enqueued
+        before = opened.executable.enqueued
         check(opened, *((number, (2, 4)) for number in range(4)))
-        assert opened.kernel.enqueued == before + 4
+        assert opened.executable.enqueued == before + 4
 
 
 def test_nothing_is_recorded_while_the_gpu_is_nearly_full(simulate: Simulate) -> None:
@@ -194,7 +194,7 @@ def test_memory_that_is_not_there_now_is_asked_for_again(simulate: Simulate) -> 
     with lane(simulate("cuda-python"), Late, cuda_graphs=1) as opened:
         check(opened, *((number, SHAPES[0]) for number in range(6)))
         assert len(opened.session._graphs) == 0
-        opened.kernel.free = True
+        opened.executable.free = True
         check(opened, *((number, SHAPES[0]) for number in range(6)))
         assert len(opened.session._graphs) == 1
 
@@ -208,4 +208,4 @@ def test_a_fork_is_closed_where_there_is_no_event_for_it(simulate: Simulate, mon
         monkeypatch.setattr(opened.session._lane.driver, "event", full)
         check(opened, (1, SHAPES[0]))
         monkeypatch.undo()
-        assert [fork.closed for fork in opened.kernel.forks] == [True]
+        assert [fork.closed for fork in opened.executable.forks] == [True]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from embedge import RuntimeConfig, cuda
-from embedge.backends.gpu import policy as board
+from embedge.backends.gpu import policy
 from tests.simulated.device import Device
 from tests.simulated.fixtures import Simulate, simulate
 
@@ -31,6 +31,6 @@ def test_lanes_are_tried_as_far_as_all_have_room_at_once(
 ) -> None:
     machine = simulate("cuda-python", device=Device(memory=memory * GIB))
     machine.memory.taken = taken * GIB
-    tried = board.lanes(cuda.choose(), RuntimeConfig(small_memory=small), GIB)
+    tried = policy.lane_splits(cuda.choose(), RuntimeConfig(small_memory=small), GIB)
     assert [(slots.lanes, slots.threads) for slots in tried] == [(number, 1) for number in range(1, most + 1)]
     assert machine.contexts.stack == [], "this thread has let go of the GPU again"
