@@ -76,7 +76,7 @@ _TELLS = {
     "wake",
 }
 # What CUDA and TensorRT are asked for, and what lanes and contexts were given to call.
-_CALLS = {"_ask", "_close", "_leave", "_need", "_on_change", "_release", "_wake"}
+_CALLS = {"_ask", "_close", "_leave", "_require", "_on_change", "_release", "_wake"}
 _FREES = {"clear", "close", "exit"}
 _STATEMENTS = _WAITS | _TELLS | _FREES | _CALLS
 _NOTHING = "__import__('contextlib').nullcontext()"  # in the place of a lock

@@ -17,7 +17,7 @@ from embedge import BackendError, Embedder, RuntimeConfig, Unavailable
 from embedge.backends.base import BackendModel, DeviceSlot
 from embedge.backends.onnxruntime import OnnxRuntimeBackend
 from embedge.backends.tensorrt import TensorRTBackend, library
-from embedge.backends.tensorrt.engine import Engine, Unfit
+from embedge.backends.tensorrt.engine import Engine, IncompatiblePlan
 from embedge.backends.tensorrt.executable import Scratch, TensorRTExecutable
 from embedge.batches.batch import Batch
 from embedge.cuda import choose
@@ -196,15 +196,15 @@ def test_an_output_of_another_shape_than_the_manifest_says_is_never_run(simulate
     machine = simulate("cuda-python", tensorrt="11.4.0")
     with lane(machine, tmp_path) as (kernel, stream, memory):
         inputs, outputs = bound(memory, 2, 8)
-        with pytest.raises(BackendError, match=r"it makes 'dense' of the shape \(2, 16\), the manifest says \(1, 16\)"):
+        with pytest.raises(BackendError, match=r"it gives 'dense' the shape \(2, 16\), the manifest \(1, 16\)"):
             kernel.enqueue(inputs, {"dense": (outputs["dense"][0], (1, 16))}, stream, None)
 
 
-def test_a_plan_of_another_version_is_unfit_and_says_why(simulate: Simulate, tmp_path: Path) -> None:
+def test_a_plan_of_another_version_is_incompatible_and_says_why(simulate: Simulate, tmp_path: Path) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
     model = model_of(tiny_bundle(tmp_path / "tiny"), CONFIG)
     plan = built(model, "encoder").replace(b"11.4.0", b"10.3.0", 1)
-    with pytest.raises(Unfit, match=r"TensorRT 11\.4\.0 does not take the plan: .*version 10\.3\.0"):
+    with pytest.raises(IncompatiblePlan, match=r"TensorRT 11\.4\.0 does not take the plan: .*version 10\.3\.0"):
         Engine("encoder", model.bundle.manifest.graphs["encoder"], plan)
 
 
@@ -227,7 +227,7 @@ def test_a_plan_that_does_not_fit_is_built_anew(
     TensorRTBackend(CONFIG).load(model)
     assert len(tried) == 2
     assert "does not take the plan" in caplog.text
-    assert "it is built anew" in caplog.text
+    assert "rebuilding it" in caplog.text
     assert caplog.text.count("built in") == 2
 
 
@@ -254,7 +254,7 @@ def test_plans_that_are_not_to_be_built_are_asked_for(simulate: Simulate, tmp_pa
     simulate("cuda-python", tensorrt="11.4.0")
     path = tiny_bundle(tmp_path / "tiny")
     config = RuntimeConfig(build_plans=False)
-    with pytest.raises(Unavailable, match=f"the plans of encoder are not there.*embedge build {path}"):
+    with pytest.raises(Unavailable, match=f"the plans of encoder are missing.*embedge build {path}"):
         TensorRTBackend(config).load(model_of(path, config))
 
 
@@ -267,7 +267,7 @@ def test_what_the_gate_refused_leaves_the_model_to_another_backend(
     with Embedder.open(path, config=RuntimeConfig(lanes=1, warm_up_seconds=0)) as embedder:
         vectors = embedder.embed(["a red cat"])
     passed = next(line for line in caplog.messages if "backend tensorrt is passed over" in line)
-    assert "there is no plan for this GPU: the plan of graph 'encoder' is wrong on this device" in passed
+    assert "it has no plan for this GPU: the plan of graph 'encoder' is wrong on this device" in passed
     np.testing.assert_array_equal(vectors, on_the_processor(path, ["a red cat"]))
 
 

@@ -84,8 +84,8 @@ def test_there_is_one_logger_and_it_keeps_errors_of_any_thread(
             thread = threading.Thread(target=logger.log, args=(severity, f"{severity.name} text"))
             thread.start()
             thread.join()
-    assert logger.said.take() == ["ERROR text"]
-    assert logger.said.take() == []
+    assert logger.messages.take() == ["ERROR text"]
+    assert logger.messages.take() == []
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
@@ -97,7 +97,7 @@ def test_a_recorder_has_what_was_reported(simulate: Simulate) -> None:
     assert recorder.num_errors() == 1
     assert recorder.get_error_code(0) is trt.ErrorCodeTRT.FAILED_ALLOCATION
     assert recorder.get_error_desc(0) == "no room"
-    assert recorder.said.take() == ["FAILED_ALLOCATION: no room"]
+    assert recorder.messages.take() == ["FAILED_ALLOCATION: no room"]
     recorder.clear()
     assert (recorder.num_errors(), recorder.has_overflowed()) == (0, False)
 
@@ -138,7 +138,7 @@ def test_pieces_of_sets_have_plans_too(simulate: Simulate, tmp_path: Path) -> No
 
 def test_a_graph_without_inputs_is_not_for_tensorrt(simulate: Simulate, tmp_path: Path) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
-    with pytest.raises(BackendError, match="graph 'start' is not for TensorRT: it has no inputs"):
+    with pytest.raises(BackendError, match="graph 'start' cannot run on TensorRT: it has no inputs"):
         keys(model_of(tiny_chain(tmp_path / "chain")), GPU)
     assert keys(model_of(tiny_chain(tmp_path / "zeros", start=False)), GPU).keys() == {
         "series",

@@ -258,7 +258,7 @@ def test_a_captured_graph_is_stale_once_its_context_has_another_shape(rig: Rig) 
 def test_a_shape_outside_of_the_profile_is_refused_and_said(rig: Rig, name: str, shape: tuple[int, int]) -> None:
     context = rig.context()
     assert not context.set_input_shape(name, (700, 9) if shape == (7, 9) else shape)
-    assert name in rig.engine.said()
+    assert name in rig.engine.errors()
 
 
 def test_a_plan_of_another_version_or_device_is_no_engine(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_plan_of_another_version_or_device_is_no_engine(tmp_path: Path) -> Non
         runtime = trt.Runtime(library.logger(trt))
         assert runtime.deserialize_cuda_engine(plan) is None
         assert runtime.deserialize_cuda_engine(b"nothing") is None
-        assert "10.3.0" in " ".join(library.logger(trt).said.take())
+        assert "10.3.0" in " ".join(library.logger(trt).messages.take())
 
 
 @pytest.mark.parametrize("version", ["10.3.0", "10.16.1", "11.4.0"])

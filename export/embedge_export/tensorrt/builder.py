@@ -40,7 +40,7 @@ def build(order: Order, tell: OnProgress, stop: threading.Event) -> bytes:
     """Return the plan. stop: ends the build soon after it is set, from any thread. Raises PlanError."""
     trt = library.load()
     logger, recorder = library.logger(trt), library.recorder(trt)
-    logger.said.take()
+    logger.messages.take()
     builder = trt.Builder(logger)
     builder.error_recorder = recorder
     network = builder.create_network(_network_flags(trt))
@@ -56,7 +56,7 @@ def build(order: Order, tell: OnProgress, stop: threading.Event) -> bytes:
     if stop.is_set():
         raise cancelled(order.graph)
     if plan is None:
-        raise not_built(order.graph, trt.__version__, [*logger.said.take(), *recorder.said.take()])
+        raise not_built(order.graph, trt.__version__, [*logger.messages.take(), *recorder.messages.take()])
     if order.timing is not None:
         order.timing.merge(lambda kept: bytes(cache.serialize()), stop)  # no other build runs meanwhile
     return bytes(plan)

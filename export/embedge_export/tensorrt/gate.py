@@ -95,7 +95,7 @@ def replayed(
         for case in cases:
             _replay(spec, case, plain, capturing, judge)
     except Miss as miss:
-        log.warning("%s; captured graphs are off for this plan", miss)
+        log.warning("%s; CUDA graphs are off for this plan", miss)
         return {}
     return judge.figures if capturing.captured else {}
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedge.backends import Arrays, PendingArrays, Session
-from embedge.backends.gpu.policy import LENGTH_MULTIPLE, TOKENS
+from embedge.backends.gpu.policy import LENGTH_MULTIPLE, MAX_BATCH_TOKENS
 from embedge.backends.onnxruntime import OnnxRuntimeBackend
 from embedge.batches.batch import Row, pad, stretch
 from embedge.batches.probes import Probes
@@ -81,7 +81,7 @@ class OnnxReference:
 
         session: runs the graph in place of ONNX Runtime, which may not be able to.
         """
-        tokens = self._config.max_batch_tokens or TOKENS
+        tokens = self._config.max_batch_tokens or MAX_BATCH_TOKENS
         limits = {"max_batch_size": self._config.max_batch_size, "max_batch_tokens": tokens}
         for tower in self.towers(graph):
             for bucket in buckets(self._probes, tower, **limits, lengths=self._config.lengths):

@@ -1,4 +1,4 @@
-"""One request, graph after graph: built, held against the graph, proven, written."""
+"""One request, graph after graph: build the plan, check its tensors, prove it, write it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ __all__ = ["BuildWork"]
 
 
 class BuildWork:
-    """Builds what is asked for. done: every graph was told of."""
+    """Builds all plans of a request.
+
+    Attributes:
+        done: Whether every graph was reported.
+    """
 
     def __init__(self, request: BuildRequest, parent: Parent) -> None:
         self.done = False
@@ -47,22 +51,27 @@ class BuildWork:
         self._now = next(iter(request.jobs), "")
 
     def run(self) -> None:
-        """Build all plans and tell of each. Called in the thread that builds."""
-        hears = _ForwardToSupervisor(self)
-        logging.getLogger("embedge.tensorrt").addHandler(hears)
+        """Build all plans and report each. Call this in the thread that builds."""
+        forward = _ForwardToSupervisor(self)
+        logging.getLogger("embedge.tensorrt").addHandler(forward)
         try:
-            with self._told_of_all():
-                self._all()
+            with self._report_rest():
+                self._build_all()
         finally:
-            logging.getLogger("embedge.tensorrt").removeHandler(hears)
+            logging.getLogger("embedge.tensorrt").removeHandler(forward)
         self.done = True
 
     def log(self, level: int, text: str) -> None:
-        """Tell a line of the log."""
-        name: Any = "error" if level >= logging.ERROR else "warning"
-        self._parent.say(Log(level=name, text=text, graph=self._now))
+        """Send a line of TensorRT's log.
 
-    def _all(self) -> None:
+        Args:
+            level: A level of `logging`.
+            text: The line.
+        """
+        name: Any = "error" if level >= logging.ERROR else "warning"
+        self._parent.send(Log(level=name, text=text, graph=self._now))
+
+    def _build_all(self) -> None:
         bundle = Bundle.load(self._request.bundle)
         driver = choose(self._request.config.cuda, self._request.config.gpu)
         driver.enter()
@@ -70,22 +79,22 @@ class BuildWork:
             reference = OnnxReference(bundle, self._request.config)
             for graph, job in self._request.jobs.items():
                 self._now = graph
-                self._parent.say(self._one(bundle, graph, job, driver, reference))
+                self._parent.send(self._build(bundle, graph, job, driver, reference))
             reference.close()
         finally:
             driver.leave()
 
     @contextmanager
-    def _told_of_all(self) -> Iterator[None]:
-        """Turn what stops all graphs from being built into a message for each that was not told of."""
+    def _report_rest(self) -> Iterator[None]:
+        """Turn an error that stops all builds into a message for each graph not reported yet."""
         try:
             yield
         except (EmbedgeError, PlanError, CudaError) as error:
             graphs = list(self._request.jobs)
             for graph in graphs[graphs.index(self._now) :]:
-                self._parent.say(_failed(graph, error))
+                self._parent.send(_failed(graph, error))
 
-    def _one(self, bundle: Bundle, graph: str, job: BuildJob, driver: Driver, reference: OnnxReference) -> Message:
+    def _build(self, bundle: Bundle, graph: str, job: BuildJob, driver: Driver, reference: OnnxReference) -> Message:
         start = time.monotonic()
         try:
             plan = self._plan(bundle, graph, job)
@@ -93,10 +102,10 @@ class BuildWork:
             engine = Engine(graph, bundle.manifest.graphs[graph], plan)
             check_tensors(graph, bundle.manifest.graphs[graph], engine.raw)
             share = precision_share(graph, bundle.manifest.graphs[graph], engine.raw)
-            self._told(graph, "proving", 0)
+            self._progress(graph, "proving", 0)
             cuda_graphs = self._request.config.cuda_graphs
             figures = prove(bundle, graph, engine, driver, reference, cuda_graphs=cuda_graphs)
-            self._told(graph, "proving", 1)
+            self._progress(graph, "proving", 1)
             figures |= {} if share is None else {"precision_share": share}
             file = _write(graph, job, plan)
         except Miss as miss:
@@ -105,17 +114,17 @@ class BuildWork:
             )
         except (EmbedgeError, PlanError, MemoryError, CudaError) as error:
             if isinstance(error, CudaError) and error.fatal:
-                raise  # nothing more can be proven in this process
+                raise  # the context is broken: this process can prove nothing more
             return _failed(graph, error)
         digest = hashlib.sha256(plan).hexdigest()
         return Built(graph=graph, file=file, sha256=digest, nbytes=len(plan), seconds=seconds, figures=_finite(figures))
 
     def _plan(self, bundle: Bundle, graph: str, job: BuildJob) -> bytes:
-        """Build one graph. Raises PlanError, Unavailable."""
+        """Build one graph's plan. Raises PlanError, Unavailable."""
         if self._parent.cancelled.is_set():
             raise cancelled(graph)
         if (here := library.version()) != job.key.tensorrt:
-            raise Unavailable(f"a plan for TensorRT {job.key.tensorrt} is asked for, and this process has {here}")
+            raise Unavailable(f"a plan for TensorRT {job.key.tensorrt} was requested, and this process has {here}")
         order = Order(
             graph=graph,
             path=bundle.graph(graph),
@@ -125,17 +134,17 @@ class BuildWork:
             timing=TimingCache(Path(self._request.timing), job.key) if self._request.timing else None,
         )
 
-        def tell(phase: str, parent: str, done: int, total: int) -> None:
-            self._parent.say(Progress(graph=graph, phase=phase, parent=parent, done=done, total=total))
+        def on_progress(phase: str, parent: str, done: int, total: int) -> None:
+            self._parent.send(Progress(graph=graph, phase=phase, parent=parent, done=done, total=total))
 
-        return build(order, tell, self._parent.cancelled)
+        return build(order, on_progress, self._parent.cancelled)
 
-    def _told(self, graph: str, phase: str, done: int) -> None:
-        self._parent.say(Progress(graph=graph, phase=phase, done=done, total=1))
+    def _progress(self, graph: str, phase: str, done: int) -> None:
+        self._parent.send(Progress(graph=graph, phase=phase, done=done, total=1))
 
 
 class _ForwardToSupervisor(logging.Handler):
-    """Sends what TensorRT says to the supervisor."""
+    """Sends TensorRT's log to the supervisor."""
 
     def __init__(self, work: BuildWork) -> None:
         super().__init__(logging.WARNING)
@@ -146,7 +155,7 @@ class _ForwardToSupervisor(logging.Handler):
 
 
 def _failed(graph: str, error: Exception) -> Failed:
-    """Return the message for a graph that was not built."""
+    """Return the message for a graph whose build failed."""
     if isinstance(error, PlanError):
         return error.message(graph)
     if isinstance(error, MemoryError):
@@ -157,18 +166,18 @@ def _failed(graph: str, error: Exception) -> Failed:
 
 
 def _finite(figures: dict[str, float]) -> dict[str, float]:
-    """Return the figures that JSON can hold."""
+    """Return the metrics that JSON can hold."""
     return {name: value for name, value in figures.items() if abs(value) < float("inf")}
 
 
 def _write(graph: str, job: BuildJob, plan: bytes) -> str:
-    """Write the plan to the first place that takes it, durably, and return that. Raises PlanError."""
-    said = []
+    """Write the plan durably to the first of the job's files that works, and return that. Raises PlanError."""
+    errors = []
     for file in job.files:
         try:
             atomic.write(Path(file), plan)
         except OSError as error:
-            said.append(f"{file}: {error.strerror}")
+            errors.append(f"{file}: {error.strerror}")
         else:
             return file
-    raise PlanError("disk", f"the plan of graph {graph!r}, {len(plan):,} bytes, cannot be written: {'; '.join(said)}")
+    raise PlanError("disk", f"the plan of graph {graph!r}, {len(plan):,} bytes, cannot be written: {'; '.join(errors)}")

@@ -72,8 +72,8 @@ def _build(path: Path, config: RuntimeConfig, *, force: bool, sign: Path | None,
     key = signer(sign) if sign is not None else None  # fails before minutes of building, not after
     bundle = Bundle.load(path)
     keys = _keys(bundle, config)
-    with terminated_like_interrupted(), bars() as hear:
-        plans = Builder(PlanStore(), hear).build(bundle, keys, config, force=force)
+    with terminated_like_interrupted(), bars() as on_message:
+        plans = Builder(PlanStore(), on_message).build(bundle, keys, config, force=force)
     console.print(_table(bundle, plans))
     if key is not None and out is not None:
         _ship(plans, out, key)

@@ -111,7 +111,7 @@ def test_a_build_that_fails_without_a_word_is_an_error(simulate: Simulate, model
 
 def test_what_was_said_in_an_earlier_build_is_not_told_again(simulate: Simulate, model: BackendModel) -> None:
     simulate("cuda-python", tensorrt="11.4.0")
-    library.logger(library.load()).said.add("out of memory")
+    library.logger(library.load()).messages.add("out of memory")
     troubles().silent = True
     assert refused(model).kind == "other"
 

@@ -47,7 +47,7 @@ def test_a_replay_that_gives_something_else_is_not_proven_and_the_plan_is(
     assert found["cosine_min"] > 0.999999
     assert not any(name.startswith("captured") for name in found)
     assert "is another one when it is replayed, for tower 'text'" in caplog.text
-    assert "captured graphs are off for this plan" in caplog.text
+    assert "CUDA graphs are off for this plan" in caplog.text
 
 
 @pytest.mark.parametrize("integrated", [False, True])
@@ -83,4 +83,4 @@ def test_lanes_replay_what_was_proven_and_nothing_else(
     with Embedder.open(path, config=RuntimeConfig(backend="onnxruntime", lanes=1, warm_up_seconds=0)) as processor:
         for seed, ours in enumerate(vectors):
             np.testing.assert_array_equal(ours, processor.embed([words(8, seed=seed)]))
-    assert ("captured graphs are off: the gate has none proven" in caplog.text) == (replayed != 0)
+    assert ("CUDA graphs are off: the gate proved none" in caplog.text) == (replayed != 0)

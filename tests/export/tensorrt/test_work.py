@@ -33,23 +33,23 @@ VERSION = "10.16.1"
 
 
 class Run:
-    """A build in a child process, and what was heard of it."""
+    """A build in a child process, and its messages."""
 
     def __init__(self, tmp_path: Path, model: BackendModel, keys: dict[str, PlanKey]) -> None:
-        self.heard: list[Message] = []
+        self.messages: list[Message] = []
         self.begun = threading.Event()  # set in the builder's thread, waited for by the test's
         self.store = PlanStore(tmp_path / "plans")
-        self.builder = Builder(self.store, self._hear, command=COMMAND)
+        self.builder = Builder(self.store, self._on_message, command=COMMAND)
         self._model, self._keys = model, keys
 
     def __call__(self) -> dict[str, Plan]:
         return self.builder.build(self._model.bundle, self._keys, self._model.config)
 
     def all(self, kind: type) -> list[Any]:
-        return [message for message in self.heard if isinstance(message, kind)]
+        return [message for message in self.messages if isinstance(message, kind)]
 
-    def _hear(self, message: Message) -> None:
-        self.heard.append(message)
+    def _on_message(self, message: Message) -> None:
+        self.messages.append(message)
         if isinstance(message, Progress) and message.parent:
             self.begun.set()
 
@@ -162,7 +162,7 @@ def test_a_build_is_cancelled_by_a_signal_that_only_the_main_thread_hears(
 
 def test_another_tensorrt_than_asked_for_builds_nothing(run: Run) -> None:
     run._keys = {graph: replace(key, tensorrt="10.3.0") for graph, key in run._keys.items()}
-    with pytest.raises(BackendError, match=r"10\.3\.0 is asked for, and this process has 10\.16\.1"):
+    with pytest.raises(BackendError, match=r"10\.3\.0 was requested, and this process has 10\.16\.1"):
         run()
     assert [message.kind for message in run.all(Failed)] == ["unavailable"]
 

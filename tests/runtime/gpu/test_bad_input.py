@@ -97,7 +97,7 @@ def test_of_two_that_want_a_plan_one_builds_and_one_waits(machine: Machine, trut
     ("troubles", "says"),
     [
         (Troubles(memory=True), "ran out of memory while it built a plan: .*set small_memory"),
-        (Troubles(crash=True), "the process that built its plan crashed with SIGSEGV; .*update"),
+        (Troubles(crash=True), "the process building its plan crashed with SIGSEGV; .*update"),
         (Troubles(parse=[(3, "/attn", "Foo", "no importer")]), r"cannot read it: node 3 '/attn' \(Foo\): no importer"),
     ],
     ids=["memory", "crash", "parse"],
@@ -119,5 +119,5 @@ def test_a_build_that_fails_leaves_the_model_to_another_backend(
 def test_a_cache_that_cannot_be_written_costs_the_plan_after_this_process(machine: Machine, truth: str) -> None:
     found, said = embedded(machine.start("embed", "tiny", cache=Path("/proc/none")))
     assert found == truth
-    assert "plans cannot be kept there" in said
+    assert "cannot keep plans there" in said
     assert "or name another directory in EMBEDGE_CACHE" in said

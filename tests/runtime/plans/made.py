@@ -70,6 +70,6 @@ def kept(store: PlanStore, key: PlanKey, plan: bytes = b"a plan") -> Plan:
     return store.keep(record(key, plan), file)
 
 
-def builder(store: PlanStore, hear: Any = lambda message: None, *, grace: float = 60.0, **script: str) -> Builder:
+def builder(store: PlanStore, on_message: Any = lambda message: None, *, grace: float = 60.0, **script: str) -> Builder:
     """Return a builder whose child is the stand-in. script: by graph what it does."""
-    return Builder(store, hear, command=(sys.executable, str(STANDIN), json.dumps(script)), grace=grace)
+    return Builder(store, on_message, command=(sys.executable, str(STANDIN), json.dumps(script)), grace=grace)

@@ -14,7 +14,7 @@ from embedge.backends.tensorrt.plans.store import PlanStore
 from tests.runtime.plans.made import builder, keys
 
 
-def hear(message: Message) -> None:
+def on_message(message: Message) -> None:
     if isinstance(message, Progress):
         sys.stdout.write("building\n")
         sys.stdout.flush()
@@ -22,4 +22,4 @@ def hear(message: Message) -> None:
 
 
 bundle, root, act = sys.argv[1:]
-builder(PlanStore(Path(root)), hear, text=act).build(Bundle.load(bundle), keys(), RuntimeConfig())
+builder(PlanStore(Path(root)), on_message, text=act).build(Bundle.load(bundle), keys(), RuntimeConfig())

@@ -31,14 +31,14 @@ def leftovers(store: PlanStore) -> list[Path]:
 
 
 def test_plans_are_built_kept_and_returned(store: PlanStore, bundle: Bundle) -> None:
-    heard: list[Message] = []
-    plans = builder(store, heard.append).build(bundle, keys("text", "image"), CONFIG)
+    messages: list[Message] = []
+    plans = builder(store, messages.append).build(bundle, keys("text", "image"), CONFIG)
 
     assert {graph: plan.read() for graph, plan in plans.items()} == {
         "text": b"plan of text",
         "image": b"plan of image",
     }
-    assert [type(message) for message in heard] == [Progress, Built] * 2
+    assert [type(message) for message in messages] == [Progress, Built] * 2
     made = plans["text"].record
     assert (made.model, made.graph, made.seconds, made.figures) == ("tiny 1", "text", 1.5, {"cosine": 0.999})
     found = store.find(keys()["text"])
@@ -119,7 +119,7 @@ def test_a_child_that_dies_is_an_error_that_says_how(store: PlanStore, bundle: B
     [
         ("half", "killed"),
         ("odd", "does not know"),
-        ("stray", "where it was not to"),
+        ("stray", "to a wrong place"),
         ("torn", "check the disk"),
     ],
 )
@@ -137,11 +137,11 @@ def test_a_builder_that_is_not_there_is_an_error(store: PlanStore, bundle: Bundl
 
 
 def test_noise_of_libraries_is_no_message_and_blocks_nothing(store: PlanStore, bundle: Bundle) -> None:
-    heard: list[Message] = []
-    plans = builder(store, heard.append, text="noisy").build(bundle, keys(), CONFIG)
+    messages: list[Message] = []
+    plans = builder(store, messages.append, text="noisy").build(bundle, keys(), CONFIG)
 
     assert plans["text"].read() == b"plan of text"
-    assert [message.text for message in heard if isinstance(message, Log)] == ["a tactic was skipped"]
+    assert [message.text for message in messages if isinstance(message, Log)] == ["a tactic was skipped"]
 
 
 def test_where_the_disk_is_full_the_plan_lives_with_this_process(store: PlanStore, bundle: Bundle) -> None:
@@ -232,11 +232,11 @@ def children() -> set[str]:
 def test_a_servers_log_has_progress_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     times = iter([0.0, 1.0, 6.0])
-    hear = LogProgress(5.0, lambda: next(times))
+    log_progress = LogProgress(5.0, lambda: next(times))
     for done in (1, 2, 3):
-        hear(Progress(graph="text", phase="timing", done=done, total=4))
-    hear(Log(level="error", text="bad"))
-    hear(Built(graph="text", file="", sha256="", nbytes=3 << 20, seconds=61.4))
+        log_progress(Progress(graph="text", phase="timing", done=done, total=4))
+    log_progress(Log(level="error", text="bad"))
+    log_progress(Built(graph="text", file="", sha256="", nbytes=3 << 20, seconds=61.4))
 
     assert [line.getMessage() for line in caplog.records] == [
         "graph 'text': building its plan: timing, step 1 of 4",

@@ -1,4 +1,4 @@
-"""The child's end of a build: it hears the request, says how far it is, and stops when told or left alone."""
+"""The child's end of a build: it reads the request, sends messages, and stops when asked or left alone."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Ends:
 
     def __init__(self) -> None:
         self.stdin_out, self.stdin_in = os.pipe()
-        self.said_out, self.said_in = os.pipe()
-        os.set_inheritable(self.said_in, True)  # as it is for a child
+        self.messages_out, self.messages_in = os.pipe()
+        os.set_inheritable(self.messages_in, True)  # as it is for a child
         self.before = signal.getsignal(signal.SIGTERM)
         self.stdin = os.fdopen(self.stdin_out, "rb")
-        self.parent = Parent(self.said_in, self.stdin)
+        self.parent = Parent(self.messages_in, self.stdin)
 
     def ask(self, line: bytes = msgspec.json.encode(REQUEST)) -> BuildRequest:
         os.write(self.stdin_in, line + b"\n")
@@ -50,7 +50,7 @@ def ends() -> Iterator[Ends]:
         if thread.name == "embedge-parent":
             thread.join()
     made.stdin.close()
-    for each in (made.said_in, made.said_out):
+    for each in (made.messages_in, made.messages_out):
         os.close(each)
 
 
@@ -63,9 +63,9 @@ def test_messages_are_lines(ends: Ends) -> None:
     ends.ask()
     sent: list[Message] = [Progress(graph="text", phase="p\nq", done=1, total=2), Log(level="error", text="ä" * 500)]
     for message in sent:
-        ends.parent.say(message)
+        ends.parent.send(message)
 
-    lines = os.read(ends.said_out, 1 << 16).splitlines()
+    lines = os.read(ends.messages_out, 1 << 16).splitlines()
     assert [msgspec.json.decode(line, type=Message) for line in lines] == sent
 
 
@@ -83,13 +83,13 @@ def test_the_end_of_stdin_cancels(ends: Ends) -> None:
     assert ends.parent.cancelled.wait(60)
 
 
-def test_nobody_hearing_cancels(ends: Ends) -> None:
+def test_a_supervisor_that_is_gone_cancels(ends: Ends) -> None:
     ends.ask()
-    os.close(ends.said_out)
-    ends.parent.say(Log(level="error", text="hello?"))
+    os.close(ends.messages_out)
+    ends.parent.send(Log(level="error", text="hello?"))
 
     assert ends.parent.cancelled.is_set()
-    ends.said_out = os.open(os.devnull, os.O_RDONLY)
+    ends.messages_out = os.open(os.devnull, os.O_RDONLY)
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"\xff", b'{"bundle":"\xff"}', b'{"bundle":1}'])
@@ -99,4 +99,4 @@ def test_what_is_no_request_is_refused(ends: Ends, line: bytes) -> None:
 
 
 def test_what_it_starts_cannot_keep_the_supervisor_waiting(ends: Ends) -> None:
-    assert not os.get_inheritable(ends.said_in)
+    assert not os.get_inheritable(ends.messages_in)

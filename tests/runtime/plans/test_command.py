@@ -106,7 +106,7 @@ def test_a_build_that_dies_is_one_line(
 
     assert cli._run(["build", str(bundle.path)]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("embedge: graph 'image': the process that built its plan was killed")
+    assert line.startswith("embedge: graph 'image': the process building its plan was killed")
 
 
 def test_signed_copies_are_taken_elsewhere(

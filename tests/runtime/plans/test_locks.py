@@ -13,7 +13,7 @@ import pytest
 
 from embedge import Bundle, RuntimeConfig
 from embedge.backends.tensorrt.plans.build import Builder
-from embedge.backends.tensorrt.plans.lock import held
+from embedge.backends.tensorrt.plans.lock import hold
 from embedge.backends.tensorrt.plans.store import PlanStore
 from embedge.backends.tensorrt.plans.timing import TimingCache
 from embedge.errors import Unavailable
@@ -100,15 +100,15 @@ def test_waiting_can_be_cancelled(store: PlanStore, bundle: Bundle) -> None:
 def test_a_lock_is_free_after_its_block(tmp_path: Path) -> None:
     cancel = threading.Event()
     for _ in range(2):
-        with (tmp_path / "lock").open("a+") as file, held(file, cancel):
+        with (tmp_path / "lock").open("a+") as file, hold(file, cancel):
             pass
 
 
 def test_a_lock_is_held_within_its_block(tmp_path: Path) -> None:
     cancel = threading.Event()
     cancel.set()
-    with (tmp_path / "lock").open("a+") as file, held(file, cancel), (tmp_path / "lock").open("a+") as again:
-        second = held(again, cancel)
+    with (tmp_path / "lock").open("a+") as file, hold(file, cancel), (tmp_path / "lock").open("a+") as again:
+        second = hold(again, cancel)
         with pytest.raises(Unavailable):
             second.__enter__()
 

@@ -137,7 +137,7 @@ def test_half_of_a_plan_is_none(store: PlanStore, missing: str, caplog: pytest.L
     (kept(store, key()).folder / missing).unlink()
 
     assert store.find(key()) is None
-    assert "not whole" in caplog.text
+    assert "it is incomplete" in caplog.text
 
 
 @pytest.mark.parametrize("change", [{"odd": 1}, {"format": 2}, {"refused": "both"}, {"sha256": ""}])
@@ -201,7 +201,7 @@ def test_a_cache_that_cannot_be_made_costs_the_plan_after_this_process(
     store.root.parent.write_text("not a directory")
     plan = kept_beside(store)
 
-    assert "until this process ends" in caplog.text
+    assert "when this process ends" in caplog.text
     assert "EMBEDGE_CACHE" in caplog.text
     found = store.find(key())
     assert found is not None

@@ -1,4 +1,4 @@
-"""TensorRT: plans of a bundle's graphs, built and proven on this GPU, shared by lanes that each have a stream."""
+"""TensorRT: plans built and checked on this GPU, shared by lanes with one stream each."""
 
 from __future__ import annotations
 

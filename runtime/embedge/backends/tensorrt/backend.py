@@ -1,4 +1,4 @@
-"""The backend: finds or builds a model's plans, and opens lanes on them."""
+"""The TensorRT backend: finds or builds a model's plans, and opens lanes on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embedge.backends.cores import LaneSplit
 from embedge.backends.gpu import policy
 from embedge.backends.gpu.slot import StreamSlot
 from embedge.backends.tensorrt import library
-from embedge.backends.tensorrt.engine import Engine, Unfit
+from embedge.backends.tensorrt.engine import Engine, IncompatiblePlan
 from embedge.backends.tensorrt.executable import Scratch, TensorRTExecutable
 from embedge.backends.tensorrt.keys import keys
 from embedge.backends.tensorrt.plans.build import Builder, find
@@ -29,12 +29,12 @@ __all__ = ["TensorRTBackend"]
 
 log = logging.getLogger("embedge.tensorrt")
 
-_SETS = 2
-_STAGING = 64 << 20  # bytes: about what a lane has on the GPU for batches on their way in and out
+_BUFFERS = 2
+_STAGING = 64 << 20  # bytes; roughly what a lane's batches take on the GPU on their way in and out
 
 
 class TensorRTBackend:
-    """Runs graphs as TensorRT's plans. Lanes share the engines; each has a stream and contexts of its own."""
+    """Runs graphs as TensorRT plans. Lanes share the engines; each has its own stream and execution contexts."""
 
     name = "tensorrt"
     shares = False
@@ -43,21 +43,21 @@ class TensorRTBackend:
     max_batch_tokens = policy.MAX_BATCH_TOKENS
 
     def __init__(self, config: RuntimeConfig) -> None:
-        self.max_in_flight = config.batches_in_flight or _SETS
+        self.max_in_flight = config.batches_in_flight or _BUFFERS
         self.cuda_graphs = 0
         self._config = config
         self._driver: Driver | None = None
         self._model: BackendModel | None = None
         self._plans: dict[str, Plan] = {}
         self._engines: dict[str, Engine] = {}
-        self._scratch = 0  # bytes; the most that a context of any engine needs
-        self._largest: dict[str, list[dict[str, Shape]]] = {}  # by graph: inputs of the largest batches
-        # Guards the engines: lanes open kernels in threads of their own. Held while a plan is deserialised.
+        self._scratch = 0  # bytes; the largest that a context of any engine needs
+        self._largest: dict[str, list[dict[str, Shape]]] = {}  # input shapes of the largest batches, by graph
+        # Guards the engines: each lane opens its executables in its own thread. Held while a plan is deserialized.
         self._lock = threading.Lock()
-        self._lost = threading.Event()  # set by whoever hears that the context broke: engines went with it
+        self._lost = threading.Event()  # set by any thread once the context broke: the engines are void then
 
     def missing(self) -> str:
-        """Return why TensorRT cannot run here and what to do about it, or nothing if it can."""
+        """Return why TensorRT can't run here and what to do about it; an empty string if it can."""
         if reason := library.missing():
             return reason
         try:
@@ -67,7 +67,7 @@ class TensorRTBackend:
         return ""
 
     def version(self) -> str:
-        """Return the versions of TensorRT and of what calls CUDA."""
+        """Return the versions of TensorRT and of the CUDA library."""
         return f"TensorRT {library.version()}, {self._gpu().version()}"
 
     def device(self) -> str:
@@ -75,11 +75,21 @@ class TensorRTBackend:
         return self._gpu().gpu().name
 
     def keys(self, model: BackendModel) -> dict[str, PlanKey]:
-        """Return by graph the plan that the model needs here. Raises BackendError, Unavailable."""
+        """Return the key of the plan that each graph needs on this GPU.
+
+        Raises:
+            BackendError: TensorRT can't run a graph.
+            Unavailable: TensorRT or the GPU can't be used.
+        """
         return keys(model, self._gpu().gpu())
 
     def load(self, model: BackendModel) -> None:
-        """Find or build the plans, and deserialise them. Raises BackendError, Unavailable."""
+        """Find or build the plans, and deserialize them.
+
+        Raises:
+            BackendError: A graph has no plan, or its plan needs more memory than the settings allow.
+            Unavailable: The GPU can't be used, or plans are missing and may not be built.
+        """
         self._model = model
         wanted = self.keys(model)
         store = PlanStore()
@@ -88,12 +98,12 @@ class TensorRTBackend:
             self._plans = self._build(store, wanted, lacking)
         for graph, plan in self._plans.items():
             if plan.record.refused:
-                raise BackendError(f"graph {graph!r}: there is no plan for this GPU: {plan.record.refused}")
+                raise BackendError(f"graph {graph!r}: it has no plan for this GPU: {plan.record.refused}")
         driver = self._gpu()
         try:
             driver.enter()
             for graph in wanted:
-                self._ready(store, graph, wanted[graph])
+                self._load_engine(store, graph, wanted[graph])
         except CudaError as error:
             raise Unavailable(f"the GPU cannot be used: {error}") from error
         finally:
@@ -101,8 +111,8 @@ class TensorRTBackend:
         self._check_scratch()
         proven = any(plan.record.captured for plan in self._plans.values())
         self.cuda_graphs = self._config.cuda_graphs if driver.captures and proven else 0
-        self._tell_of_captures()
-        # Kept beside the engines, which go with their context: a lane may open while another makes them anew.
+        self._warn_of_missing_graphs()
+        # Kept apart from the engines, which a broken context voids: one lane may open while another reloads them.
         self._scratch = max(engine.scratch for engine in self._engines.values())
         self._largest = {
             name: [{each: bounds.most for each, bounds in profile.items()} for profile in engine.profiles]
@@ -110,11 +120,19 @@ class TensorRTBackend:
         }
 
     def candidates(self) -> list[LaneSplit]:
-        """Return one lane and more, as many as have room to compute in."""
+        """Return the lane counts worth measuring; each lane needs scratch and staging memory."""
         return policy.lane_splits(self._gpu(), self._config, self._scratch + _STAGING)
 
     def slot(self, *, threads: int, wake: Callable[[], None]) -> DeviceSlot:
-        """Return a lane's slot, with scratch memory that all its contexts use in turn. Raises CudaError."""
+        """Return a lane's slot. Called in the lane's thread.
+
+        Args:
+            threads: Ignored: a GPU has none.
+            wake: Called from any thread if the context breaks.
+
+        Raises:
+            CudaError: The GPU can't be used.
+        """
         driver = self._gpu()
         scratch = Scratch(driver, self._scratch)
 
@@ -145,7 +163,7 @@ class TensorRTBackend:
             self._driver = choose(self._config.cuda, self._config.gpu)
         return self._driver
 
-    def _bundle(self) -> BackendModel:
+    def _loaded(self) -> BackendModel:
         if self._model is None:
             raise RuntimeError("load was not called")
         return self._model
@@ -153,12 +171,12 @@ class TensorRTBackend:
     def _build(
         self, store: PlanStore, wanted: dict[str, PlanKey], lacking: list[str], *, force: bool = False
     ) -> dict[str, Plan]:
-        """Build plans, in a process of their own; it takes minutes. Raises BackendError, Unavailable."""
-        model = self._bundle()
+        """Build plans in a child process; this takes minutes."""
+        model = self._loaded()
         what = f"the plans of {', '.join(lacking)}"
         if not model.config.build_plans:
             raise Unavailable(
-                f"{what} are not there for this GPU, and none are built now; run, with the --config of what serves: "
+                f"{what} are missing for this GPU, and build_plans is off; build them with the server's --config: "
                 f"embedge build {model.bundle.path}"
             )
         log.info("building %s for %s; this takes minutes, once", what, self.device())
@@ -167,7 +185,7 @@ class TensorRTBackend:
             return builder.build(model.bundle, wanted, model.config, force=force)
 
     def _check_scratch(self) -> None:
-        """Raise BackendError where a plan needs more memory to compute in than the settings allow a lane."""
+        """Raise BackendError if a plan needs more scratch memory than the settings allow a lane."""
         allowed = self._config.scratch_bytes
         for graph, engine in self._engines.items():
             if allowed is not None and engine.scratch > allowed:
@@ -176,33 +194,33 @@ class TensorRTBackend:
                     "raise it, or lower max_batch_size or max_batch_tokens"
                 )
 
-    def _tell_of_captures(self) -> None:
-        """Say which plans run without captured graphs, where there could be some."""
+    def _warn_of_missing_graphs(self) -> None:
+        """Warn of plans that run without CUDA graphs although the GPU and the settings allow them."""
         for graph, plan in self._plans.items():
             if self._config.cuda_graphs and self._gpu().captures and not plan.record.captured:
-                off = "captured graphs are off: the gate has none proven"
+                off = "CUDA graphs are off: the gate proved none"
                 log.warning(
-                    "graph %r: %s; to try again: embedge build %s --force", graph, off, self._bundle().bundle.path
+                    "graph %r: %s; to try again: embedge build %s --force", graph, off, self._loaded().bundle.path
                 )
 
-    def _ready(self, store: PlanStore, graph: str, key: PlanKey) -> None:
-        """Deserialise a plan; build it anew if TensorRT does not take it, which is said."""
+    def _load_engine(self, store: PlanStore, graph: str, key: PlanKey) -> None:
+        """Deserialize a plan; rebuild it, with a warning, if it doesn't fit this TensorRT."""
         try:
             self._engine(graph)
-        except Unfit as error:
-            log.warning("%s; it is built anew", error.message)
+        except IncompatiblePlan as error:
+            log.warning("%s; rebuilding it", error.message)
             self._plans |= self._build(store, {graph: key}, [graph], force=True)
             if refused := self._plans[graph].record.refused:
-                raise BackendError(f"graph {graph!r}: there is no plan for this GPU: {refused}") from error
+                raise BackendError(f"graph {graph!r}: it has no plan for this GPU: {refused}") from error
             self._engine(graph)
 
     def _engine(self, name: str) -> Engine:
-        """Return a graph's engine, the same for all lanes, but a new one where the context was thrown away."""
+        """Return a graph's engine, shared by all lanes; a new one after the context was reset."""
         with self._lock:
             if self._lost.is_set():
                 self._engines.clear()
                 self._lost.clear()
             if name not in self._engines:
-                graph = self._bundle().bundle.manifest.graphs[name]
+                graph = self._loaded().bundle.manifest.graphs[name]
                 self._engines[name] = Engine(name, graph, self._plans[name].read())
             return self._engines[name]

@@ -1,4 +1,4 @@
-"""An engine: a plan made ready on this GPU, once a process, for all lanes."""
+"""An engine: a plan deserialized on this GPU, once per process, for all lanes."""
 
 from __future__ import annotations
 
@@ -12,37 +12,52 @@ from embedge.batches.shapes import Profile, Range, Shape, holds, resolve, symbol
 from embedge.bundle.manifest import Graph
 from embedge.errors import BackendError
 
-__all__ = ["Engine", "Unfit"]
+__all__ = ["Engine", "IncompatiblePlan"]
+
+_NO_REASON = "TensorRT gives no reason"
 
 
-class Unfit(BackendError):
-    """The plan was made for another GPU or another version of TensorRT; it has to be built anew."""
+class IncompatiblePlan(BackendError):
+    """The plan was built for another GPU or another TensorRT version, and has to be rebuilt."""
 
 
 class Engine:
-    """A deserialised plan. Immutable, and shared by threads; each makes contexts of its own.
+    """A deserialized plan. Immutable and shared by threads; each creates its own execution contexts.
 
-    inputs, outputs: dtypes by name. profiles: sizes of the inputs, from the least batch to the largest. scratch: bytes
-    of device memory that a context needs, whatever its profile.
+    Attributes:
+        name: The graph's name.
+        trt: The module `tensorrt`.
+        raw: TensorRT's `ICudaEngine`.
+        inputs: Dtypes by input.
+        outputs: Dtypes by output.
+        profiles: Shapes that each profile takes, from the smallest batch to the largest.
+        scratch: Bytes of device memory that a context needs, whatever its profile.
     """
 
     def __init__(self, name: str, graph: Graph, plan: bytes) -> None:
-        """Deserialise a plan that has been verified: it is code. Raises Unfit, BackendError, Unavailable."""
+        """Deserialize a plan. Verify it first: it is machine code.
+
+        Args:
+            name: The graph's name.
+            graph: The graph's manifest entry.
+            plan: The plan as it was built.
+
+        Raises:
+            IncompatiblePlan: It was built for another GPU or another TensorRT version.
+            BackendError: The GPU has too little memory left.
+            Unavailable: TensorRT can't be used here.
+        """
         self.name = name
         self.trt = trt = library.load()
         logger = library.logger(trt)
-        logger.said.take()
-        # The runtime outlives the engine, and keeps code of the host that a plan may hold from running: by default.
+        logger.messages.take()
+        # It has to outlive the engine. By default it also refuses plans that contain host code.
         self._runtime = trt.Runtime(logger)
         self._recorder = library.recorder(trt)
         self._runtime.error_recorder = self._recorder
         self.raw = self._runtime.deserialize_cuda_engine(plan)
         if self.raw is None:
-            said = [*logger.said.take(), *self._recorder.said.take()]
-            told = "; ".join(said) or "it does not say why"
-            if library.out_of_memory(said):
-                raise BackendError(f"graph {name!r}: the GPU has no memory left for its plan: {told}")
-            raise Unfit(f"graph {name!r}: TensorRT {trt.__version__} does not take the plan: {told}")
+            raise self._refusal([*logger.messages.take(), *self._recorder.messages.take()])
         self._graph = graph
         self.inputs: Mapping[str, np.dtype[Any]] = {each.name: np.dtype(each.dtype) for each in graph.inputs}
         self.outputs: Mapping[str, np.dtype[Any]] = {each.name: np.dtype(each.dtype) for each in graph.outputs}
@@ -51,23 +66,38 @@ class Engine:
         self.scratch = int(self.raw.device_memory_size_v2)
 
     def profile(self, shapes: Mapping[str, Shape]) -> int:
-        """Return the number of the smallest profile that holds these inputs. Raises BackendError."""
+        """Return the index of the smallest profile that holds inputs of these shapes.
+
+        Raises:
+            BackendError: No profile does.
+        """
         for index, profile in enumerate(self.profiles):
             if holds(profile, shapes):
                 return index
-        told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        given = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         most = ", ".join(f"{name} {each.most}" for name, each in self.profiles[-1].items())
-        raise BackendError(f"graph {self.name!r}: its plan is for batches up to {most}, and was given {told}")
+        raise BackendError(f"graph {self.name!r}: its plan is for batches up to {most}, and was given {given}")
 
     def shapes(self, inputs: Mapping[str, Shape]) -> dict[str, Shape]:
-        """Return the outputs' shapes for inputs of these shapes. Raises BackendError where no profile holds them."""
+        """Return the shapes of the outputs for inputs of these shapes.
+
+        Raises:
+            BackendError: No profile holds them.
+        """
         self.profile(inputs)
         known = symbols(self._graph.inputs, inputs)
         return {each.name: resolve(each, known) for each in self._graph.outputs}
 
-    def said(self) -> str:
-        """Return what TensorRT said went wrong since it was last asked, on this engine or another one."""
-        return "; ".join(self._recorder.said.take() + library.logger(self.trt).said.take()) or "it does not say why"
+    def errors(self) -> str:
+        """Return the errors that TensorRT reported since the last call, on this engine or another one."""
+        return "; ".join(self._recorder.messages.take() + library.logger(self.trt).messages.take()) or _NO_REASON
+
+    def _refusal(self, errors: list[str]) -> BackendError:
+        reason = "; ".join(errors) or _NO_REASON
+        if library.out_of_memory(errors):
+            return BackendError(f"graph {self.name!r}: the GPU has no memory left for its plan: {reason}")
+        version = self.trt.__version__
+        return IncompatiblePlan(f"graph {self.name!r}: TensorRT {version} does not take the plan: {reason}")
 
     def _profile(self, index: int) -> Profile:
         return {

@@ -1,4 +1,4 @@
-"""Which plans a model needs here: of which graphs, for which sizes, and how they are built."""
+"""The plans that a model needs on this GPU: for which graphs and sizes, and how to build them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,26 @@ __all__ = ["keys"]
 _GIB = 1 << 30
 # Shares of the GPU's memory that leave room for weights, batches and another process. Not measured yet.
 _SHARE, _SMALL_SHARE, _MOST = 4, 8, 8 * _GIB
-_LEVEL, _SMALL_LEVEL = 3, 2  # TensorRT's own default, and one that tries fewer kernels at a time
+_LEVEL, _SMALL_LEVEL = 3, 2  # TensorRT's default, and one that tries fewer kernels at a time
 
 
 def keys(model: BackendModel, gpu: Gpu) -> dict[str, PlanKey]:
-    """Return by graph the key of its plan. Raises BackendError for a graph that TensorRT does not take, and why."""
+    """Return the key of each graph's plan.
+
+    Args:
+        model: The graphs and the settings.
+        gpu: The GPU that will run them.
+
+    Raises:
+        BackendError: TensorRT can't run a graph; the message says why.
+    """
     manifest = model.bundle.manifest
     towers = list(model.probes.towers)
     sizes = policy.batch_profiles(model)
     reasons = unbounded(manifest, towers)
     for graph in model.graphs:
-        if reason := reasons.get(graph) or _unfit(model, graph):
-            raise BackendError(f"graph {graph!r} is not for TensorRT: {reason}")
+        if reason := reasons.get(graph) or _obstacle(model, graph):
+            raise BackendError(f"graph {graph!r} cannot run on TensorRT: {reason}")
     device, version = BuildDevice.here(gpu), library.version()
     flags = _flags(model.config, device)
     return {
@@ -42,13 +50,13 @@ def _flags(config: RuntimeConfig, device: BuildDevice) -> BuildFlags:
     return BuildFlags(level=_SMALL_LEVEL if little else _LEVEL, workspace=config.scratch_bytes or share)
 
 
-def _unfit(model: BackendModel, graph: str) -> str:
-    """Return why lanes could not feed the graph or read from it; nothing if they can."""
+def _obstacle(model: BackendModel, graph: str) -> str:
+    """Return why lanes couldn't feed the graph or read from it; an empty string if they can."""
     spec = model.bundle.manifest.graphs[graph]
     if not spec.inputs:
         return "it has no inputs"
     for each in (*spec.inputs, *spec.outputs):
-        if each.dtype not in library.DTYPES or each.dtype == "bfloat16":  # which NumPy does not have
+        if each.dtype not in library.DTYPES or each.dtype == "bfloat16":  # bfloat16: NumPy lacks it
             return f"tensor {each.name!r} is {each.dtype}"
     ones = {each.name: tuple(1 for _ in each.shape) for each in spec.inputs}
     for each in spec.outputs:

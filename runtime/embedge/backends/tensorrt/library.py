@@ -1,6 +1,6 @@
-"""The TensorRT that is installed: whether it can be used, its one logger, and what it said went wrong.
+"""The installed TensorRT: whether it can be used, its one logger, and the errors it reports.
 
-What there is, is asked of the library itself: from 10.3, which JetPack 6 has, to 11.
+Supported versions: from 10.3, as in JetPack 6, to 11.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from embedge.errors import Unavailable
 
-__all__ = ["DTYPES", "Said", "load", "logger", "missing", "out_of_memory", "recorder", "version"]
+__all__ = ["DTYPES", "MessageLog", "load", "logger", "missing", "out_of_memory", "recorder", "version"]
 
 log = logging.getLogger("embedge.tensorrt")
 
@@ -44,17 +44,17 @@ DTYPES = {
     "bool": "BOOL",
     "uint8": "UINT8",
 }
-"""The DataType member of each dtype of a tensor that a graph may take or give."""
+"""TensorRT's `DataType` member for each dtype that a graph's inputs and outputs may have."""
 
 
 def missing() -> str:
-    """Return why TensorRT cannot be used here and what to do about it, or nothing if it can."""
+    """Return why TensorRT can't be used here and what to do about it; an empty string if it can."""
     hint = _HINTS["jetson" if _JETSON.exists() else "server"]
     try:
         import tensorrt
     except ModuleNotFoundError as error:
         return f"TensorRT is not installed: {error}; {hint}"
-    except (ImportError, OSError, RuntimeError) as error:  # what its loader raises where its libraries are not there
+    except (ImportError, OSError, RuntimeError) as error:  # raised by its loader if its shared libraries are missing
         return f"TensorRT cannot be loaded: {error}; {hint}"
     found = str(getattr(tensorrt, "__version__", ""))
     numbers = tuple(map(int, re.findall(r"\d+", found)[:2]))
@@ -70,7 +70,11 @@ def missing() -> str:
 
 
 def load() -> Any:
-    """Return the module `tensorrt`. Raises Unavailable."""
+    """Return the module `tensorrt`.
+
+    Raises:
+        Unavailable: It can't be used here.
+    """
     if reason := missing():
         raise Unavailable(reason)
     import tensorrt
@@ -79,24 +83,28 @@ def load() -> Any:
 
 
 def version() -> str:
-    """Return TensorRT's full version. Raises Unavailable."""
+    """Return TensorRT's full version.
+
+    Raises:
+        Unavailable: It can't be used here.
+    """
     return str(load().__version__)
 
 
-def out_of_memory(said: Iterable[str]) -> bool:
-    """Return whether something that TensorRT said is about memory that it did not get."""
-    return any(_MEMORY.search(line) for line in said)
+def out_of_memory(messages: Iterable[str]) -> bool:
+    """Return whether one of TensorRT's messages reports a failed allocation."""
+    return any(_MEMORY.search(line) for line in messages)
 
 
-class Said:
-    """What TensorRT said went wrong, by the logger or an error recorder. Any thread of TensorRT's may add to it."""
+class MessageLog:
+    """Errors from TensorRT's logger or an error recorder. Any of TensorRT's threads may add to it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards the lines; held for a moment by whoever adds or reads
+        self._lock = threading.Lock()  # guards the lines; whoever adds or takes holds it for a moment
         self._lines: deque[str] = deque(maxlen=_MOST_KEPT)
 
     def add(self, line: str) -> None:
-        """Remember a line, once."""
+        """Keep a line, unless it is kept already."""
         with self._lock:
             if line not in self._lines:
                 self._lines.append(line)
@@ -114,9 +122,9 @@ class Said:
 
 @functools.cache
 def logger(trt: Any) -> Any:
-    """Return the logger of this process: TensorRT keeps the first that it is given, and it must outlive everything.
+    """Return this process's logger, whose `messages` hold the latest errors.
 
-    Its `said` has the latest errors.
+    TensorRT keeps the first logger that it is given, and that one has to outlive everything else.
     """
     severities = {
         trt.ILogger.INTERNAL_ERROR: logging.ERROR,
@@ -128,23 +136,23 @@ def logger(trt: Any) -> Any:
 
     class _Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)  # the binding asks for exactly this call
-            self.said = Said()
+            trt.ILogger.__init__(self)  # the binding requires exactly this call
+            self.messages = MessageLog()
 
         def log(self, severity: Any, msg: str) -> None:
             level = severities.get(severity, logging.ERROR)
             if level >= logging.ERROR:
-                self.said.add(msg)
-            if severity != trt.ILogger.VERBOSE:  # which has a line for every kernel that is tried
+                self.messages.add(msg)
+            if severity != trt.ILogger.VERBOSE:  # it has a line for every kernel tried
                 log.log(level, "%s", msg)
 
     return _Logger()
 
 
 def recorder(trt: Any) -> Any:
-    """Return a new error recorder, for a builder or a runtime; an engine and its contexts inherit a runtime's.
+    """Return a new error recorder, whose `messages` hold the errors.
 
-    Its `said` has the errors.
+    It is for a builder or a runtime; an engine and its contexts inherit the runtime's.
     """
     return _recorder_class(trt)()
 
@@ -152,16 +160,16 @@ def recorder(trt: Any) -> Any:
 @functools.cache
 def _recorder_class(trt: Any) -> Any:
     class _Recorder(trt.IErrorRecorder):  # type: ignore[misc]
-        """Counts what is reported; TensorRT asks for the list by index."""
+        """Counts the errors; TensorRT reads the list by index."""
 
         def __init__(self) -> None:
             trt.IErrorRecorder.__init__(self)
-            self.said = Said()
-            self._lock = threading.Lock()  # guards the list; TensorRT calls from threads of its own
+            self.messages = MessageLog()
+            self._lock = threading.Lock()  # guards the list; TensorRT calls from its own threads
             self._errors: list[tuple[Any, str]] = []
 
         def report_error(self, code: Any, desc: str) -> bool:
-            self.said.add(f"{getattr(code, 'name', code)}: {desc}")
+            self.messages.add(f"{getattr(code, 'name', code)}: {desc}")
             with self._lock:
                 self._errors.append((code, desc))
                 del self._errors[:-_MOST_KEPT]

@@ -1,4 +1,4 @@
-"""Building plans: the supervisor of the child that does it. A crash there, or no memory, is an error here."""
+"""Build plans in a supervised child process. If it crashes or runs out of memory, that is an error here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from embedge.backends.tensorrt.plans import shipped
-from embedge.backends.tensorrt.plans.failures import death, failure
+from embedge.backends.tensorrt.plans.failures import describe_death, describe_failure
 from embedge.backends.tensorrt.plans.key import PlanKey
 from embedge.backends.tensorrt.plans.messages import BuildJob, BuildRequest, Built, Failed, Message, Refused
 from embedge.backends.tensorrt.plans.process import Process
@@ -23,8 +23,8 @@ from embedge.errors import BackendError, Unavailable
 
 __all__ = ["Builder", "find"]
 
-# By name: the runtime imports nothing of it, and a device that only loads plans needs none of it.
-# Not by -m, which looks for modules in the working directory first, whoever's files are there.
+# Imported by name: a device that only loads plans doesn't need embedge_export.
+# Not with -m, which searches the working directory first, whoever's files are there.
 _MAIN = """
 import sys
 sys.path[:] = filter(None, sys.path)
@@ -32,17 +32,28 @@ from embedge_export.tensorrt.__main__ import main
 sys.exit(main(sys.argv[1:]))
 """
 COMMAND = (sys.executable, "-c", _MAIN, "build")
-_LASTING = ("parse", "precision")  # kinds of failures that come again as long as the key is the same
+_PERMANENT = ("parse", "precision")  # failures that recur as long as the key is the same
 
 
 def find(store: PlanStore, bundle: Bundle, keys: Mapping[str, PlanKey], config: RuntimeConfig) -> dict[str, Plan]:
-    """Return by graph the plans that are there, from the cache, or signed and beside the bundle; refusals, too.
+    """Return the plans available for these keys: cached, or signed and shipped beside the bundle. Includes refusals.
 
-    keys: by graph the plan that is wanted. Raises BackendError, InvalidInput, Unavailable for what is wrong with the
-    cache or the keys that are trusted.
+    Args:
+        store: The cache.
+        bundle: Its directory may have a folder of signed plans.
+        keys: Keys of the wanted plans, by graph.
+        config: Its `trust_plans` names the trusted public keys.
+
+    Returns:
+        Plans by graph; graphs without a plan are missing.
+
+    Raises:
+        BackendError: The cache can't be trusted.
+        InvalidInput: A trusted key can't be read.
+        Unavailable: Checking signatures needs a package that isn't installed.
     """
     beside = bundle.path / shipped.FOLDER
-    trust = Trust(config.trust_plans)  # a key that is not there is told before the day on which it is needed
+    trust = Trust(config.trust_plans)  # read at once: a missing key is an error before it is needed
     found = {}
     for graph, key in keys.items():
         if plan := store.find(key) or (shipped.find(beside, key, trust) if beside.is_dir() else None):
@@ -51,28 +62,33 @@ def find(store: PlanStore, bundle: Bundle, keys: Mapping[str, PlanKey], config: 
 
 
 class Builder:
-    """Builds plans in a child process, and puts them into a store.
-
-    hear: is told everything that the child says. command: starts another child. grace: seconds that it has for its end.
-    """
+    """Builds plans in a child process, and keeps them in a store."""
 
     def __init__(
         self,
         store: PlanStore,
-        hear: Callable[[Message], None] = lambda message: None,
+        on_message: Callable[[Message], None] = lambda message: None,
         *,
         command: Sequence[str] | None = None,
         grace: float = 10.0,
     ) -> None:
+        """Start nothing yet.
+
+        Args:
+            store: Where plans are kept.
+            on_message: Called with each of the child's messages, in the thread that builds.
+            command: Starts the child; by default, embedge_export's builder.
+            grace: Seconds between asking the child to stop and killing it.
+        """
         self._store = store
-        self._hear = hear
+        self._on_message = on_message
         self._command = COMMAND if command is None else command
         self._grace = grace
         self._cancelled = threading.Event()
         self._process: Process | None = None
 
     def cancel(self) -> None:
-        """Stop the build, now or as soon as it begins. Any thread or signal handler may call this; it does not wait."""
+        """Stop the build, now or as soon as it begins. Safe in any thread or signal handler; it doesn't wait."""
         self._cancelled.set()
         if (process := self._process) is not None:
             process.stop()
@@ -80,10 +96,20 @@ class Builder:
     def build(
         self, bundle: Bundle, keys: Mapping[str, PlanKey], config: RuntimeConfig, *, force: bool = False
     ) -> dict[str, Plan]:
-        """Build the plans that are not there, and return all by graph. A refusal is a plan whose record says why.
+        """Build the missing plans, and return all of them. Waits for another process that builds, and takes its plans.
 
-        What another process builds meanwhile is waited for and taken. force: build what is there or refused, too.
-        Raises BackendError when a build fails, by which the plans that were built are kept; Unavailable when cancelled.
+        Args:
+            bundle: The model.
+            keys: Keys of the wanted plans, by graph.
+            config: Settings for the child.
+            force: Also rebuild plans that exist or were refused.
+
+        Returns:
+            Plans by graph, in the order of `keys`. The record of a refused plan has the reason.
+
+        Raises:
+            BackendError: A build failed. Plans built before it are kept.
+            Unavailable: The build was cancelled. Plans built before that are kept.
         """
         with self._store.building(self._cancelled) as places:
             plans = {} if force else find(self._store, bundle, keys, config)
@@ -105,29 +131,29 @@ class Builder:
         now = next(iter(request.jobs))
         with self._started(request) as process:
             for message in process.messages():
-                self._hear(message)
+                self._on_message(message)
                 now = message.graph or now
                 if isinstance(message, Failed):
                     failed[message.graph] = message
                 if (record := _record(request, message, model)) is not None:
                     plans[message.graph] = self._store.keep(record, _file(request, message))
             code = process.wait()
-            words = process.last_words()
+            output = process.last_output()
         if self._cancelled.is_set():
-            raise Unavailable("building plans was cancelled; those that were done are kept")
-        errors = [failure(each) for graph, each in failed.items() if graph not in plans]
+            raise Unavailable("building plans was cancelled; finished plans are kept")
+        errors = [describe_failure(each) for graph, each in failed.items() if graph not in plans]
         if silent := [graph for graph in request.jobs if graph not in plans and graph not in failed]:
-            errors.append(death(now if now in silent else silent[0], code, words))
+            errors.append(describe_death(now if now in silent else silent[0], code, output))
         if errors:
             raise BackendError("; ".join(errors))
         return plans
 
     @contextmanager
     def _started(self, request: BuildRequest) -> Iterator[Process]:
-        """Run the child; whatever ends this block ends the child, too."""
+        """Run the child. It ends with this block, however the block ends."""
         process = self._process = Process(self._command, request, grace=self._grace)
         try:
-            if self._cancelled.is_set():  # asked here, after `cancel` can see the child
+            if self._cancelled.is_set():  # checked after `cancel` can see the child
                 process.stop()
             yield process
         finally:
@@ -136,17 +162,17 @@ class Builder:
 
 
 def _record(request: BuildRequest, message: Message, model: str) -> PlanRecord | None:
-    """Return what is to be kept of a message: a plan, or why there will be none; None if it is about neither."""
+    """Return the record to keep for a message: of a plan or a refusal; None for any other message."""
     if isinstance(message, Built):
         seconds, figures, refused = message.seconds, message.figures, ""
     elif isinstance(message, Refused):
         seconds, figures, refused = message.seconds, message.figures, message.reason or "the gate refused it"
-    elif isinstance(message, Failed) and message.kind in _LASTING:
-        seconds, figures, refused = 0.0, {}, failure(message).removeprefix(f"graph {message.graph!r}: ")
+    elif isinstance(message, Failed) and message.kind in _PERMANENT:
+        seconds, figures, refused = 0.0, {}, describe_failure(message).removeprefix(f"graph {message.graph!r}: ")
     else:
         return None
     if message.graph not in request.jobs:
-        raise BackendError(f"the builder built a plan that nobody asked for, of graph {message.graph!r}")
+        raise BackendError(f"the builder reports graph {message.graph!r}, which was not requested")
     return PlanRecord(
         key=request.jobs[message.graph].key,
         model=model,
@@ -164,5 +190,5 @@ def _file(request: BuildRequest, message: Message) -> Path | None:
     if not isinstance(message, Built):
         return None
     if message.file not in request.jobs[message.graph].files:
-        raise BackendError(f"the builder wrote the plan of graph {message.graph!r} where it was not to: {message.file}")
+        raise BackendError(f"the builder wrote the plan of graph {message.graph!r} to a wrong place: {message.file}")
     return Path(message.file)

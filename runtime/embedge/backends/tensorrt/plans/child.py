@@ -1,4 +1,4 @@
-"""The child's end of a build: it hears what is to be built and when to stop, and says how far it is."""
+"""The child's end of a build: it receives the request and the order to stop, and sends messages."""
 
 from __future__ import annotations
 
@@ -16,29 +16,43 @@ __all__ = ["Parent"]
 
 
 class Parent:
-    """The supervisor, as the child's main thread sees it. cancelled: set when the build is to stop."""
+    """The child's connection to its supervisor.
+
+    Attributes:
+        cancelled: Set once the build has to stop.
+    """
 
     def __init__(self, descriptor: int, stdin: BinaryIO) -> None:
-        os.set_inheritable(descriptor, False)  # what a library starts must not keep the supervisor waiting
+        """Handle SIGTERM from now on. Call this in the main thread.
+
+        Args:
+            descriptor: Where messages go.
+            stdin: Where the request comes from.
+        """
+        os.set_inheritable(descriptor, False)  # a process that a library starts would keep the supervisor waiting
         self._descriptor = descriptor
         self._stdin = stdin
-        self._lock = threading.Lock()  # of the child: lines of its threads do not mix
+        self._lock = threading.Lock()  # held by a thread while it writes a line, so that lines do not mix
         self.cancelled = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: self.cancelled.set())
 
     def request(self) -> BuildRequest:
-        """Return what is to be built. Raises InvalidInput. From now on the end of stdin cancels, too."""
+        """Read the request. From now on the end of stdin cancels the build, too.
+
+        Raises:
+            InvalidInput: Stdin has no valid request.
+        """
         line = self._stdin.readline()
         try:
             request = msgspec.json.decode(line, type=BuildRequest)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidInput(f"no request on stdin: {error}; use 'embedge build' to build plans") from error
-        # Belongs to the child, and ends with it: stdin ends when the supervisor does, however it ends.
+        # Owned by the child process and ends with it. Stdin ends when the supervisor does, however that ends.
         threading.Thread(target=self._watch, name="embedge-parent", daemon=True).start()
         return request
 
-    def say(self, message: Message) -> None:
-        """Send a message. Where nobody hears it any more, the build is cancelled."""
+    def send(self, message: Message) -> None:
+        """Send a message. Cancels the build if the supervisor is gone. Safe in any thread."""
         data = msgspec.json.encode(message) + b"\n"
         try:
             with self._lock:

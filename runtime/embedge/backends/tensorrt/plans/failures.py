@@ -1,4 +1,4 @@
-"""What went wrong in a build, in words: which graph, how it ended, what to do."""
+"""Messages for failed builds: the graph, how the build ended, and what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from embedge.backends.tensorrt.plans.messages import Failed
 
-__all__ = ["death", "failure"]
+__all__ = ["describe_death", "describe_failure"]
 
 _SHELL = 128  # a shell or container adds this to the number of the signal that ended its child
 _SHOWN = 10  # faults of the parser
@@ -23,8 +23,8 @@ _ADVICE = {
 }
 
 
-def failure(failed: Failed) -> str:
-    """Return what a child said about a graph as one sentence."""
+def describe_failure(failed: Failed) -> str:
+    """Return a child's failure as one sentence."""
     faults = [
         f"{fault.node or '(no name)'} ({fault.op or 'unknown op'}): {fault.description}"
         for fault in failed.faults[:_SHOWN]
@@ -36,8 +36,14 @@ def failure(failed: Failed) -> str:
     return "; ".join([f"graph {failed.graph!r}: {failed.text}", *faults, *([advice] if advice else [])])
 
 
-def death(graph: str, code: int, words: Sequence[str]) -> str:
-    """Return how a child ended that had more to say. code: its exit code, negative for a signal."""
+def describe_death(graph: str, code: int, output: Sequence[str]) -> str:
+    """Return how a child died before it reported all graphs.
+
+    Args:
+        graph: The graph it was at.
+        code: Its exit code; the negated signal number if a signal ended it.
+        output: The last lines it printed.
+    """
     number = -code if code < 0 else code - _SHELL
     names = {each.value: each.name for each in signal.Signals}
     if number == signal.SIGKILL:
@@ -48,8 +54,8 @@ def death(graph: str, code: int, words: Sequence[str]) -> str:
     elif number in names:
         how, advice = f"was ended by {names[number]}", "start it again"
     elif code:
-        how, advice = f"ended with exit code {code}", "see what it said"
+        how, advice = f"ended with exit code {code}", "see its output"
     else:
-        how, advice = "ended without a plan", "see what it said"
-    said = f"; its last words: {' | '.join(words)}" if words else ""
-    return f"graph {graph!r}: the process that built its plan {how}; {advice}{said}"
+        how, advice = "ended without a plan", "see its output"
+    printed = f"; its last output: {' | '.join(output)}" if output else ""
+    return f"graph {graph!r}: the process building its plan {how}; {advice}{printed}"

@@ -1,4 +1,4 @@
-"""Locks between processes, on files. The kernel frees a lock when who holds it ends, however it ends."""
+"""File locks between processes. The kernel releases a lock when its holder ends, however that ends."""
 
 from __future__ import annotations
 
@@ -11,38 +11,43 @@ from typing import Protocol, TextIO
 
 from embedge.errors import Unavailable
 
-__all__ = ["Cancel", "held"]
+__all__ = ["CancelSignal", "hold"]
 
 log = logging.getLogger("embedge.backends.tensorrt.plans")
 
-_LOOK = 0.25  # seconds
+_POLL_SECONDS = 0.25
 
 
-class Cancel(Protocol):
-    """Says whether to stop waiting: a `threading.Event`, or what has its two methods."""
+class CancelSignal(Protocol):
+    """Whether to stop waiting: a `threading.Event`, or any object with these two methods."""
 
     def is_set(self) -> bool:
         """Return whether to stop."""
         ...
 
     def wait(self, timeout: float) -> bool:
-        """Wait for so many seconds, or less if it is to stop; return whether it is."""
+        """Wait up to `timeout` seconds for the signal to stop; return whether it came."""
         ...
 
 
 @contextmanager
-def held(file: TextIO, cancel: Cancel) -> Iterator[None]:
-    """Hold the lock of a file that is open for appending. Says who has it while it waits.
+def hold(file: TextIO, cancel: CancelSignal) -> Iterator[None]:
+    """Hold a file's lock. Logs the holder's process id if it has to wait.
 
-    Raises Unavailable when cancelled. The lock is of the open file: no child may inherit it.
+    Args:
+        file: Open for appending. The lock belongs to the open file: no child may inherit it.
+        cancel: Stops the wait.
+
+    Raises:
+        Unavailable: The wait was cancelled.
     """
-    if not _taken(file):
+    if not _acquire(file):
         log.warning("another process is building plans (%s): waiting until it is done", _holder(file))
-        while not _taken(file):
+        while not _acquire(file):
             # A wait inside flock could not be cancelled by another thread.
-            if cancel.wait(_LOOK):
+            if cancel.wait(_POLL_SECONDS):
                 raise Unavailable("building plans was cancelled while another process was building")
-    with suppress(OSError):  # a full disk: who waits is then not told for whom
+    with suppress(OSError):  # a full disk: the log of a waiting process then lacks the holder
         os.ftruncate(file.fileno(), 0)
         os.write(file.fileno(), f"{os.getpid()}\n".encode())
     try:
@@ -51,7 +56,7 @@ def held(file: TextIO, cancel: Cancel) -> Iterator[None]:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def _taken(file: TextIO) -> bool:
+def _acquire(file: TextIO) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -62,4 +67,4 @@ def _taken(file: TextIO) -> bool:
 def _holder(file: TextIO) -> str:
     file.seek(0)
     pid = file.read(32).strip()
-    return f"process {pid}" if pid.isdecimal() else "it does not say which"
+    return f"process {pid}" if pid.isdecimal() else "unknown process"

@@ -1,9 +1,9 @@
-"""What the supervisor of a build and its child say to each other: records, one JSON object a line.
+"""The protocol between a build's supervisor and its child: one JSON object per line.
 
 The supervisor runs `python -m embedge_export.tensorrt build --messages FD`. It writes one `BuildRequest` to the child's
-stdin, which then stays open: its end means that the supervisor is gone, and is to be taken like SIGTERM. The child
-writes messages to the file descriptor FD, so that what libraries print on stdout and stderr is no part of it. It says
-`Built`, `Refused` or `Failed` once for each graph, in the order of the request, and goes on with the next where it can.
+stdin and keeps that open: if it closes, the supervisor is gone, and the child stops as on SIGTERM. The child writes
+messages to the file descriptor FD, apart from whatever libraries print on stdout and stderr. It sends `Built`,
+`Refused` or `Failed` once per graph, in the order of the request, and goes on with the next graph where it can.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ FailureKind = Literal["parse", "precision", "memory", "disk", "cancelled", "unav
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=str.lower):
-    """A record whose JSON says which it is: {"type": "built", …}."""
+    """A record tagged with its type in JSON: {"type": "built", …}."""
 
 
 class BuildJob(_Message, frozen=True, kw_only=True):
-    """One plan to be built. key: says from what, for which sizes and how.
+    """One plan to build.
 
-    files: where to write it: the first place that takes it, for the disk of the first may be full. They do not exist.
+    Attributes:
+        key: From what, for which sizes and how to build it.
+        files: Where to write it, in order of preference: the first disk may be full. None of them exists.
     """
 
     key: PlanKey
@@ -35,9 +37,13 @@ class BuildJob(_Message, frozen=True, kw_only=True):
 
 
 class BuildRequest(_Message, frozen=True, kw_only=True):
-    """What is to be built. bundle: its directory. jobs: by the graph's name in the manifest, in order.
+    """All plans to build.
 
-    timing: directory of TensorRT's timing caches (see `embedge.backends.tensorrt.plans.timing`); empty: use none.
+    Attributes:
+        bundle: The bundle's directory.
+        jobs: Jobs by graph, in order.
+        config: The runtime's settings.
+        timing: Directory of TensorRT's timing caches, see `TimingCache`; empty for none.
     """
 
     bundle: str
@@ -47,9 +53,14 @@ class BuildRequest(_Message, frozen=True, kw_only=True):
 
 
 class Progress(_Message, frozen=True, kw_only=True):
-    """How far a phase is. parent: the phase that it is part of, if any. A phase with done == total has ended.
+    """How far a phase is.
 
-    total: 0 where nobody knows.
+    Attributes:
+        graph: The graph.
+        phase: The phase's name.
+        parent: The phase it is part of, if any.
+        done: Steps completed. The phase has ended once they equal `total`.
+        total: Steps in all; 0 if unknown.
     """
 
     graph: str
@@ -60,7 +71,7 @@ class Progress(_Message, frozen=True, kw_only=True):
 
 
 class Log(_Message, frozen=True, kw_only=True):
-    """A line of TensorRT's log. Only what a user should see is sent."""
+    """A line of TensorRT's log: warnings and errors only."""
 
     level: Literal["warning", "error"]
     text: str
@@ -68,9 +79,15 @@ class Log(_Message, frozen=True, kw_only=True):
 
 
 class Built(_Message, frozen=True, kw_only=True):
-    """A plan is written, flushed and has passed the gate. file: the place of the job's that took it.
+    """A plan passed the gate and is written and flushed.
 
-    sha256, nbytes: of the plan as it was in memory. seconds: the build took. figures: of the gate.
+    Attributes:
+        graph: The graph.
+        file: The one of the job's files that was written.
+        sha256: Of the plan in memory, hex.
+        nbytes: Size of the plan in bytes.
+        seconds: Build time.
+        figures: The gate's metrics.
     """
 
     graph: str
@@ -82,7 +99,14 @@ class Built(_Message, frozen=True, kw_only=True):
 
 
 class Refused(_Message, frozen=True, kw_only=True):
-    """The gate refused a plan: its numbers are wrong here. reason: which figure missed which limit, and where."""
+    """The gate refused a plan: its outputs are wrong on this device.
+
+    Attributes:
+        graph: The graph.
+        reason: The metric that missed its threshold, and where.
+        seconds: Build time.
+        figures: The gate's metrics.
+    """
 
     graph: str
     reason: str
@@ -91,7 +115,13 @@ class Refused(_Message, frozen=True, kw_only=True):
 
 
 class ParseFault(_Message, frozen=True, kw_only=True):
-    """One thing that TensorRT's parser does not take. node, op: where in the graph, as far as it says."""
+    """One error of TensorRT's parser.
+
+    Attributes:
+        description: TensorRT's message.
+        node: The node in the graph, if known.
+        op: The node's operator, if known.
+    """
 
     description: str
     node: str = ""
@@ -99,10 +129,15 @@ class ParseFault(_Message, frozen=True, kw_only=True):
 
 
 class Failed(_Message, frozen=True, kw_only=True):
-    """A plan could not be built. parse: the graph is not for TensorRT; faults has all that its parser said.
+    """A plan could not be built.
 
-    precision: an input, an output or the products have another type than asked for. memory: out of GPU or host memory.
-    disk: no place takes the plan. unavailable: no TensorRT, no GPU, or they cannot be used.
+    Attributes:
+        graph: The graph.
+        kind: "parse": TensorRT can't parse the graph. "precision": an input, an output or the matrix products have
+            another type than requested. "memory": out of GPU or host memory. "disk": no file could be written.
+            "cancelled": it was stopped. "unavailable": TensorRT or the GPU can't be used. "other": anything else.
+        text: The error message.
+        faults: The parser's errors.
     """
 
     graph: str

@@ -1,4 +1,4 @@
-"""The child that builds, from its start to its end: nothing that it does, and no way it ends, is the parent's end."""
+"""The child process that builds, from start to end. Whatever it does and however it ends, the parent survives."""
 
 from __future__ import annotations
 
@@ -19,17 +19,21 @@ from embedge.errors import BackendError
 __all__ = ["Process"]
 
 _NICER = 10  # than the thread that starts it, so that it gives way to whatever serves beside it
-_LINES = 12  # of what it printed last
-_CUT = 400  # bytes of a line
+_LINES = 12  # of its output, kept for error messages
+_LINE_BYTES = 400
 
 
 class Process:
-    """A running child. It has a process group of its own: Ctrl-C is for the parent, who then tells it to stop.
-
-    command: the builder; its last two arguments are added. grace: seconds between SIGTERM and SIGKILL.
-    """
+    """A running child, in its own process group: Ctrl-C reaches the parent alone, and the parent stops the child."""
 
     def __init__(self, command: Sequence[str], request: BuildRequest, *, grace: float) -> None:
+        """Start the child and send the request.
+
+        Args:
+            command: The builder; `--messages FD` is appended.
+            request: What to build.
+            grace: Seconds between SIGTERM and SIGKILL.
+        """
         self._grace = grace
         self._killer: threading.Timer | None = None
         reading, writing = os.pipe()
@@ -53,33 +57,43 @@ class Process:
         self._send(request)
 
     def messages(self) -> Iterator[Message]:
-        """Yield what the child says, until it ends. Raises BackendError for what is no message."""
+        """Yield the child's messages until it ends.
+
+        Raises:
+            BackendError: A line is not a message.
+        """
         for line in self._messages:
             try:
                 yield msgspec.json.decode(line, type=Message)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 if not line.endswith(b"\n"):
                     return  # it died while it wrote
-                raise BackendError(f"the builder said what this version does not know: {error}: {line!r}") from error
+                raise BackendError(
+                    f"the builder sent a message that this version does not know: {error}: {line!r}"
+                ) from error
 
     def stop(self) -> None:
-        """Tell the child to stop, and end it after the grace. Any thread may call this; it does not wait."""
+        """Ask the child to stop, and kill it after the grace period. Safe in any thread; it doesn't wait."""
         if self._killer is None:
             self._signal(signal.SIGTERM)
-            # Belongs to this object: `close` ends it.
+            # Owned by this object; `close` ends it.
             self._killer = threading.Timer(self._grace, self._signal, (signal.SIGKILL,))
             self._killer.daemon = True
             self._killer.start()
 
     def close(self) -> int:
-        """End the child if it runs, and return its exit code, negative where a signal ended it."""
+        """End the child if it runs.
+
+        Returns:
+            Its exit code; the negated signal number if a signal ended it.
+        """
         try:
             self._messages.close()
             if self._process.poll() is None and self._killer is None:
                 self.stop()
             self._process.wait(self._grace + 1)
         except subprocess.TimeoutExpired:
-            pass  # not even the timer could: it is killed below
+            pass  # the timer failed, too; the child is killed below
         finally:
             self._signal(signal.SIGKILL)
             self._process.wait()
@@ -92,13 +106,13 @@ class Process:
         return self._process.returncode
 
     def wait(self) -> int:
-        """Return the exit code of a child that has nothing more to say; one that hangs at its end is stopped."""
+        """Wait for a child that sends no more messages, and return its exit code. Stops it if it hangs."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(self._grace)
         return self.close()
 
-    def last_words(self) -> list[str]:
-        """Return the last lines that the child printed, whoever in it did."""
+    def last_output(self) -> list[str]:
+        """Return the last lines of the child's stdout and stderr."""
         return self._tail.lines()
 
     @property
@@ -109,12 +123,12 @@ class Process:
 
     def _lower_priority(self) -> None:
         pid = self._process.pid
-        with suppress(ProcessLookupError):  # it has ended already; the caller notices that it sent nothing
+        with suppress(ProcessLookupError):  # it has ended already; the caller sees that it sent nothing
             # Relative: only root may lower a niceness. The kernel caps the sum at 19.
             os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, pid) + _NICER)
 
     def _send(self, request: BuildRequest) -> None:
-        with suppress(BrokenPipeError):  # it has ended already, which the caller sees by its silence
+        with suppress(BrokenPipeError):  # it has ended already; the caller sees that it sent nothing
             self._stdin.write(msgspec.json.encode(request) + b"\n")
             self._stdin.flush()
 
@@ -125,14 +139,14 @@ class Process:
 
 
 class _Tail:
-    """Reads what the child prints, so that it never waits for a reader, and keeps the last lines."""
+    """Reads the child's output, so that it never blocks on a full pipe, and keeps the last lines."""
 
     def __init__(self, stream: IO[bytes] | None) -> None:
         if stream is None:
             raise RuntimeError("opened without stdout")
         self._stream = stream
         self._kept: deque[bytes] = deque(maxlen=_LINES)
-        # Belongs to the process that is watched, and ends with its output.
+        # Owned by this object; ends with the child's output.
         self._thread = threading.Thread(target=self._read, name="embedge-builder-output", daemon=True)
         self._thread.start()
 
@@ -140,10 +154,10 @@ class _Tail:
         return [line.decode(errors="replace").strip() for line in list(self._kept) if line.strip()]
 
     def end(self) -> None:
-        self._thread.join(1)  # longer only if something that the child started still has its output open
+        self._thread.join(1)  # longer only if a process that the child started keeps the output open
         if not self._thread.is_alive():
             self._stream.close()
 
     def _read(self) -> None:
-        while line := self._stream.readline(_CUT):
+        while line := self._stream.readline(_LINE_BYTES):
             self._kept.append(line)

@@ -1,4 +1,4 @@
-"""How far a build is, as lines in the log: for servers, where nobody looks at a bar."""
+"""Build progress as log lines, for servers, where nobody watches a progress bar."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ log = logging.getLogger("embedge.backends.tensorrt.plans")
 
 
 class LogProgress:
-    """Hears what a builder says and logs it: progress every few seconds, everything else at once."""
+    """Logs a builder's messages: progress every few seconds, everything else at once."""
 
     def __init__(self, every: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+        """Log progress at most once in `every` seconds."""
         self._every = every
         self._clock = clock
         self._last = -every
 
     def __call__(self, message: Message) -> None:
-        """Log a message, or not."""
+        """Log a message; skip progress that comes too soon."""
         if isinstance(message, Progress):
             self._progress(message)
         elif isinstance(message, Log):

@@ -1,4 +1,4 @@
-"""Keeping the cache of plans small: what no version that is here can use goes away."""
+"""Prune the cache of plans: remove what no installed version can use."""
 
 from __future__ import annotations
 
@@ -15,9 +15,20 @@ _SYSTEM = ("driver", "release", "l4t", "system")
 
 
 def prune(store: PlanStore, tensorrt: str, device: BuildDevice) -> tuple[int, int]:
-    """Remove plans of other versions of TensorRT, the driver or embedge, and damaged ones; return how many, and bytes.
+    """Remove damaged plans and plans of other versions of TensorRT, the driver or embedge.
 
-    Plans for other GPUs and power modes stay. Waits for a build that runs. Raises BackendError.
+    Plans for other GPUs and power modes stay. Waits for a running build.
+
+    Args:
+        store: The cache.
+        tensorrt: The installed version of TensorRT.
+        device: This machine.
+
+    Returns:
+        The number of plans removed, and the bytes freed.
+
+    Raises:
+        BackendError: The cache can't be trusted or written.
     """
     count = freed = 0
     with store.building(Event()):
@@ -33,7 +44,7 @@ def prune(store: PlanStore, tensorrt: str, device: BuildDevice) -> tuple[int, in
 
 
 def outdated(record: PlanRecord, tensorrt: str, device: BuildDevice) -> bool:
-    """Return whether a plan is for other versions than these, whatever its GPU and power mode."""
+    """Return whether a plan is for other versions, whatever its GPU and power mode."""
     key = record.key
     same = (key.tensorrt, key.embedge) == (tensorrt, __version__)
     return not same or any(getattr(key.device, name) != getattr(device, name) for name in _SYSTEM)

@@ -1,4 +1,4 @@
-"""Plans that were built elsewhere: beside a bundle, or in a folder that the user names. Only signed ones are taken."""
+"""Plans built elsewhere: beside a bundle, or in a folder you name. Only signed ones are used."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ __all__ = ["FOLDER", "find", "ship"]
 log = logging.getLogger("embedge.backends.tensorrt.plans")
 
 FOLDER = "plans"
-"""Where plans lie in a bundle's directory."""
+"""The folder of plans in a bundle's directory."""
 
 
 def find(root: Path, key: PlanKey, trust: Trust) -> Plan | None:
-    """Return the plan for a key under `root`, signed and whole; None where there is none, with the reasons in the log.
+    """Return the signed, undamaged plan for a key. Logs why it skips others, naming both devices or versions.
 
-    root: holds a folder a plan. A plan for another device or version is refused, and both are named.
+    Args:
+        root: Has one folder per plan.
+        key: The wanted plan.
+        trust: The trusted public keys.
+
+    Returns:
+        The plan; None if no plan fits.
     """
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
         vouch = partial(trust.check, folder)
@@ -44,7 +50,7 @@ def find(root: Path, key: PlanKey, trust: Trust) -> Plan | None:
 
 
 def ship(plan: Plan, out: Path, key: Ed25519PrivateKey) -> Path:
-    """Copy a plan to OUT/<digest>, signed, and return that folder."""
+    """Copy a plan to OUT/<digest>, sign it, and return that folder."""
     target = out / plan.record.key.digest()
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(plan.file, target / PLAN)

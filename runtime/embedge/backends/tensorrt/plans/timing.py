@@ -1,4 +1,4 @@
-"""TensorRT's timing cache: a file for each TensorRT version and device. Losing it costs time, never a plan."""
+"""TensorRT's timing cache: one file per TensorRT version and device. Losing it costs build time, never a plan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 from embedge import atomic
 from embedge.backends.tensorrt.plans.key import PlanKey
-from embedge.backends.tensorrt.plans.lock import Cancel, held
+from embedge.backends.tensorrt.plans.lock import CancelSignal, hold
 
 __all__ = ["TimingCache"]
 
@@ -21,14 +21,19 @@ _SEAL = hashlib.sha256().digest_size
 
 
 class TimingCache:
-    """What kernels took here, for the builds that come. The file begins with the SHA-256 of what follows."""
+    """Kernel timings on this device, for later builds. The file begins with the SHA-256 of the rest.
+
+    Attributes:
+        file: Where the timings are.
+    """
 
     def __init__(self, folder: Path, key: PlanKey) -> None:
+        """Name the file in `folder` by the key's TensorRT version and device."""
         facts = msgspec.json.encode((key.tensorrt, key.device), order="sorted")
         self.file = folder / f"{key.tensorrt}-{hashlib.sha256(facts).hexdigest()[:16]}"
 
     def read(self) -> bytes:
-        """Return what was kept; nothing where there is nothing that can be trusted."""
+        """Return the kept timings; empty if there are none, or the file is damaged."""
         try:
             data = self.file.read_bytes()
         except FileNotFoundError:
@@ -42,11 +47,19 @@ class TimingCache:
             return b""
         return kept
 
-    def merge(self, combine: Callable[[bytes], bytes], cancel: Cancel) -> None:
-        """Keep what `combine` makes of what is kept by now; what cannot be written is said and done without."""
+    def merge(self, combine: Callable[[bytes], bytes], cancel: CancelSignal) -> None:
+        """Replace the kept timings by `combine(kept)`, under a lock. Only logs a warning if they can't be written.
+
+        Args:
+            combine: Returns the new timings, given those kept by now.
+            cancel: Stops the wait for the lock.
+
+        Raises:
+            Unavailable: The wait was cancelled.
+        """
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self.file.with_name(f"{self.file.name}.lock").open("a+") as lock, held(lock, cancel):
+            with self.file.with_name(f"{self.file.name}.lock").open("a+") as lock, hold(lock, cancel):
                 data = combine(self.read())
                 atomic.write(self.file, hashlib.sha256(data).digest() + data, mode=0o600)
         except OSError as error:
