@@ -1,1 +1,1 @@
-"""One call from admission to reply: prepared, collected, completed; its sets embedded first."""
+"""One call from admission to reply: preparing its items, collecting its rows, completing its reply."""

@@ -1,4 +1,4 @@
-"""Hop 4's threads: items are prepared in chunks and pushed into the queue as they are ready."""
+"""Prepares items in chunks and pushes them into the queue as they are ready."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ __all__ = ["Preparer"]
 
 log = logging.getLogger("embedge.calls.preparer")
 
-# Prepared between two looks at the line and at the clock: large calls go chunk by chunk, so small ones are not held up.
+# Limits of a chunk. Calls take turns, chunk by chunk, so that small calls do not wait for large ones.
 _ITEMS = 256
 _WEIGHT = 256 << 10  # bytes, or characters
-# Characters of a text that is tokenised sooner (in about 0.1 ms) than a thread is woken for it.
+# Characters of a string that is tokenized faster (in about 0.1 ms) than a thread is woken for it.
 _SHORT = 1024
 
 
 class _Chunks:
-    """The chunks of a task, for whoever takes the next one."""
+    """The chunks of a task that no thread has taken yet."""
 
     def __init__(self, task: Task, weigh: Callable[[Item], int]) -> None:
         self._cuts = cuts(task.request.items, weigh, max_items=_ITEMS, max_weight=_WEIGHT)
-        self._lock = threading.Lock()  # held by a thread that prepares while it cuts a chunk off
+        self._lock = threading.Lock()  # guards `_cuts`, between the threads that prepare this task
 
     def take(self) -> tuple[int, int, int] | None:
         with self._lock:
@@ -46,7 +46,7 @@ class _Chunks:
 
 @dataclass(frozen=True)
 class _TaskChunk:
-    """A chunk of a task, items `start` to `end`; `rest` has the chunks after it."""
+    """A chunk of a task, items `start` to `end`. `rest` has the chunks after it."""
 
     task: Task
     rest: _Chunks
@@ -59,25 +59,32 @@ class _TaskChunk:
         return self.task.request.items[self.start : self.end]
 
     @property
-    def manner(self) -> tuple[str, str | None, bool]:
-        """What must be alike for jobs to be prepared together."""
+    def group_key(self) -> tuple[str, str | None, bool]:
+        """Equal for chunks that can be prepared together."""
         return self.task.tower, self.task.request.prompt, self.task.request.truncate
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody still waits. Who is too late is told by the scheduler."""
+        """Whether a caller still waits. The scheduler fails calls whose deadline has passed."""
         return not self.task.future.done() and time.monotonic() < self.task.deadline
 
 
 class Preparer:
-    """Prepares tasks, at once in the caller's thread or later in its own threads, which the embedder owns."""
+    """Prepares tasks, in the caller's thread or in threads of its own. Owned by the embedder."""
 
     def __init__(self, inputs: dict[str, ItemInput], scheduler: Scheduler, *, threads: int) -> None:
+        """Start the threads.
+
+        Args:
+            inputs: By tower, what prepares its items.
+            scheduler: Receives prepared items.
+            threads: How many threads prepare.
+        """
         self._inputs = inputs
         self._scheduler = scheduler
         self._chunks: deque[_TaskChunk] = deque()
         self._closed = False
-        self._changed = threading.Condition()  # guards the two fields above; never held while anything is prepared
+        self._changed = threading.Condition()  # guards the two fields above; released while a chunk is prepared
         self._threads = [
             threading.Thread(target=self._main, name=f"embedge-prepare-{number}", daemon=True)
             for number in range(threads)
@@ -86,7 +93,7 @@ class Preparer:
             thread.start()
 
     def now(self, task: Task) -> None:
-        """Prepare and push all items of the task in this thread, and with the help of the others where that helps."""
+        """Prepare and push all items of the task in this thread. Other threads take chunks too where that is faster."""
         rest = _Chunks(task, self._inputs[task.tower].weight)
         chunk = rest.take()
         self._share(task, rest, len(self._threads))
@@ -100,15 +107,15 @@ class Preparer:
                 self._scheduler.wait_for_capacity(task)
 
     def later(self, task: Task) -> None:
-        """Prepare the task in the threads, chunk after chunk, each from the end of the line: calls take turns.
+        """Prepare the task in the threads. Calls take turns, chunk by chunk.
 
-        A short text that comes alone, while nothing waits or runs, is prepared at once; several go better together.
+        A single short string is prepared at once, in this thread, while the scheduler is idle.
         """
         items = task.request.items
         if len(items) == 1 and isinstance(items[0], str) and len(items[0]) <= _SHORT and self._scheduler.idle:
             try:
                 self.now(task)
-            except Exception as error:  # the caller hears of it where it waits
+            except Exception as error:  # raised where the caller waits
                 self.fail(task, error)
             return
         rest = _Chunks(task, self._inputs[task.tower].weight)
@@ -116,26 +123,27 @@ class Preparer:
         self._share(task, rest, len(self._threads) - 1)
 
     def _share(self, task: Task, rest: _Chunks, threads: int) -> None:
-        """Let so many more threads prepare the task, unless a chunk keeps all cores busy by itself."""
+        """Let more threads prepare the task, unless one chunk keeps all cores busy."""
         if not self._inputs[task.tower].threaded:
             for _ in range(threads):
                 self._queue(task, rest)
 
     def close(self, timeout: float | None = None) -> None:
-        """End the threads; what was not prepared yet is not, and the scheduler tells the waiters.
+        """End the threads. Chunks not begun are dropped; the scheduler fails their calls.
 
-        A thread that is still within a chunk, such as a long video, is left behind after `timeout` seconds.
+        Args:
+            timeout: Seconds after which threads that are inside a chunk, such as a long video, are left behind.
         """
         end = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         for thread in self._threads:
-            if thread is not threading.current_thread():  # as where a bad item's own callback closes the embedder
+            if thread is not threading.current_thread():  # a bad item's callback may close the embedder
                 thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
     def _queue(self, task: Task, rest: _Chunks) -> None:
-        """Put the next chunk of the task, if there is one, at the end of the line."""
+        """Append the task's next chunk, if any, to the queue of chunks."""
         chunk = rest.take()
         if chunk is not None:
             with self._changed:
@@ -143,23 +151,23 @@ class Preparer:
                 self._changed.notify()
 
     def _main(self) -> None:
-        while company := self._take():
-            if company[0].start:  # not a call's first chunk: those that just came in need not wait for its room
-                self._scheduler.wait_for_capacity(company[0].task)
-            jobs = [job for job in company if job.wanted]
+        while taken := self._take():
+            if taken[0].start:  # the first chunk of a call never waits: it may be small
+                self._scheduler.wait_for_capacity(taken[0].task)
+            jobs = [job for job in taken if job.wanted]
             try:
                 if jobs:
                     self._prepare(jobs)
                 for job in jobs:
                     self._queue(job.task, job.rest)
-            except Exception as error:  # this thread must outlive anything, or later calls hang
+            except Exception as error:  # without this thread, later calls would hang
                 for job in jobs:
                     self.fail(job.task, error)
 
     def _take(self) -> list[_TaskChunk]:
-        """Wait for the first job in line; return it and those behind it that fit: one tokenizer call for all.
+        """Wait for a chunk; return it with the chunks behind it that one tokenizer call can prepare too.
 
-        Nothing, once closed.
+        Empty once closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._chunks or self._closed)
@@ -167,7 +175,7 @@ class Preparer:
                 return []
             jobs = [self._chunks.popleft()]
             items, size = len(jobs[0].items), jobs[0].weight
-            while self._chunks and self._chunks[0].manner == jobs[0].manner:
+            while self._chunks and self._chunks[0].group_key == jobs[0].group_key:
                 items += len(self._chunks[0].items)
                 size += self._chunks[0].weight
                 if items > _ITEMS or size > _WEIGHT:
@@ -182,8 +190,8 @@ class Preparer:
         try:
             with while_wanted(lambda: any(job.wanted for job in jobs)):
                 rows = self._inputs[first.tower].prepare(items, first.request)
-        except Exception as error:  # a fault of ours, not of the callers': waiters are told, the log has the rest
-            if len(jobs) > 1:  # whose item it was is found by preparing each call alone
+        except Exception as error:  # a bug here, not a bad item: the callers get an error, the log has the cause
+            if len(jobs) > 1:  # prepare each call alone, so that only one of them fails
                 for job in jobs:
                     self._prepare([job])
                 return
@@ -212,10 +220,15 @@ class Preparer:
         task.fail_items(errors)
 
     def fail(self, task: Task, error: Exception) -> None:
-        """End a task whose items cannot be prepared; what is no error of ours to tell is logged."""
+        """Fail a task whose items cannot be prepared.
+
+        Args:
+            task: The task.
+            error: An `EmbedgeError` reaches the caller; any other error goes to the log alone.
+        """
         if not isinstance(error, EmbedgeError):
             log.error("preparing items failed", exc_info=error)
-        untold = BackendError("the items could not be prepared; the log has the cause")
-        told = error if isinstance(error, EmbedgeError) else untold
-        self._scheduler.drop(task, told)
-        task.fail(told)
+        hidden = BackendError("the items could not be prepared; the log has the cause")
+        reason = error if isinstance(error, EmbedgeError) else hidden
+        self._scheduler.drop(task, reason)
+        task.fail(reason)

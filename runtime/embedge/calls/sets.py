@@ -1,7 +1,7 @@
-"""Items with a part that is a set: its pieces are embedded by a tower of their own, and their vectors take its place.
+"""Items with a part that is a set: another tower embeds its pieces, and their vectors replace the set.
 
-The pieces of all items of a request are a call of their own. So they share batches with whatever else their tower is
-asked for, and give way to small calls as any large call does.
+The pieces of all items of a request form a separate call. They share batches with other calls to their tower, and yield
+to small calls as any large call does.
 """
 
 from __future__ import annotations
@@ -23,26 +23,32 @@ __all__ = ["Sets", "count_pieces", "pieces_of", "set_part", "towers"]
 
 
 def set_part(tower: Tower) -> str | None:
-    """Return the name of the tower's part that is a set, if it has one."""
+    """Return the name of the tower's part that is a set, or None."""
     return next((name for name, part in tower.parts.items() if part.set is not None), None)
 
 
 def pieces_of(tower: Tower) -> SetSpec | None:
-    """Return what says how the pieces of the tower's set are embedded, if it has one."""
+    """Return how the pieces of the tower's set are embedded, or None."""
     name = set_part(tower)
     return None if name is None else tower.parts[name].set
 
 
 def count_pieces(items: Sequence[Any], name: str) -> int:
-    """Return how many pieces the items have in the part `name`; what is no set counts as one."""
+    """Return how many pieces the items have in the part `name`. A value that is not a set counts as one."""
     contents = (item.get(name, ()) if isinstance(item, Mapping) else item for item in items)
     return sum(len(each) if isinstance(each, (list, tuple, np.ndarray)) else 1 for each in contents)
 
 
 class Sets:
-    """The sets of one request for a tower with a part that is one."""
+    """The sets of one request, for a tower that takes a set."""
 
     def __init__(self, request: Request, tower: Tower) -> None:
+        """Collect the pieces. An item with a bad set becomes an error.
+
+        Args:
+            request: The request.
+            tower: The tower that serves it.
+        """
         self._request, self._parts = request, tower.parts
         self._name = cast("str", set_part(tower))
         self._spec = cast("SetSpec", pieces_of(tower))
@@ -65,19 +71,23 @@ class Sets:
         )
 
     def gathered(self, reply: Reply) -> list[Any]:
-        """Return the request's items with vectors in place of pieces; one with a bad piece is an error.
+        """Return the request's items with vectors in place of pieces.
 
-        reply: to the request for the pieces.
+        Args:
+            reply: The reply to `request`.
+
+        Returns:
+            One item or error for each item of the request: an item with a bad piece becomes that error.
         """
         offsets = offsets_of(self._counts)
         vectors = cast("Vectors", reply.outputs[self._spec.output]).values
         items: list[Any] = list(self._items)
         for index, values in zip(np.flatnonzero(self._counts).tolist(), self._by_item(vectors, offsets), strict=True):
             items[index] = self._with(items[index], values)
-        for place in sorted(reply.errors, reverse=True):  # of several bad pieces the first is told
+        for place in sorted(reply.errors, reverse=True):  # the first bad piece of an item is reported
             index = int(np.searchsorted(offsets, place, side="right")) - 1
             error = reply.errors[place]
-            items[index] = self._told(type(error), f"piece {place - offsets[index]}: {error.message}")
+            items[index] = self._error(type(error), f"piece {place - offsets[index]}: {error.message}")
         return items
 
     def _by_item(self, vectors: NDArray[Any], offsets: NDArray[np.int64]) -> Sequence[NDArray[Any]]:
@@ -95,30 +105,38 @@ class Sets:
         return values if len(self._parts) == 1 else {**item, self._name: values}
 
     def _checked(self, item: Mapping[str, Any] | EmbedgeError) -> Mapping[str, Any] | EmbedgeError:
-        """Return the item, or what is wrong with its set."""
+        """Return the item, or the error of its set."""
         if isinstance(item, EmbedgeError) or self._name not in item:
             return item
         pieces = item[self._name]
         if isinstance(pieces, np.ndarray) and pieces.ndim:
             pieces = list(pieces)
         if not isinstance(pieces, (list, tuple)):
-            return self._told(InvalidInput, f"a list of pieces is needed here, not {type(pieces).__name__}")
+            return self._error(InvalidInput, f"expected a list of pieces, not {type(pieces).__name__}")
         if not pieces:
-            return self._told(InvalidInput, "the set is empty; give at least one piece, or leave the item out")
+            return self._error(InvalidInput, "the set is empty; give at least one piece, or leave the item out")
         if len(pieces) > self._spec.max_pieces:
-            return self._told(
+            return self._error(
                 InvalidInput,
-                f"the set has {len(pieces):,} pieces, at most {self._spec.max_pieces:,} are taken; choose some, or "
-                "merge neighbours",
+                f"the set has {len(pieces):,} pieces, more than {self._spec.max_pieces:,}; choose some, or merge "
+                "neighbours",
             )
         return {**item, self._name: pieces}
 
-    def _told(self, kind: type[EmbedgeError], message: str) -> EmbedgeError:
+    def _error(self, kind: type[EmbedgeError], message: str) -> EmbedgeError:
         return kind(message if len(self._parts) == 1 else f"part {self._name!r}: {message}")
 
 
 def towers(manifest: Manifest, names: Sequence[str] | None) -> dict[str, Tower]:
-    """Return the towers that are to be loaded, and those that embed pieces for them. Raises NotFound."""
+    """Return the towers to load, with those that embed pieces for them.
+
+    Args:
+        manifest: The model's manifest.
+        names: The requested towers; None for all.
+
+    Raises:
+        NotFound: A name is unknown.
+    """
     for name in names or ():
         if name not in manifest.towers:
             raise NotFound(f"tower {name!r} is unknown; {manifest.name!r} has: {', '.join(manifest.towers)}")

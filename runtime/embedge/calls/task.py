@@ -1,4 +1,4 @@
-"""One request between its submission and its reply: what was asked, what has come in, what went wrong."""
+"""One request between submission and reply: its rows so far, and its errors."""
 
 from __future__ import annotations
 
@@ -20,15 +20,29 @@ __all__ = ["Task"]
 
 
 class Task(Call):
-    """The call of one request: collects its rows and resolves its future with the reply.
+    """The call of one request. Collects its rows and resolves its future with the reply.
 
-    Rows come from the completion thread, item errors from whoever prepares, failures from anywhere.
+    Rows arrive from the completer's thread, item errors from the threads that prepare, failures from any thread.
+
+    Attributes:
+        request: The request.
+        future: Resolves with the reply.
+        tokens: (n,) int32, the length of each item once it is prepared.
+        tensors: The graph outputs that the requested outputs are read from.
     """
 
     def __init__(
         self, manifest: Manifest, request: Request, tower: str, sizes: Mapping[str, int], *, trunk: str | None = None
     ) -> None:
-        """`sizes`: for each wanted output, in order, the vectors' size after truncation, as `outputs.check` told it."""
+        """Create the task of a request.
+
+        Args:
+            manifest: The model's manifest.
+            request: The request.
+            tower: The name of the tower that serves it.
+            sizes: For each requested output, in order, the dimension after truncation.
+            trunk: See `Call`.
+        """
         super().__init__(tower, deadline=request.deadline, priority=request.priority, trunk=trunk)
         self.request = request
         self.future: Future[Reply] = Future()
@@ -41,21 +55,21 @@ class Task(Call):
             for name, output in wanted.items()
         }
         self._errors: dict[int, EmbedgeError] = {}
-        self._left = len(request.items)
+        self._open_items = len(request.items)
         self._start = time.monotonic()
         self._prepare_seconds = 0.0
         self._first_batch = 0.0
-        # `tensors` never changes: the graph outputs that the wanted outputs are read from.
-        self._lock = threading.Lock()  # guards the fields above; held for a copy of rows at most
+        # Guards the fields above, but for `tensors`, which never changes. Held while rows are copied at most.
+        self._lock = threading.Lock()
 
     def prepared(self, seconds: float, entries: Sequence[Entry]) -> None:
-        """Note what preparing took and how long each item became."""
+        """Record prepared items: the seconds spent, and the length of each item."""
         with self._lock:
             self._prepare_seconds += seconds
             self.tokens[[entry.index for entry in entries]] = [entry.length for entry in entries]
 
     def fail_items(self, errors: Mapping[int, EmbedgeError]) -> None:
-        """Record items that have an error of their own."""
+        """Record errors of single items, by index."""
         with self._lock:
             for index, error in errors.items():
                 error.index = index
@@ -64,7 +78,13 @@ class Task(Call):
         self._count_down(len(errors))
 
     def add_rows(self, indices: Sequence[int], tensors: Mapping[str, NDArray[np.generic]], formed: float) -> None:
-        """Record computed rows. tensors: those named in `tensors`, row i of each belongs to item indices[i]."""
+        """Record computed rows.
+
+        Args:
+            indices: The item of each row.
+            tensors: The graph outputs named in `tensors`, each (len(indices), …).
+            formed: When their batch was formed.
+        """
         with self._lock:
             self._first_batch = self._first_batch or formed
             for collector in self._collectors.values():
@@ -72,29 +92,29 @@ class Task(Call):
         self._count_down(len(indices))
 
     def failed(self, error: EmbedgeError) -> None:
-        """Hear from the scheduler that the request is over."""
+        """Fail the request: the scheduler has dropped it."""
         self.fail(error)
 
     def fail(self, error: EmbedgeError) -> None:
-        """Fail the request as a whole; what was computed is not wanted any more."""
+        """Fail the request as a whole, and discard its rows."""
         with self._lock:
-            open_ = self._left > 0
-            self._left = 0
+            open_ = self._open_items > 0
+            self._open_items = 0
         if open_ and self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
     def _count_down(self, count: int) -> None:
         with self._lock:
-            self._left -= count
-            last = self._left == 0 and count > 0
+            self._open_items -= count
+            last = self._open_items == 0 and count > 0
         if last and self.future.set_running_or_notify_cancel():
             try:
                 self.future.set_result(self.reply())
-            except Exception as error:  # whoever waits must hear of it, whatever it is
+            except Exception as error:  # any error must reach the caller
                 self.future.set_exception(error)
 
     def reply(self) -> Reply:
-        """Return the reply: outputs cut, normalised and quantised in one go."""
+        """Return the reply, with outputs truncated, normalized and quantized."""
         return Reply(
             model=self._manifest.name,
             version=self._manifest.version,

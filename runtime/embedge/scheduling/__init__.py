@@ -1,1 +1,1 @@
-"""Who is let in and what runs next: admission, the fair queue, forming batches, the cost table."""
+"""Admission and order: the fair queue, forming batches, the cost table."""

@@ -1,4 +1,4 @@
-"""The room in a queue: how many items may wait in it, and how many bytes of them."""
+"""The capacity of a queue: how many items may wait, and how many bytes of prepared arrays."""
 
 from __future__ import annotations
 
@@ -6,31 +6,46 @@ from embedge.errors import InvalidInput, Overloaded
 
 __all__ = ["QueueCapacity"]
 
-# Preparing a large call goes on while this part of the bytes waits for lanes: enough for several batches.
+# A large call is prepared further until one part in this many of the bytes is ready: enough for several batches.
 _AHEAD = 4
 
 
 class QueueCapacity:
-    """Counts what waits from admission until it leaves for a lane. Owned by the scheduler, used under its lock.
+    """Counts what waits between admission and a lane. Owned by the scheduler, used under its lock.
 
-    items, bytes: all that was let in; bytes are of prepared arrays, predicted until they are there. ready: bytes of
-    those that are there.
+    Attributes:
+        items: Admitted items.
+        bytes: Bytes of their prepared arrays, predicted until they are prepared.
+        ready: Bytes of arrays that are prepared.
     """
 
     def __init__(self, max_items: int, max_bytes: int) -> None:
+        """Create an empty queue's capacity.
+
+        Args:
+            max_items: Items at most.
+            max_bytes: Bytes of prepared arrays at most.
+        """
         self.items = self.bytes = self.ready = 0
         self._max_items = max_items
         self._max_bytes = max_bytes
 
     @property
     def crowded(self) -> bool:
-        """Whether so much is prepared that large calls had better wait with more."""
+        """Whether so much is prepared that large calls should pause preparing."""
         return self.ready > self._max_bytes // _AHEAD
 
     def check(self, items: int, size: int, backlog: float) -> None:
-        """Raise what stands against so many items, of `size` bytes, while `backlog` seconds of work wait.
+        """Raise unless these items fit.
 
-        Raises InvalidInput where they never fit, Overloaded where they do not now.
+        Args:
+            items: How many items.
+            size: Their bytes.
+            backlog: Seconds of work that wait now.
+
+        Raises:
+            InvalidInput: They never fit.
+            Overloaded: They do not fit now.
         """
         for amount, inside, most, what, setting in (
             (items, self.items, self._max_items, "items", "max_queue_items"),
