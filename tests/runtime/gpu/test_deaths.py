@@ -123,7 +123,7 @@ def test_a_gpu_that_breaks_at_every_start_is_given_up(
         with pytest.raises(Unavailable, match="all are given up; restart"):
             embedder.run(LONE)
     assert "lane tiny-0: given up after 3 failures in a row" in caplog.text
-    assert "it serves no more until this process starts anew" in caplog.text
+    assert "no lane is left; restart the process to serve this model again" in caplog.text
 
 
 def after(target: Any, name: str, then: Callable[[], None]) -> None:
