@@ -22,9 +22,12 @@ __all__ = ["BenchPlan", "Listener", "Turn", "bench", "turns"]
 
 @dataclass(frozen=True, slots=True)
 class BenchPlan:
-    """What to measure. `references` by workload; `arrivals` of open loops that follow a recording.
+    """The plan of a benchmark.
 
-    against: names of the targets to whose better one ratios are given; empty: to the first.
+    Attributes:
+        references: Reference vectors by workload.
+        arrivals: Recorded arrival times for open loops.
+        against: Ratios compare with the better of these targets; if empty, with the first target.
     """
 
     specs: list[Spec]
@@ -54,22 +57,22 @@ class Listener(Protocol):
     """Whoever follows a benchmark while it runs."""
 
     def opening(self, target: str) -> None:
-        """Hear that a target is being opened."""
+        """A target is being opened."""
         ...
 
     def begins(self, turn: Turn) -> None:
-        """Hear that a turn begins."""
+        """A turn begins."""
         ...
 
     def ended(self, turn: Turn, result: Round) -> None:
-        """Hear what came of it."""
+        """A turn has ended, with this result."""
         ...
 
 
 def turns(plan: BenchPlan) -> Iterator[Turn]:
-    """Yield all turns. Targets alternate within each round, so that a slow minute of the machine hits all alike.
+    """Yield all turns. Targets alternate within each round, so a slow minute of the machine hits all alike.
 
-    Their order is drawn anew for each round, so that none always follows the same one; the same seed draws the same.
+    Each round draws a new order, so no target always follows the same one. Equal seeds draw equal orders.
     """
     dice = random.Random(plan.seed)
     names = [spec.name for spec in plan.specs]

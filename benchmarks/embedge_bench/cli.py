@@ -85,7 +85,7 @@ def run(
     json: JsonFile = None,
     html: HtmlFile = None,
 ) -> None:
-    """Measure one target under every workload and load that is named."""
+    """Measure one target under each named workload and load."""
     options = dict(locals())
     _bench([options.pop("target")], options)
 
@@ -156,7 +156,7 @@ def _bench(targets: list[str], options: dict[str, object]) -> None:
 
 
 def _check_files(files: dict[str, Path]) -> None:
-    """Refuse before the measuring what would fail after it."""
+    """Refuse now anything that would fail after the measurement."""
     for path in files.values():
         if not path.parent.is_dir():
             raise NotFound(f"{path.parent}: no such directory to write {path.name} to; make it first")

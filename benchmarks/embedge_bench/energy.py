@@ -24,7 +24,7 @@ class Energy:
 
 
 def find(*, powercap: Path = _POWERCAP, hwmon: Path = _HWMON) -> Energy | None:
-    """Return the counter that sees most of the machine; None if there is none that may be read."""
+    """Return the readable counter with the widest view of the machine, or None."""
     return _ina(hwmon) or _joined([_nvml(), _rapl(powercap)])
 
 
@@ -45,7 +45,7 @@ def _rapl(root: Path) -> Energy | None:
 
 
 class _Wrapping:
-    """A counter of microjoules that starts again at its range."""
+    """A counter of microjoules, wrapping at its range."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

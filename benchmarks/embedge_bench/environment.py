@@ -1,4 +1,4 @@
-"""What a benchmark ran on, as far as the machine tells."""
+"""The environment of a benchmark: machine, packages, clocks and power mode."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _cpu() -> str:
 
 def _system() -> str:
     name = ""
-    with suppress(OSError, AttributeError):  # AttributeError: Python 3.9 and systems that are no Linux
+    with suppress(OSError, AttributeError):  # AttributeError: Python 3.9 and systems other than Linux
         name = platform.freedesktop_os_release().get("PRETTY_NAME", "")
     return f"{name or platform.system()}, {platform.system()} {platform.release()} {platform.machine()}"
 

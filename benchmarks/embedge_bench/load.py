@@ -1,8 +1,8 @@
-"""Load: how requests are sent, and what came of each.
+"""Load: sending requests and recording their outcome.
 
-A closed loop has a fixed number of callers, each sending its next request when the last is answered: it measures
-capacity, and is blind to what a user feels when the target stalls, because it then sends nothing. An open loop sends
-by a timetable, whatever the target does, and counts latency from the time the request *should* have left.
+A closed loop has a fixed number of callers. Each sends its next request after the last reply. It measures capacity, but
+hides stalls of the target: it sends nothing during one. An open loop sends by a timetable, independent of the target,
+and counts latency from the time the request *should* have left.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The machine's clock."""
 
     def now(self) -> float:
         """Return the monotonic time."""
@@ -96,7 +96,7 @@ class Sample:
 
     @property
     def latency(self) -> float:
-        """Seconds that a user waited: from when the request should have left."""
+        """Seconds a user waited, from the intended start."""
         return self.ended - self.intended
 
 
@@ -123,10 +123,9 @@ def closed_loop(send: Send, feed: Iterable[Query], *, callers: int, limit: SendL
 def closed_loop_in_one_thread(
     submit: Submit, feed: Iterable[Query], *, callers: int, limit: SendLimit, clock: Clock
 ) -> list[Sample]:
-    """Do the same with no thread a caller: whenever an answer comes, the next request leaves from here.
+    """Run a closed loop without a thread per caller: each reply triggers the next request from this thread.
 
-    For targets where a request that nobody waits for costs less than one that a thread waits for, so that the load
-    takes less of the machine that it measures.
+    This takes less of the measured machine on targets with cheap asynchronous requests.
     """
     left = islice(feed, limit.count)
     ended: SimpleQueue[Sample] = SimpleQueue()
@@ -150,9 +149,9 @@ def closed_loop_in_one_thread(
 def open_loop(
     submit: Submit, feed: Iterable[Query], arrivals: Iterable[float], *, limit: SendLimit, clock: Clock
 ) -> list[Sample]:
-    """Send at `arrivals` (seconds after the start, ascending), whatever has become of the requests before.
+    """Send at `arrivals` (seconds after the start, ascending), independent of earlier requests.
 
-    A request that leaves late, for whatever reason, is that much slower.
+    Lateness counts as latency.
     """
     start = clock.now()
     in_flight: list[Future[Sample]] = []
@@ -175,7 +174,7 @@ def _send_and_wait(send: Send, query: Query, start: float, clock: Clock) -> Samp
 
 
 def _send_later(submit: Submit, query: Query, intended: float, start: float, clock: Clock) -> Future[Sample]:
-    """Send and do not wait; the sample ends in the thread that brings the answer."""
+    """Send without waiting; the sample ends in the replying thread."""
     started = clock.now() - start
     sample: Future[Sample] = Future()
 
@@ -246,7 +245,7 @@ T = TypeVar("T")
 
 
 class _Shared(Generic[T]):
-    """An iterator that several threads take from."""
+    """An iterator shared by several threads."""
 
     def __init__(self, items: Iterator[T]) -> None:
         self._items = items

@@ -1,4 +1,4 @@
-"""One round: send the load, watch both sides, and write down what came of it."""
+"""One round: send the load, monitor client and server, and record the outcome."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Material:
 
     @classmethod
     def of(cls, task: Give) -> Material:
-        """Return what a message brought."""
+        """Return the content of a message."""
         vectors = {place: np.array(vector, dtype=np.float32) for place, vector in task.vectors.items()}
         reference = parity.Reference(task.reference, vectors) if task.reference else None
         return cls(task.texts, task.sizes, task.unit, reference)
@@ -77,14 +77,14 @@ def measure(target: Target, material: Material, task: RunRound, *, counter: Ener
 
 
 class _LoadGenerator:
-    """Sends the round's requests to the target. load: the one asked for, or the target's own."""
+    """Sends the round's requests to the target. `load` is the requested one, or the target's fixed load."""
 
     def __init__(self, target: Target, material: Material, task: RunRound) -> None:
         self._target, self._material, self._task = target, material, task
         self.load = _fitted(task.load, target)
 
     def first_pass(self) -> list[Sample]:
-        """Send the texts that have a reference, or one if there are none; at least one must be answered."""
+        """Send the texts with a reference, or one text without any; at least one must succeed."""
         reference = self._material.reference
         places = sorted(reference.vectors) if reference else [0]
         step = self.load.batch
@@ -98,7 +98,7 @@ class _LoadGenerator:
         return samples
 
     def send(self, limit: SendLimit, phase: str) -> list[Sample]:
-        """Send by the load for as long as `limit` says."""
+        """Send requests until `limit`."""
         load, clock = self.load, SystemClock()
         feed = self._feed(phase)
         if load.kind == "closed" and self._target.threads:
@@ -117,7 +117,7 @@ class _LoadGenerator:
         return queries(material.texts, material.sizes, batch=self.load.batch, seed=seed, sort=self._target.sort)
 
     def _seed(self, phase: str) -> str:
-        """Return the seed of a phase: the same for every target, so that all of them get the same requests."""
+        """Return the seed of a phase. All targets share it, so all get the same requests."""
         return f"{self._task.seed} {self._task.number} {phase}"
 
     def _send(self, query: Query) -> TargetReply:
@@ -171,7 +171,7 @@ class _SideMonitor:
             self.computed = int(now.computed - self._first.computed)
 
     def _counters(self) -> Counters:
-        """Return the target's counters; a target that has just died has none, and its round is still a result."""
+        """Return the target's counters, or none if it has just died: its round is still a result."""
         try:
             return self._target.counters()
         except EmbedgeError:
@@ -235,13 +235,13 @@ def _round(
 
 
 def _kind(error: Exception) -> str:
-    """Return the name of the error's class; of a gRPC status that has no class of its own, the status."""
+    """Return the name of the error's class, or the gRPC status without a class."""
     status = getattr(error.__cause__, "code", None)
     return str(status().name) if type(error) is EmbedgeError and status else type(error).__name__
 
 
 def _rounded(values: Iterator[float]) -> tuple[float, ...]:
-    """Return microseconds and no more: what lies below is noise, and would double the file."""
+    """Round to microseconds: the rest is noise and would double the file."""
     return tuple(round(value, 6) for value in values)
 
 

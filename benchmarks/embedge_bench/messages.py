@@ -1,4 +1,4 @@
-"""What the benchmark and the processes that carry its load say to each other: one JSON message a line."""
+"""Messages between the benchmark and its load processes: one JSON object per line."""
 
 from __future__ import annotations
 

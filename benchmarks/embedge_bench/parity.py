@@ -1,4 +1,4 @@
-"""Are the vectors that came back the right ones? Cosines to reference vectors of a sample of the texts."""
+"""Correctness of the received vectors: cosines to reference vectors of a sample of the texts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SAMPLE = 48
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The right vectors by place in the workload. `name` says where they are from."""
+    """Reference vectors by place in the workload. `name` is their origin."""
 
     name: str
     vectors: dict[int, NDArray[np.float32]]
 
     def parity(self, came: Iterable[tuple[int, NDArray[np.generic]]]) -> Parity | None:
-        """Return how near the vectors that came back, as (place, vector), are; None if none can be compared."""
+        """Compare received vectors, as (place, vector (dim,)), with the reference; None if none is comparable."""
         cosines = [_cosine(self.vectors[place], vector) for place, vector in came if place in self.vectors]
         if not cosines:
             return None
@@ -45,7 +45,7 @@ def sample(texts: Texts, count: int = _SAMPLE) -> list[int]:
 
 
 def from_bundle(path: str, texts: Texts) -> Reference:
-    """Return the sample's vectors from the bundle's own graph, one text at a time. Raises EmbedgeError."""
+    """Return the sample's vectors (dim,) from the bundle's graph, one text at a time. Raises EmbedgeError."""
     places = sample(texts)
     target = open_target(parse(f"ort:{path}"))
     try:

@@ -1,7 +1,7 @@
-"""`python -m embedge_bench.prepare`: how fast raw parts become arrays, beside the original's own processor.
+"""`python -m embedge_bench.prepare`: the speed of preparing inputs, beside the original's processor.
 
-Both get the bytes of the same files and give what a model takes; ours leaves rescaling and normalisation to the graph.
-They take turns, file by file, so a disturbance of the machine meets both, and are compared as ratios round by round.
+Both read the bytes of the same files and return model inputs; ours leaves rescaling and normalisation to the graph.
+They alternate file by file, so a disturbance hits both, and are compared as ratios round by round.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _REQUEST = Request(items=[])
 
 @dataclass(frozen=True, slots=True)
 class FileCase:
-    """One kind of file: its name, some files of it, what prepares them here, and the original's own way."""
+    """One kind of file: its name, some files, our preparation, and the original's."""
 
     name: str
     files: Sequence[bytes]
@@ -47,7 +47,7 @@ class FileCase:
 def prepare(
     rounds: Annotated[int, typer.Option(help="Times that every file is prepared by both.", min=2)] = 20,
 ) -> None:
-    """Compare preparing with the original's own processor, one thread each; then one thread with two."""
+    """Compare with the original's processor, one thread each; then one thread with two."""
     console = Console()
     for case in images():
         found = compare(case, rounds)

@@ -67,7 +67,7 @@ class Meter:
 
 
 class Watcher:
-    """Calls `look` now and every `interval` seconds while inside its `with` block, from a thread that it owns."""
+    """Calls `look` now and every `interval` seconds inside its `with` block, from its own thread."""
 
     def __init__(self, look: Callable[[], None], interval: float) -> None:
         self._look = look
@@ -90,7 +90,7 @@ class Watcher:
 
 
 def listening(address: str) -> tuple[int, ...]:
-    """Return the processes that listen at HOST:PORT; none if that is another machine, or they are not ours to see."""
+    """Return the processes listening at HOST:PORT; none on another machine or without permission."""
     host, _, port = address.rpartition(":")
     if not _is_here(host.strip("[]")):
         return ()
@@ -108,7 +108,7 @@ def listening(address: str) -> tuple[int, ...]:
 
 
 def stop_descendants(pid: int) -> None:
-    """Send SIGTERM to everything that a process started."""
+    """Send SIGTERM to all descendants of a process."""
     psutil = _psutil()
     with suppress(psutil.NoSuchProcess):
         for process in psutil.Process(pid).children(recursive=True):

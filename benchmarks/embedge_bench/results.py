@@ -1,7 +1,7 @@
-"""The records of a benchmark: what ran, on what, and what came out. JSON in and out.
+"""The records of a benchmark: setup, environment and results. JSON in and out.
 
-Seconds, bytes and joules throughout. None means "not available" and nothing else: the machine or the target has no
-such counter. A report holds the raw rounds and, beside them, the rows that were worked out of them.
+Seconds, bytes and joules throughout. None always means "not available": the machine or the target has no such counter.
+A report holds the raw rounds and the rows computed from them.
 """
 
 from __future__ import annotations
@@ -44,10 +44,13 @@ class _BenchRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Environment(_BenchRecord, frozen=True, kw_only=True):
-    """The machine and the software a benchmark ran on.
+    """The machine and the software of a benchmark.
 
-    packages: versions by name, the benchmark's own and those that do the work. clock, power: what could be read of
-    frequency governor, boost and power mode, as text by fact. energy: the name of the energy counter.
+    Attributes:
+        packages: Versions of the benchmark's and the targets' packages, by name.
+        clock: Frequency governor and boost, as text by fact.
+        power: Power mode, as text by fact.
+        energy: The name of the energy counter.
     """
 
     cpu: str
@@ -70,10 +73,12 @@ class Histogram(_BenchRecord, frozen=True, kw_only=True):
 
 
 class Workload(_BenchRecord, frozen=True, kw_only=True):
-    """The texts that were sent.
+    """The texts of a load.
 
-    source: where they came from, with a digest. unit: whether the sizes are tokens of the model or only words.
-    short_size: a request of at most this size counts as short (a quarter of the texts are).
+    Attributes:
+        source: Their origin, with a digest.
+        unit: The unit of the sizes: tokens of the model, or words.
+        short_size: The largest size of a short request; a quarter of the texts are short.
     """
 
     name: str
@@ -90,8 +95,10 @@ class Workload(_BenchRecord, frozen=True, kw_only=True):
 class Load(_BenchRecord, frozen=True, kw_only=True):
     """How requests were sent: `closed` by `concurrency` callers, or `open` at `rate` requests a second.
 
-    batch: texts in a request. arrivals: for open loops `poisson`, or the name of the file they were recorded in.
-    timeout: the deadline that each request carried.
+    Attributes:
+        batch: Texts per request.
+        arrivals: For open loops, `poisson` or the name of the file with the recorded arrivals.
+        timeout: The deadline of each request, in seconds.
     """
 
     kind: Literal["closed", "open"]
@@ -110,9 +117,12 @@ class Load(_BenchRecord, frozen=True, kw_only=True):
 
 
 class TargetInfo(_BenchRecord, frozen=True, kw_only=True):
-    """What was measured. `name` is the key used everywhere; `note` says what its figures include or leave out.
+    """A measured target.
 
-    start_seconds: until the first vector: for a server that was there already, only the time to connect.
+    Attributes:
+        name: The key used everywhere.
+        note: The scope of its numbers.
+        start_seconds: Seconds until the first vector; for a running server, only the time to connect.
     """
 
     name: str
@@ -134,19 +144,19 @@ class Usage(_BenchRecord, frozen=True, kw_only=True):
 
 
 class TokenCounts(_BenchRecord, frozen=True, kw_only=True):
-    """Tokens of the texts that came back, and padded tokens that were computed for them, if the target tells."""
+    """Tokens of the answered texts, and the padded tokens computed for them, if known."""
 
     real: int
     computed: int | None = None
 
     @property
     def efficiency(self) -> float | None:
-        """Share of the computed tokens that were real, 0 to 1."""
+        """Share of real tokens among the computed ones, 0 to 1."""
         return self.real / self.computed if self.computed else None
 
 
 class Parity(_BenchRecord, frozen=True, kw_only=True):
-    """How near the vectors that came back, idle and under load, are to the reference: cosines over `items` vectors."""
+    """Closeness of the received vectors to the reference, idle and under load: cosines over `items` vectors."""
 
     reference: str
     items: int
@@ -216,7 +226,7 @@ class Round(_BenchRecord, frozen=True, kw_only=True):
 
 
 class Estimate(_BenchRecord, frozen=True, kw_only=True):
-    """The mean over rounds, and how far it may be off; None where one round says nothing about that.
+    """The mean over rounds, with its interval; None for a single round.
 
     low, high: the 95 % confidence interval; of fewer than `stats.FEW` rounds the lowest and the highest.
     """
@@ -227,7 +237,7 @@ class Estimate(_BenchRecord, frozen=True, kw_only=True):
 
 
 class LoadSummary(_BenchRecord, frozen=True, kw_only=True):
-    """All rounds of one target under one load, summed up: the line of a table and the point of a curve.
+    """The summary of all rounds of one target under one load: a table row, and a point of a curve.
 
     latency, short_latency: by `p50` … `p99.9`, for all requests and for the short ones (see Workload.short_size).
     cpu_ms: CPU milliseconds an embedding. joules_per_thousand: energy of a thousand embeddings.
@@ -295,7 +305,7 @@ class BenchReport(_BenchRecord, frozen=True, kw_only=True):
 
     @property
     def own_loads(self) -> tuple[str, ...]:
-        """Names of the targets that had a load of their own where they could not have the one asked for."""
+        """Names of the targets with a fixed load instead of the requested one."""
         return tuple(dict.fromkeys(each.target for each in self.rounds if each.own_load))
 
 
@@ -305,7 +315,7 @@ def write(report: BenchReport, path: Path) -> None:
 
 
 def read(path: Path) -> BenchReport:
-    """Read a report that `write` wrote. Raises InvalidInput."""
+    """Read a report written by `write`. Raises InvalidInput."""
     try:
         report = msgspec.json.decode(path.read_bytes(), type=BenchReport)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

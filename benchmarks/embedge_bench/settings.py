@@ -1,4 +1,4 @@
-"""From the command line's options to a plan. Everything that can be wrong in them is found here."""
+"""From command line options to a plan. All mistakes in them are reported here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _VECTORS = ".npy"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of `embedge bench`, checked; see the command's help for what each is."""
+    """The checked options of `embedge bench`; see the command's help."""
 
     specs: list[Spec]
     workloads: list[str]
@@ -44,7 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, targets: Sequence[str], options: Mapping[str, Any]) -> Settings:
-        """Return the settings that the options mean. Raises EmbedgeError."""
+        """Return the settings for the options. Raises EmbedgeError."""
         for name, least in (
             ("duration", 0.0),
             ("timeout", 0.0),
@@ -97,7 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def _source(self) -> Path | None:
-        """Return where the right vectors come from: what was named, else the first bundle among the targets."""
+        """Return the source of the reference vectors: the named one, else the first bundle among the targets."""
         local = (Path(spec.path) for spec in self.specs if spec.path is not None)
         return self.reference or next(local, None)
 
@@ -117,7 +117,7 @@ def _unique(specs: list[Spec]) -> list[Spec]:
 
 
 def _among(specs: list[Spec], text: str | None) -> tuple[str, ...]:
-    """Return the names in a list such as `triton,infinity`, each of which must be a target's."""
+    """Return the names in a list such as `triton,infinity`; each must be a target's."""
     names = [spec.name for spec in specs]
     wanted = tuple(name.strip() for name in text.split(",")) if text else ()
     for name in wanted:

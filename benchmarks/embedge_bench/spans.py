@@ -16,7 +16,7 @@ __all__ = ["Box", "Track", "busy", "read", "window"]
 
 
 class _TraceEvent(msgspec.Struct):
-    """What is read of an event; https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU."""
+    """The fields of an event; https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU."""
 
     ph: str
     name: str = ""
@@ -44,16 +44,18 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What one thread or stream did, in the order of the starts."""
+    """The spans of one thread or stream, by start."""
 
     name: str
     boxes: list[Box]
 
 
 def read(file: Path) -> list[Track]:
-    """Return the tracks of a trace that did something, in the order that the trace asks for.
+    """Return the non-empty tracks of a trace, in the trace's order.
 
-    Raises NotFound, and InvalidInput for a file that is no such trace or has no complete events.
+    Raises:
+        NotFound: The file is missing.
+        InvalidInput: The file is not such a trace, or has no complete events.
     """
     try:
         events = msgspec.json.decode(file.read_bytes(), type=_TraceFile).traceEvents
@@ -77,7 +79,7 @@ def read(file: Path) -> list[Track]:
 
 
 def window(tracks: Sequence[Track], start: float, end: float) -> list[Track]:
-    """Return what lies between two times, in seconds; spans that reach out of it are cut."""
+    """Return the tracks between two times in seconds, with spans clipped to them."""
     cut = [
         Track(
             track.name,
@@ -93,12 +95,12 @@ def window(tracks: Sequence[Track], start: float, end: float) -> list[Track]:
 
 
 def busy(track: Track) -> float:
-    """Return the seconds in which a track did anything at all."""
+    """Return the busy seconds of a track."""
     return sum(box.end - box.start for box in track.boxes if not box.depth)
 
 
 def _place(facts: dict[str, Any]) -> float:
-    """Return where a track is wanted; other tools may say it in other types, which say nothing here."""
+    """Return the sort index of a track, ignoring other tools' types."""
     place = facts.get("sort_index")
     return place if isinstance(place, (int, float)) else 0
 

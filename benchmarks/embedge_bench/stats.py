@@ -1,8 +1,8 @@
-"""From rounds to figures: percentiles, means over rounds with their confidence, ratios round by round.
+"""Statistics: percentiles, means over rounds with confidence intervals, ratios round by round.
 
-A round is the unit of chance: requests inside one round share its disturbances, so their number says little about
-how sure a figure is. Confidence intervals are therefore taken over rounds (Student's t, 95 %). Of a few rounds such an
-interval reaches far beyond anything that was seen, so there the lowest and the highest round are given instead.
+The round is the independent sample: requests inside one round share its disturbances. So confidence intervals are
+taken over rounds (Student's t, 95 %). With few rounds such an interval exceeds every observation, so the lowest and the
+highest round are given instead.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean of the rounds' values, none of them negative, with its reach if there are two or more."""
+    """Return the mean of the rounds' non-negative values, with an interval for two or more."""
     found = _mean(values)
     return found if found.low is None else msgspec.structs.replace(found, low=max(0.0, found.low))
 
 
 def geometric(values: Sequence[float]) -> Estimate:
-    """Return the geometric mean of positive values, with its reach if there are two or more."""
+    """Return the geometric mean of positive values, with an interval for two or more."""
     logs = _mean([math.log(value) for value in values])
     low, high = (None if edge is None else math.exp(edge) for edge in (logs.low, logs.high))
     return Estimate(value=math.exp(logs.value), low=low, high=high)
 
 
 def spread(rounds: int) -> str:
-    """Return what `low` and `high` of estimates from so many rounds are."""
+    """Describe `low` and `high` of estimates from this many rounds."""
     if rounds < 2:
         return "none of a single round"
     return f"lowest–highest of {rounds} rounds" if rounds < FEW else f"95 % intervals over {rounds} rounds"
@@ -152,7 +152,7 @@ def _short(each: Round, size: int) -> tuple[float, ...]:
 
 
 def _latency(rounds: list[tuple[float, ...]]) -> dict[str, Estimate]:
-    """Return the percentiles of the rounds that have any values."""
+    """Return the percentiles of the non-empty rounds."""
     each = [percentiles(values) for values in rounds if values]
     return {name: estimate([found[name] for found in each]) for name in (each[0] if each else ())}
 
@@ -167,7 +167,7 @@ def _parity(each: list[Parity]) -> Parity | None:
 
 
 def _quotients(group: list[Round], against: list[list[Round]], figure: str) -> list[float]:
-    """Return the ratios of rounds with the same number; rounds in which one side has nothing are left out."""
+    """Return the ratios of rounds with the same number, skipping rounds without both values."""
     best: dict[int, float] = {}
     better = max if figure == "throughput" else min
     for each in (each for rounds in against for each in rounds):
@@ -178,7 +178,7 @@ def _quotients(group: list[Round], against: list[list[Round]], figure: str) -> l
 
 
 def _figure(each: Round, figure: str) -> float:
-    """Return a figure to compare; 0 where there is none."""
+    """Return a comparable number, or 0 without one."""
     if figure == "throughput":
         return each.throughput
     return 0.0 if each.own_load else percentiles(each.latencies).get(figure, 0.0)

@@ -1,6 +1,6 @@
-"""The terminal's tables. A figure is never cut: where there is no room for all columns, the lesser ones are left out.
+"""The terminal's tables. Numbers are never truncated: without room for all columns, the lesser ones are left out.
 
-An interval stands below its figure, and the workload below the load, which saves columns.
+Intervals stand below their numbers, and the workload below the load, to save columns.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["ratio_table", "row_table"]
 # Names and loads get at least this many characters, if they are so long; the rest is folded.
 _NAME = 16
 _GAP = 2
-# Columns that are left out where there is no room, the first first.
+# Columns left out without room, in this order.
 _LESSER = ("J/1000", "MB", "pad", "CPU")
 
 
 def row_table(rows: Sequence[LoadSummary], workloads: dict[str, Workload], width: int) -> Table:
-    """Return the table of figures, in `width` characters if it can be; latencies in milliseconds.
+    """Return the table of results, in `width` characters if possible; latencies in milliseconds.
 
-    Columns that would be empty are left out.
+    Empty columns are left out.
     """
     targets = [row.target for row in rows]
     loads = [_place(row.load, row.workload, len(workloads)) for row in rows]
@@ -76,7 +76,7 @@ def _table(title: str, caption: str) -> Table:
 def _fill(
     table: Table, targets: Sequence[str], loads: Sequence[str], figures: dict[str, list[str]], width: int
 ) -> None:
-    """Give the figures what they need, and what is left to the names."""
+    """Give the numbers the room they need, and the rest to the names."""
     places = {"load": min(_NAME, _wide(["load", *loads]))}
     needed = sum(_wide([name, *cells]) + _GAP for name, cells in figures.items())
     room = max(_NAME, width - needed - places["load"] - _GAP - _GAP)
@@ -89,7 +89,7 @@ def _fill(
 
 
 def _fitting(columns: dict[str, list[str]], room: int) -> list[str]:
-    """Return the names of the columns that are kept."""
+    """Return the names of the kept columns."""
     kept = list(columns)
     for name in _LESSER:
         if sum(_wide([each, *columns[each]]) + _GAP for each in kept) <= room:
@@ -138,7 +138,7 @@ def _reach(estimate: Estimate, form: Callable[[float], str]) -> str:
     return f"{form(estimate.value)}\n{form(estimate.low)}–{form(estimate.high)}"
 
 
-# What each column shows; nothing where the figure is not available.
+# The content of each column; empty if not available.
 _CELLS: dict[str, Callable[[LoadSummary], str]] = {
     "emb/s": lambda row: _reach(row.throughput, _speed),
     "p50": _latency("p50"),

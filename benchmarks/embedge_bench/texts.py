@@ -1,7 +1,7 @@
 """Texts to send: named length distributions made of Python's own documentation, or a user's file.
 
-The named ones need no network and are the same on every run with one Python version; the digest in their source line
-tells whether two machines had the same.
+The named ones need no network and are identical for a given Python version; compare the digest in their source line
+between machines.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Texts:
     unit: Literal["tokens", "words"] = "words"
 
     def record(self) -> Workload:
-        """Return what a report says about the workload."""
+        """Return the workload's record for a report."""
         sizes = np.asarray(self.sizes)
         counts, edges = np.histogram(sizes, bins=_BINS)
         return Workload(
@@ -70,9 +70,15 @@ class Texts:
 
 
 def load(name: str, *, count: int = 512, field: str = "text") -> Texts:
-    """Return the workload of that name, or the texts of the file at that path. Raises NotFound, InvalidInput.
+    """Return a named workload, or the texts of a file.
 
-    count: how many texts a named workload has. field: the key of the text in JSON lines.
+    Args:
+        count: The number of texts of a named workload.
+        field: The key of the text in JSON lines.
+
+    Raises:
+        NotFound: Neither a workload nor a file has this name.
+        InvalidInput: The file can't be read as texts.
     """
     if name in _MAKERS:
         texts = _MAKERS[name](random.Random(f"{_SEED} {name}"), count)  # reproducible, not secret
@@ -134,7 +140,7 @@ def _cut(dice: random.Random, words: list[str], size: int, *, least: int = 1) ->
 
 
 def _words() -> list[str]:
-    """Return the running text of Python's language reference, which every interpreter carries for `help()`."""
+    """Return the prose of Python's language reference, shipped with every interpreter for `help()`."""
     from pydoc_data.topics import topics
 
     text = " ".join(topics[name] for name in sorted(topics))

@@ -1,9 +1,8 @@
-"""`embedge tune`: try settings on this machine with the work it will have, and write down the best.
+"""`embedge tune`: try settings on this machine under a realistic load, and save the best.
 
-One setting after the other is varied, each with the best found for those before it: lanes x threads, then the token
-budget, the rows of a batch, and the lengths at which batches are measured. All candidates of a setting run side by
-side, round by round, and are compared within each round. Among those as fast as the fastest the smallest wins: it has
-the lower latency and needs less memory.
+Settings are varied one after another, each with the best earlier choices: lanes x threads, then `max_batch_tokens`,
+`max_batch_size`, and the measured lengths. All candidates of a setting run side by side and are compared within each
+round. Among the equally fast, the smallest wins: it has lower latency and needs less memory.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Choice", "choose", "expected", "render", "slots", "tune"]
 
-# None: left out, so that it is as if it had not been set.
+# None: left out, as if not set.
 Config = Mapping[str, int | tuple[int, ...] | None]
 
-# Speeds that differ by less than this are the same: rounds on a quiet machine repeat to about 2 %.
+# Smaller differences in speed are noise: rounds on a quiet machine repeat to about 2 %.
 _SAME = 0.98
 _TOKEN_BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
 _WARM_UP = 0.5
@@ -39,9 +38,12 @@ _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What was taken of a setting's candidates. speed: its embeddings a second in its middle round.
+    """The choice among a setting's candidates.
 
-    alike: the candidates as fast as the fastest, the one that was taken first. among: how many candidates there were.
+    Attributes:
+        speed: Embeddings a second of the chosen one in its median round.
+        alike: The candidates as fast as the fastest, the chosen one first.
+        among: The number of candidates.
     """
 
     taken: Config
@@ -51,7 +53,7 @@ class Choice:
 
     @property
     def reason(self) -> str:
-        """What was chosen and why, on a line."""
+        """The choice and its reason, on one line."""
         text = f"{_name(self.taken)}, {self.speed:,.1f} embeddings/s; "
         if len(self.alike) == 1:
             return text + (f"the fastest of {self.among}" if self.among > 1 else "there was no other candidate")
@@ -69,7 +71,7 @@ def tune(
     seed: Annotated[int, typer.Option(help="Seed of all that is drawn by lot.")] = 0,
     out: Annotated[Path, typer.Option(help="TOML file to write, for 'embedge serve --config'.")] = Path("embedge.toml"),
 ) -> None:
-    """Find the best lanes, threads, lengths, token budget and batch size for a bundle on this machine."""
+    """Find the best lanes, threads, lengths, batch tokens and batch size for a bundle on this machine."""
     if not out.absolute().parent.is_dir():
         raise NotFound(f"{out.absolute().parent}: no such directory to write {out.name} to; make it first")
     options = {
@@ -119,16 +121,17 @@ def slots(cores: int) -> list[Config]:
 
 
 def rungs(sizes: Sequence[int], limit: int) -> tuple[int, ...]:
-    """Return the shortest, the quartiles and the longest of the lengths that texts have, and the model's limit."""
+    """Return the minimum, quartiles and maximum of the texts' lengths, and the model's limit."""
     quantiles = np.quantile([size for size in sizes if size > 0] or [limit], _QUANTILES, method="higher")
     return tuple(sorted({*map(int, quantiles), limit}))
 
 
 def choose(candidates: Sequence[Config], speeds: Sequence[Sequence[float]]) -> Choice:
-    """Choose the first candidate that is as fast as the fastest; candidates come smallest first.
+    """Choose the first candidate as fast as the fastest; candidates come smallest first.
 
-    speeds: of each candidate in each round. They are compared within the round, and the middle round counts, so that
-    a slow minute of the machine speaks against nobody.
+    Args:
+        speeds: The speed of each candidate in each round. They are compared within a round, and the median round
+            counts, so a slow minute of the machine favours nobody.
     """
     best = [max(each) for each in zip(*speeds, strict=True)]
     scores = [median(speed / most for speed, most in zip(each, best, strict=True)) for each in speeds]
@@ -137,7 +140,7 @@ def choose(candidates: Sequence[Config], speeds: Sequence[Sequence[float]]) -> C
 
 
 def render(choices: Sequence[Choice], report: BenchReport, bundle: str) -> str:
-    """Return the TOML text: fields of the runtime's configuration, and what they were measured on and with."""
+    """Return the TOML text: fields of the runtime's configuration, with comments on the measurement."""
     machine = report.environment
     loads = ", ".join(dict.fromkeys(f"{each.workload!r} with {each.load.label}" for each in report.rows))
     about = [
@@ -154,7 +157,7 @@ def render(choices: Sequence[Choice], report: BenchReport, bundle: str) -> str:
 
 
 def _lengths(path: Path, workload: str, json_field: str) -> list[Config]:
-    """Return the lengths to try: the bundle's own, and where they are others, those that the workload's texts have."""
+    """Return the lengths to try: the bundle's, and the workload's if they differ."""
     from embedge.bundle import Bundle
     from embedge_bench import texts
 
@@ -170,7 +173,7 @@ def _values(name: str, values: Sequence[int]) -> list[Config]:
 
 
 def _measured(bundle: Path, taken: Sequence[Config], knob: Sequence[Config], options: dict[str, Any]) -> BenchReport:
-    """Measure the knob's positions side by side, with what was taken before, and show the table."""
+    """Measure the candidates side by side, with the earlier choices, and show the table."""
     from rich.console import Console
 
     from embedge_bench.bench import bench
@@ -193,7 +196,7 @@ def _name(config: Config) -> str:
 
 
 def _spec(bundle: Path, config: Config, name: str) -> str:
-    """Return the target of a configuration, named after what is varied."""
+    """Return the target of a configuration, named after the varied setting."""
     options = "&".join(f"{key}={_plain(value)}" for key, value in config.items() if value is not None)
     return f"{name}=inproc:{bundle}?{options}"
 

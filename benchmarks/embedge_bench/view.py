@@ -1,4 +1,4 @@
-"""What the terminal shows: a table that fills while the benchmark runs, and the ratios at its end."""
+"""The terminal view: a table that fills during the benchmark, and the ratios at its end."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from embedge_bench.bench import BenchPlan, Turn, turns
 from embedge_bench.results import BenchReport, Round
 from embedge_bench.tables import ratio_table, row_table
 
-# Seconds of lateness of the generator that a reader must know about.
+# Seconds of generator lateness worth a note.
 _LATE = 0.005
 
 __all__ = ["View", "show"]
 
 
 class View:
-    """The live view, in a `with` block. Where the output is no terminal, nothing is drawn before the end."""
+    """The live view, in a `with` block. Without a terminal, nothing is drawn before the end."""
 
     def __init__(self, plan: BenchPlan, console: Console) -> None:
         self._workloads = {texts.name: texts.record() for texts in plan.workloads}
@@ -42,16 +42,16 @@ class View:
         self._live.__exit__(kind, error, at)
 
     def opening(self, target: str) -> None:
-        """Say that a target is being opened."""
+        """Show the target being opened."""
         self._progress.update(self._task, description=f"opening {target}")
 
     def begins(self, turn: Turn) -> None:
-        """Say whose turn it is."""
+        """Show the current turn."""
         text = f"{turn.target} · {turn.workload} · {turn.load.label} · round {turn.number}"
         self._progress.update(self._task, description=text)
 
     def ended(self, turn: Turn, result: Round) -> None:
-        """Draw the table with what came of it."""
+        """Draw the table with the new result."""
         self._rounds.append(result)
         self._progress.advance(self._task)
         rows = stats.rows(self._rounds, self._workloads, self._targets)
@@ -60,7 +60,7 @@ class View:
 
 
 def show(report: BenchReport, console: Console) -> None:
-    """Print the rows, the ratios, and what a reader must know about them."""
+    """Print the rows, the ratios, and notes on them."""
     console.print(row_table(report.rows, report.workloads, console.width), crop=False)
     if report.ratios:
         console.print(ratio_table(report.ratios, console.width), crop=False)
@@ -69,7 +69,7 @@ def show(report: BenchReport, console: Console) -> None:
 
 
 def _remarks(report: BenchReport) -> Iterator[str]:
-    """Yield what must be known to read the figures rightly."""
+    """Yield notes needed to read the numbers correctly."""
     for info in report.targets.values():
         if info.note:
             yield f"{info.name}: {info.note}"

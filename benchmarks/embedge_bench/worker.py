@@ -1,7 +1,7 @@
-"""The process that carries the load: it opens one target, and runs rounds as it is told on its standard input.
+"""The load process: it opens one target and runs rounds requested on its standard input.
 
-It is apart from the benchmark, so that drawing and counting there take no time from the load, and apart from any
-server, so that neither waits for the other's interpreter. It ends when its input does.
+It is separate from the benchmark, so drawing and counting take no time from the load, and from any server, so neither
+waits for the other's interpreter. It ends with its input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The benchmark's side of the worker processes: one for each target, all open at once, loaded one at a time."""
+"""The benchmark's side of the worker processes: one per target, all open at once, loaded one at a time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class WorkerProcess:
         """Start the process and open the target. Raises EmbedgeError."""
         self.spec = spec
         self.costs: CostCells | None = None
-        # A session of its own: Ctrl-C is for the benchmark, which then stops its workers itself.
+        # In a new session: Ctrl-C is for the benchmark, and it stops its workers itself.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "embedge_bench.worker"],
             stdin=subprocess.PIPE,
@@ -79,7 +79,7 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process: it closes its target when its input ends."""
         if self._process.stdin and self._process.stdout:
-            with suppress(BrokenPipeError):  # a task that a dead worker never read cannot be flushed
+            with suppress(BrokenPipeError):  # a task unread by a dead worker can't be flushed
                 self._process.stdin.close()
             self._process.stdout.close()
         try:

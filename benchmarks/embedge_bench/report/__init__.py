@@ -1,8 +1,7 @@
 """The HTML report: one file with everything in it, made from the records of `results`.
 
-The pictures are SVG drawn here, rather than by a plotting library: a page of megabytes for a dozen charts, or pictures
-whose colours cannot follow the reader's theme, is what the known libraries offer. The page reads without its script,
-which only shows what the pointer is on.
+The charts are SVG drawn here. Plotting libraries offer megabytes for a dozen charts, or colours fixed to one theme. The
+page works without its script, which only adds tooltips.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from embedge_bench.results import LoadSummary, Moment, Ratio, Round
 __all__ = ["curve", "distribution", "ratios", "timeline"]
 
 Colours = Mapping[str, str]
-"""The class that gives a target its colour, by the target's name."""
+"""The colour class of each target, by name."""
 
 WIDE, HALF = 1040.0, 500.0
 _SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999)
@@ -42,7 +42,7 @@ def curve(rows: Sequence[LoadSummary], figure: str, colours: Colours) -> str:
 
 
 def distribution(rounds: Sequence[Round], colours: Colours) -> str:
-    """Draw latency (y) by the share of requests that were faster (x), for the rounds of one load."""
+    """Draw latency (y) by the share of faster requests (x), for the rounds of one load."""
     latencies = {
         target: np.concatenate([each.latencies for each in group])
         for target, group in _by_target(rounds).items()
@@ -157,7 +157,7 @@ def _tip(row: LoadSummary) -> str:
 
 
 def _label_ends(plot: Plot, ends: Mapping[str, Point], colours: Colours, x: float, y: Scale) -> None:
-    """Write each line's name at the right edge, at the height of its end as far as there is room."""
+    """Label each line at the right edge, near the height of its end."""
     places = spread([place for _, place in ends.values()], 16, y.end, y.start)
     for target, place in zip(ends, places, strict=True):
         plot.text(x, place + 4, units.short(target, 11), f"name {colours[target]}")

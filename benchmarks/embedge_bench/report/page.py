@@ -1,4 +1,4 @@
-"""From a report's records to the page: which pictures there are, and what stands in the tables."""
+"""From a report's records to the page: its charts and tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LEARNED = (
 
 @dataclass(frozen=True, slots=True)
 class ReportFigure:
-    """A picture with its heading. kind: what it shows, in a word."""
+    """A chart with its heading. `kind` is its subject in a word."""
 
     kind: str
     title: str
@@ -99,7 +99,7 @@ def _distributions(rounds: Sequence[Round], colours: charts.Colours) -> Iterator
 
 
 def _timelines(rounds: Sequence[Round], colours: charts.Colours) -> Iterator[ReportFigure]:
-    """Yield the last round of each target that lets its queue be seen, under the load that filled queues most."""
+    """Yield the last round of each target with a visible queue, under the load with the longest queues."""
     load, group = max(_by_load(rounds), key=lambda found: _fullest(found[1]))
     latest = {each.target: each for each in group}
     last = {name: latest[name] for name in colours if name in latest}
@@ -111,7 +111,7 @@ def _timelines(rounds: Sequence[Round], colours: charts.Colours) -> Iterator[Rep
 
 
 def _fullest(rounds: Iterable[Round]) -> float:
-    """Return the most items that were seen inside; -1 where that cannot be seen."""
+    """Return the largest observed queue in items, or -1 without observations."""
     return max((moment.queue for each in rounds for moment in each.timeline if moment.queue is not None), default=-1.0)
 
 
@@ -146,7 +146,7 @@ def _figure(kind: str, title: str, svg: str, note: str = "", *, wide: bool = Fal
 
 
 def _reach(rows: Sequence[LoadSummary]) -> str:
-    """Return what the intervals of the rows are."""
+    """Describe the intervals of the rows."""
     return stats.spread(max(row.rounds for row in rows))
 
 

@@ -1,4 +1,4 @@
-"""The pictures that have no time in them: padding, the sizes of the texts, and the cost table."""
+"""Charts without a time axis: padding, text sizes, and the cost table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["heat", "padding", "sizes"]
 
 
 def padding(rows: Sequence[LoadSummary], colours: Colours) -> str:
-    """Draw the share of computed tokens that were real: a bar for each target and load that tells."""
+    """Draw the share of real tokens among computed ones: a bar per target and load."""
     height = 52 + 24 * len(rows)
     plot = Plot(HALF, height, "Padding efficiency")
     x = Scale(0.0, 1.0, 190, HALF - 60, (0.0, 0.25, 0.5, 0.75, 1.0))

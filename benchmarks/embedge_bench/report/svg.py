@@ -1,6 +1,6 @@
 """Drawing: scales from values to pixels, and a plot that collects SVG elements.
 
-Colours are not here: elements carry classes, and the page's style sheet gives each its colour in light, dark and print.
+Elements carry classes instead of colours; the page's style sheet colours them for light, dark and print.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FOREIGN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A mapping from [low, high] to pixels [start, end]; what lies outside is drawn at the edge."""
+    """A mapping from [low, high] to pixels [start, end]; values outside are drawn at the edge."""
 
     low: float
     high: float
@@ -48,9 +48,9 @@ def linear(values: Iterable[float], start: float, end: float, *, count: int = 5)
 
 
 def log(values: Iterable[float], start: float, end: float, *, gap: float = 22.0) -> Scale:
-    """Return a logarithmic scale between the round numbers around all values, which are over zero.
+    """Return a logarithmic scale between the round numbers around all positive values.
 
-    It has as many ticks as fit with `gap` pixels between them on average.
+    Its ticks are about `gap` pixels apart.
     """
     found = [value for value in values if value > 0] or [1.0]
     for factors in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,)):
@@ -64,7 +64,7 @@ def log(values: Iterable[float], start: float, end: float, *, gap: float = 22.0)
 
 
 def tail(highest: float, start: float, end: float) -> Scale:
-    """Return a scale of shares from 0 to `highest` < 1 that gives each further nine the same room."""
+    """Return a scale of shares from 0 to `highest` < 1, with equal room for each further nine."""
     ticks = tuple(share for share in (0.5, 0.9, 0.99, 0.999, 0.9999) if share <= highest)
     return Scale(0.0, highest, start, end, ticks, lambda share: -math.log10(1.0 - share))
 
@@ -83,7 +83,7 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 class Plot:
-    """One drawing of width x height. Every element that shows data has the class `mark`."""
+    """One drawing of width x height. Data elements have the class `mark`."""
 
     def __init__(self, width: float, height: float, label: str) -> None:
         self.width, self.height = width, height
@@ -111,12 +111,12 @@ class Plot:
         self.add("polygon", points=" ".join(f"{x:g},{y:g}" for x, y in closed), cls=f"area mark {cls}")
 
     def dot(self, x: float, y: float, cls: str, tip: str, r: float = 4) -> None:
-        """Draw a point that tells `tip`; the place that reacts to the pointer is larger than what is seen."""
+        """Draw a point with a tooltip; its hover target is larger than the visible point."""
         self.add("circle", cx=x, cy=y, r=r, cls=f"dot mark {cls}")
         self.add("circle", cx=x, cy=y, r=max(9, r), cls="hit", data_tip=tip)
 
     def box(self, x: float, y: float, width: float, height: float, cls: str, tip: str, **more: str) -> None:
-        """Draw a rectangle that tells `tip`."""
+        """Draw a rectangle with a tooltip."""
         x, y, width, height = (round(side, 1) for side in (x, y, width, height))
         self.add("rect", "", x=x, y=y, width=width, height=height, cls=cls, data_tip=tip, **more)
 
@@ -136,11 +136,11 @@ class Plot:
         self.text(x, scale.end - 14, title, "title")
 
     def markup(self) -> str:
-        """Return the drawing; characters that XML has no place for are replaced."""
+        """Return the drawing; characters invalid in XML are replaced."""
         return _FOREIGN.sub("\N{REPLACEMENT CHARACTER}", ElementTree.tostring(self._root, encoding="unicode"))
 
     def document(self, style: str) -> str:
-        """Return the drawing as a file of its own, with a style sheet in it."""
+        """Return the drawing as a standalone file with its style sheet."""
         size = f'xmlns="http://www.w3.org/2000/svg" width="{self.width:g}" height="{self.height:g}"'
         head, _, rest = self.markup().removeprefix("<svg").partition(">")
         return f"<svg {size}{head}><style>{style}</style>{rest}\n"

@@ -22,10 +22,10 @@ SUFFIXES = (".svg", ".html", ".png")
 _WIDTH, _LEFT, _RIGHT = 1400.0, 190.0, 1310.0
 _LEVEL, _GAP, _TOP = 20.0, 10.0, 44.0
 _PALETTE = 8
-_SEEN = 2.0  # pixels: what is narrower is drawn as shares of columns of this width
+_SEEN = 2.0  # pixels: narrower spans are drawn as shares of columns of this width
 _LETTER = 6.4  # pixels, on average
 
-"""The class that gives a span its colour, by its name."""
+"""The colour class of each span, by name."""
 
 
 def write(tracks: Sequence[Track], path: Path, title: str) -> None:
@@ -45,7 +45,7 @@ def write(tracks: Sequence[Track], path: Path, title: str) -> None:
 
 
 def picture(tracks: Sequence[Track], title: str) -> Plot:
-    """Draw the tracks, which are not empty; the axis begins at their first span."""
+    """Draw the non-empty tracks; the axis begins at their first span."""
     first = min(box.start for track in tracks for box in track.boxes)
     last = max(box.end for track in tracks for box in track.boxes)
     colours = _colours(tracks)
@@ -101,7 +101,7 @@ def _box(plot: Plot, box: Box, x: Scale, first: float, y: float, colour: str) ->
 
 
 def _columns(plot: Plot, boxes: Sequence[Box], x: Scale, first: float, y: float, colours: Colours) -> None:
-    """Draw what is too narrow to be seen: how much of each column's time each name takes is its height."""
+    """Draw the narrow spans: each name's height is its share of the column's time."""
     taken: defaultdict[tuple[int, int], defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     for box in boxes:
         taken[int((x(box.start - first) - _LEFT) / _SEEN), box.depth][box.name] += box.end - box.start
@@ -117,7 +117,7 @@ def _columns(plot: Plot, boxes: Sequence[Box], x: Scale, first: float, y: float,
 
 
 def _colours(tracks: Sequence[Track]) -> dict[str, str]:
-    """Return a colour for each name, those that take most time first; what comes after the seventh shares one."""
+    """Return a colour for each name, the longest first; all after the seventh share one."""
     seconds: defaultdict[str, float] = defaultdict(float)
     for track in tracks:
         for box in track.boxes:

@@ -1,4 +1,4 @@
-"""Figures as people read them: three significant digits, a unit, and "n/a" for what is not available."""
+"""Readable numbers: three significant digits, a unit, and "n/a" if not available."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def digits(value: float | None) -> str:
 
 
 def time(seconds: float | None) -> str:
-    """Return seconds with the unit that fits."""
+    """Return seconds in a fitting unit."""
     if seconds is None:
         return MISSING
     factor, unit = _unit(seconds)
@@ -79,7 +79,7 @@ def short(name: str, most: int) -> str:
 
 
 def interval(estimate: Estimate, form: Callable[[float], str]) -> str:
-    """Return from where to where an estimate reaches; empty where one round says nothing about that."""
+    """Return the interval of an estimate, or an empty string for a single round."""
     if estimate.low is None or estimate.high is None:
         return ""
     return f"{form(estimate.low)} – {form(estimate.high)}"

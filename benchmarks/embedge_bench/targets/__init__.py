@@ -1,7 +1,7 @@
 """Targets by the scheme of their address, each imported only when it is opened.
 
     inproc:PATH                      a bundle in this process
-    serve:PATH                       a bundle behind a server that is started for it
+    serve:PATH                       a bundle behind a new server
     grpc://HOST:PORT/MODEL           our server; grpc+stream:// over one stream
     oip://HOST:PORT/MODEL            any Open Inference Protocol server (Triton, KServe, ours)
     openai+http://HOST:PORT/v1?model=NAME    any OpenAI-style embeddings endpoint; openai+https://
@@ -26,7 +26,7 @@ from embedge_bench.targets.base import Counters, Target, TargetReply
 
 __all__ = ["Counters", "Spec", "Target", "TargetReply", "open_target", "parse", "schemes"]
 
-# Scheme -> module that holds the function `make(spec) -> Target`.
+# Scheme -> module with the function `make(spec) -> Target`.
 _MODULES = {
     "inproc": "inproc",
     "serve": "serve",
@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A target's address, taken apart. `rest` is what follows the scheme: a path, or HOST:PORT/…."""
+    """A parsed target address. `rest` follows the scheme: a path, or HOST:PORT/…."""
 
     name: str
     text: str
@@ -54,11 +54,11 @@ class Spec:
 
     @property
     def path(self) -> str | None:
-        """The bundle's path, for targets that have one."""
+        """The bundle's path, for targets with a bundle."""
         return self.rest if self.scheme in _LOCAL else None
 
     def host(self) -> tuple[str, str]:
-        """Return (HOST:PORT, what follows). Raises InvalidInput."""
+        """Return (HOST:PORT, rest). Raises InvalidInput."""
         address, _, tail = self.rest.removeprefix("//").partition("/")
         if not re.fullmatch(r".+:\d+", address):
             raise InvalidInput(f"target {self.text!r} needs HOST:PORT, as in {self.scheme}://localhost:50051/minilm")
@@ -92,7 +92,7 @@ def parse(text: str) -> Spec:
 
 
 def _short(address: str) -> str:
-    """Return the name of a target that was given none: its address, with no more of a path than its end."""
+    """Return the default name of a target: its address, with only the end of a path."""
     scheme, _, rest = address.partition(":")
     if scheme not in _LOCAL:
         return address
@@ -101,7 +101,7 @@ def _short(address: str) -> str:
 
 
 def open_target(spec: Spec) -> Target:
-    """Open the target and make sure that it answers. Raises EmbedgeError."""
+    """Open the target and check that it replies. Raises EmbedgeError."""
     module = importlib.import_module(f"embedge_bench.targets.{_MODULES[spec.scheme]}")
     target: Target = module.make(spec)
     return target

@@ -1,4 +1,4 @@
-"""What our own targets ask for beside the texts."""
+"""Request options of our targets."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 def answer(reply: Reply) -> TargetReply:
-    """Return the vectors of a reply. Raises the error of its first bad item, InvalidInput for what is no vectors."""
+    """Return the vectors of a reply, (n, dim). Raises its first item error, or InvalidInput for another kind."""
     return TargetReply(reply.vectors, int(np.sum(reply.tokens)))

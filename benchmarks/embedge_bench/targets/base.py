@@ -1,4 +1,4 @@
-"""What every target can do, on one screen."""
+"""The interface of a target, on one screen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Counters", "Target", "TargetReply", "follow"]
 
 @dataclass(frozen=True, slots=True)
 class TargetReply:
-    """The vectors of one request, (n, dim), and its tokens with specials, if the target tells."""
+    """The vectors of one request, (n, dim), and its token count with special tokens, if known."""
 
     vectors: NDArray[np.generic]
     tokens: int | None = None
@@ -38,7 +38,7 @@ class Counters:
 
     @classmethod
     def of(cls, stats: Mapping[str, float]) -> Counters:
-        """Return what `Embedder.stats` says, in process or over the wire."""
+        """Convert `Embedder.stats`, in process or over the wire."""
         return cls(stats["waiting_items"], stats["batches"], stats["items"], stats["padded_tokens"])
 
 
@@ -58,22 +58,22 @@ class Target(Protocol):
 
     @abstractmethod
     def info(self) -> TargetInfo:
-        """Return what it is."""
+        """Describe the target."""
 
     @abstractmethod
     def embed(self, texts: Sequence[str], timeout: float | None = None) -> TargetReply:
         """Return the vectors, waiting at most `timeout` seconds. Raises EmbedgeError; Overloaded if refused."""
 
     def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[TargetReply] | None:
-        """Return a future of the vectors without waiting; None where the target can only be called and waited for.
+        """Return a future of the vectors, or None if the target only supports blocking calls.
 
-        An open loop needs it: thousands of requests may be on their way, and as many threads would be a load
-        themselves. Raises as `embed` does, where that is known at once.
+        Open loops need it: thousands of requests may be in flight, and as many threads would be a load themselves.
+        Raises immediate errors as `embed` does.
         """
         return None
 
     def counters(self) -> Counters:
-        """Return what it has done and what waits."""
+        """Return its counters and its queue."""
         return Counters()
 
     def costs(self) -> CostCells | None:
@@ -81,11 +81,11 @@ class Target(Protocol):
         return None
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free its resources."""
 
 
 def follow(source: Any, read: Callable[[], TargetReply]) -> Future[TargetReply]:
-    """Return a future that has what `read` returns or raises, once the future `source` (gRPC's will do) is done."""
+    """Return a future with the result of `read`, once the future `source` (gRPC's or Python's) is done."""
     future: Future[TargetReply] = Future()
 
     def done(_: object) -> None:

@@ -22,7 +22,7 @@ _PACKED = 4096  # requests kept as bytes
 
 
 class Grpc(Target):
-    """A server's model, through the client that users have. `submit` sends bytes that it packs once for each text."""
+    """A server's model, through our public client. `submit` packs each text only once."""
 
     kind = "embedge gRPC"
     threads = False
@@ -48,7 +48,7 @@ class Grpc(Target):
         self._client.timeout = None
 
     def info(self) -> TargetInfo:
-        """Return what it is."""
+        """Describe the target."""
         model = self._model
         return TargetInfo(
             name=self._spec.name,
@@ -64,7 +64,7 @@ class Grpc(Target):
         return answer(self._client.run(self._model.name, self._ask.request(texts, timeout)))
 
     def submit(self, texts: Sequence[str], timeout: float | None = None) -> Future[TargetReply]:
-        """Return a future of the vectors, over a connection beside the client's, which only waits."""
+        """Return a future of the vectors, over a second connection: the client's only blocks."""
         call = self._method.future(self._packed(tuple(texts)), timeout=timeout)
         return follow(call, lambda: self._read(call))
 

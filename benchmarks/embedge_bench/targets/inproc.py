@@ -1,6 +1,6 @@
 """Ours, in process: `inproc:PATH?lanes=2&lengths=16,64`, with any field of the runtime's configuration.
 
-`trace=FILE` writes a trace of the load and all else, as `embedge serve --trace` does; `serve:PATH?trace=FILE` is that.
+`trace=FILE` writes a trace, as `embedge serve --trace` does; `serve:PATH?trace=FILE` works the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LISTS = ("towers", "lengths")
 
 
 class InProcess(Target):
-    """An embedder called from the load generator's own threads."""
+    """An embedder called from the load generator's threads."""
 
     def __init__(self, spec: Spec, embedder: Embedder, ask: Ask, end: ExitStack) -> None:
         """`end`: what ends with it."""
@@ -34,7 +34,7 @@ class InProcess(Target):
         self._ask = ask
 
     def info(self) -> TargetInfo:
-        """Return what it is."""
+        """Describe the target."""
         embedder = self._embedder
         return TargetInfo(
             name=self._spec.name,

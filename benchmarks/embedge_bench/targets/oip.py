@@ -69,7 +69,7 @@ class Oip(Target):
             raise
 
     def info(self) -> TargetInfo:
-        """Return what it is."""
+        """Describe the target."""
         found = self._metadata
         return TargetInfo(
             name=self._spec.name,
@@ -125,7 +125,7 @@ class Oip(Target):
         return self._result(lambda: method(request, timeout=timeout))
 
     def _result(self, call: Callable[[], Any]) -> Any:
-        """Return what a call returns. Raises EmbedgeError."""
+        """Return the result of a call. Raises EmbedgeError."""
         import grpc
 
         from embedge.wire.status import error_of
@@ -136,7 +136,7 @@ class Oip(Target):
             raise error_of(error, address=self._address) from error
 
     def _pick(self, tensors: Sequence[Any], wanted: str | None, datatypes: set[str], what: str) -> Any:
-        """Return the tensor of that name, or the only one of these types. Raises NotFound."""
+        """Return the tensor with the given name, or the only one of these types. Raises NotFound."""
         fitting = [tensor for tensor in tensors if tensor.datatype in datatypes]
         if wanted is None and len(fitting) == 1:
             return fitting[0]

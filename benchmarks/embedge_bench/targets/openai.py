@@ -68,7 +68,7 @@ class OpenAI(Target):
             raise
 
     def info(self) -> TargetInfo:
-        """Return what it is."""
+        """Describe the target."""
         return TargetInfo(
             name=self._spec.name,
             spec=self._spec.text,
@@ -97,7 +97,7 @@ class OpenAI(Target):
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _connect(self) -> Any:
-        """Return a session with as many connections as there are requests at a time; it belongs to the loop."""
+        """Return a session with one connection per concurrent request; it belongs to the loop."""
         key = os.environ.get("OPENAI_API_KEY")
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
         return self._aiohttp.ClientSession(connector=self._aiohttp.TCPConnector(limit=0), headers=headers)

@@ -1,8 +1,7 @@
-"""The limit: the bundle's graph in ONNX Runtime as it comes, with no queue, no server and no scheduler.
+"""The upper bound: the bundle's graph in plain ONNX Runtime, with no queue, server or scheduler.
 
-`ort:PATH` runs one text at a time; `ort:PATH?batch=8&sort=1` runs batches of texts of like length, which a server
-cannot have, since it does not see all texts beforehand. Tokenising is included. It has one caller, whatever load is
-asked for: the graph has all cores to itself.
+`ort:PATH` runs one text at a time; `ort:PATH?batch=8&sort=1` runs batches of similar lengths, impossible for a server:
+it can't see all texts in advance. Tokenising is included. There is always one caller: the graph has all cores.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class OnnxRuntime(Target):
         self._done = Counters(queue=0, batches=0, rows=0, computed=0)
 
     def info(self) -> TargetInfo:
-        """Return what it is."""
+        """Describe the target."""
         import onnxruntime
 
         how = f"{'length-sorted ' if self.sort else ''}batches of {self.batch}" if self.batch != 1 else "batch 1"
@@ -93,7 +92,7 @@ class OnnxRuntime(Target):
         return TargetReply(vectors.values, sum(lengths))
 
     def counters(self) -> Counters:
-        """Return what it has run."""
+        """Return its counters."""
         return self._done
 
     def close(self) -> None:
@@ -111,7 +110,7 @@ class OnnxRuntime(Target):
 
 
 class _OrtSession:
-    """A graph with ONNX Runtime's own settings, but for the number of threads."""
+    """A graph with ONNX Runtime's default settings, except for the number of threads."""
 
     def __init__(self, bundle: Bundle, graph: str, threads: int) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Ours behind a server of its own: `serve:PATH?lanes=2`. Options are those of `embedge serve`."""
+"""Ours behind a separate server: `serve:PATH?lanes=2`. Options are those of `embedge serve`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STOP_SECONDS = 10.0
 
 
 class Served(Grpc):
-    """A server process that lives as long as the target."""
+    """A server process with the target's lifetime."""
 
     kind = "embedge gRPC"
 

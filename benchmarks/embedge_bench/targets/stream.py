@@ -1,4 +1,4 @@
-"""Ours over one gRPC stream that all callers share: `grpc+stream://HOST:PORT/MODEL`."""
+"""Ours over one gRPC stream shared by all callers: `grpc+stream://HOST:PORT/MODEL`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["GrpcStream", "make"]
 
 
 class GrpcStream(Grpc):
-    """Requests of all callers in one stream; each caller waits for its own reply."""
+    """Requests of all callers in one stream; each caller waits for its reply."""
 
     kind = "embedge gRPC stream"
 
