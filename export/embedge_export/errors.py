@@ -16,10 +16,10 @@ class ExportError(EmbedgeError):
 
 
 class GateMiss(EmbedgeError):
-    """The bundle's vectors are not the original model's. `certificate` has every figure beside its limit."""
+    """The bundle's vectors are not the original model's. `certificate` has every metric beside its threshold."""
 
     def __init__(self, certificate: Certificate) -> None:
-        missed = [name for name, figure in certificate.figures.items() if not figure.passed]
+        missed = [name for name, metric in certificate.metrics.items() if not metric.passed]
         told = ", ".join(missed[:_TOLD]) + (f" and {len(missed) - _TOLD} more" if len(missed) > _TOLD else "")
         super().__init__(f"the gate stopped the bundle: {told} missed the limit; nothing was written")
         self.certificate = certificate

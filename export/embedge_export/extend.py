@@ -85,10 +85,10 @@ class BaseBundle:
         kept = old.certificate
         if kept is None:
             raise ExportError(f"{self.bundle.path}: the bundle has no certificate")
-        figures = {_renamed(name, old, merged): figure for name, figure in kept.figures.items()}
+        metrics = {_renamed(name, old, merged): metric for name, metric in kept.metrics.items()}
         corpus = kept.corpus if kept.corpus == new.corpus else f"{kept.corpus}; {new.corpus}"
         return msgspec.structs.replace(
-            new, figures={**figures, **new.figures}, items=kept.items + new.items, corpus=corpus
+            new, metrics={**metrics, **new.metrics}, items=kept.items + new.items, corpus=corpus
         )
 
 

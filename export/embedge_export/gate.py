@@ -56,10 +56,10 @@ def _measure(bundle: Bundle, reference: Reference, recipe: Recipe) -> Certificat
         ) from error
     # Parity cannot detect a wrong vocabulary: both sides would read the same unknown tokens.
     known = {
-        name: Metric(value=share, limit=gate.threshold("known_tokens", name), better="higher")
+        name: Metric(value=share, threshold=gate.threshold("known_tokens", name), better="higher")
         for name, share in _known_tokens(bundle, reference.golden)
     }
-    return msgspec.structs.replace(measured, figures={**measured.figures, **known})
+    return msgspec.structs.replace(measured, metrics={**measured.metrics, **known})
 
 
 def _check_lengths(manifest: Manifest, golden: Golden) -> None:

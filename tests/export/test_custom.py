@@ -126,7 +126,7 @@ def test_a_module_of_ones_own(folder: Path) -> None:
     path, manifest = made(folder)
     assert manifest.certificate is not None
     assert {"walk.walk.cosine_min", "walk.steps.counts", "walk.steps.padding_max_sim"} <= set(
-        manifest.certificate.figures
+        manifest.certificate.metrics
     )
     assert {(space.metric, space.scale) for space in manifest.spaces.values()} == {("cosine", 20), ("max_sim", 1)}
     assert manifest.towers["walk"].outputs["walk"].normalized  # type: ignore[union-attr]

@@ -43,7 +43,7 @@ def test_both_towers_of_clip_share_one_space(built: tuple[Path, Manifest]) -> No
     assert space.scale == pytest.approx(np.exp(2.6592), rel=1e-3)
     assert {graph.file for graph in manifest.graphs.values()} == {"text.onnx", "image.onnx"}
     assert manifest.towers["image"].buckets.lengths == (1,)
-    figures = verify(path).figures
+    figures = verify(path).metrics
     assert all(figure.passed for figure in figures.values())
     assert {"text.dense.cosine_min", "image.dense.recall_at_10", "text.dense.padding_cosine"} <= set(figures)
     assert "image.dense.padding_cosine" not in figures  # an image cannot be padded

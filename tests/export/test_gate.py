@@ -63,7 +63,7 @@ def test_a_miss_names_the_figure_and_the_worst_input(plain_model: Path, tmp_path
     plan = Recipe(name="wrong", source=str(plain_model), pooling="max", gate=quick)
     with pytest.raises(GateMiss, match="cosine_min") as miss:
         build(plan, tmp_path / "engines")
-    figure = miss.value.certificate.figures["cosine_min"]
+    figure = miss.value.certificate.metrics["cosine_min"]
     assert figure.value < 0.9
     assert figure.worst.startswith("#")
     assert not (tmp_path / "engines").exists()
@@ -77,14 +77,14 @@ def test_a_tokenizer_that_does_not_know_the_corpus_is_stopped(plain_model: Path,
     (model / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(GateMiss, match="known_tokens") as miss:
         build(Recipe(name="m", source=str(model), gate=quick), tmp_path / "engines")
-    assert miss.value.certificate.figures["known_tokens"].value == 0
-    assert miss.value.certificate.figures["cosine_min"].passed
+    assert miss.value.certificate.metrics["known_tokens"].value == 0
+    assert miss.value.certificate.metrics["cosine_min"].passed
 
 
 def test_the_certificate_says_how_much_text_is_known(bundle: Path) -> None:
     certificate = Bundle.load(bundle).manifest.certificate
     assert certificate is not None
-    assert 0.9 < certificate.figures["known_tokens"].value < 1
+    assert 0.9 < certificate.metrics["known_tokens"].value < 1
 
 
 def test_json_report(
@@ -164,8 +164,8 @@ def test_golden_pairs_travel_thinned_and_within_bytes(monkeypatch: pytest.Monkey
 
 
 def test_a_miss_of_many_figures_is_still_one_line() -> None:
-    figures = {f"tower{n}.dense.cosine_min": Metric(value=0, limit=1, better="higher") for n in range(30)}
-    miss = GateMiss(Certificate(figures=figures, items=0, corpus="", device="", backend=""))
+    metrics = {f"tower{n}.dense.cosine_min": Metric(value=0, threshold=1, better="higher") for n in range(30)}
+    miss = GateMiss(Certificate(metrics=metrics, items=0, corpus="", device="", backend=""))
     assert "tower5.dense.cosine_min and 24 more missed the limit" in str(miss)
 
 

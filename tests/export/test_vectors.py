@@ -113,7 +113,7 @@ def test_an_onnx_file_with_every_pooling_mode(tmp_path: Path, quick: Gate, bundl
     _, manifest = build(plan, tmp_path / "engines")
     assert manifest.towers["text"].outputs["dense"].dim == 12 * len(POOLING)
     assert manifest.certificate is not None
-    assert manifest.certificate.figures["cosine_min"].value >= 0.99999
+    assert manifest.certificate.metrics["cosine_min"].value >= 0.99999
 
 
 def test_the_real_minilm_on_varied_texts(tmp_path: Path) -> None:

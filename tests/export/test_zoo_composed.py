@@ -128,8 +128,8 @@ def test_a_modality_added_later_leaves_the_others_bit_for_bit(tmp_path: Path, mo
     assert all((new / graph.file).read_bytes() == (old / graph.file).read_bytes() for graph in before.graphs.values())
     assert before.certificate is not None
     assert after.certificate is not None
-    assert before.certificate.figures.items() <= after.certificate.figures.items()
-    assert after.certificate.figures["series.embedding.cosine_min"].passed
+    assert before.certificate.metrics.items() <= after.certificate.metrics.items()
+    assert after.certificate.metrics["series.embedding.cosine_min"].passed
     assert verify(new).passed
     pictures = [Image(np.random.default_rng(n).integers(0, 256, (32, 32, 3), dtype=np.uint8)) for n in range(5)]
     walks = [draw(n, 1 + 3 * n, 5) for n in range(6)]

@@ -28,9 +28,9 @@ from embedge.errors import BundleError
 from embedge.verify import Golden, Pairs, compare, contents, retrieval, verify
 from tests.tiny import tiny_bundle, words
 
-LIMITS = {"finite": 1.0, "cosine_min": 0.99999, "max_abs": 1e-4, "recall_at_10": 0.99, "rank_agreement": 0.99}
-LIMITS |= {f"{kind}_cosine": 0.99999 for kind in ("batch", "padding", "order")}
-LIMITS |= {f"{kind}_max_abs": 1e-4 for kind in ("batch", "padding", "order")}
+THRESHOLDS = {"finite": 1.0, "cosine_min": 0.99999, "max_abs": 1e-4, "recall_at_10": 0.99, "rank_agreement": 0.99}
+THRESHOLDS |= {f"{kind}_cosine": 0.99999 for kind in ("batch", "padding", "order")}
+THRESHOLDS |= {f"{kind}_max_abs": 1e-4 for kind in ("batch", "padding", "order")}
 
 
 def pairs(texts: list[str], vectors: np.ndarray) -> Golden:
@@ -39,17 +39,17 @@ def pairs(texts: list[str], vectors: np.ndarray) -> Golden:
 
 
 def proven(path: Path, golden: Golden | None = None) -> Path:
-    """Give the bundle golden pairs (its own vectors, or `golden`) and a certificate with limits."""
+    """Give the bundle golden pairs (its own vectors, or `golden`) and a certificate with thresholds."""
     if golden is None:
         texts = [words(1 + number % 20, seed=number) for number in range(40)]
         with Embedder.open(path) as embedder:
             golden = pairs(texts, embedder.embed(texts, truncate=True))
     (path / "golden.npz").write_bytes(golden.to_bytes())
-    figures = {
-        name: Metric(value=0, limit=limit, better="lower" if name.endswith("max_abs") else "higher")
-        for name, limit in LIMITS.items()
+    metrics = {
+        name: Metric(value=0, threshold=threshold, better="lower" if name.endswith("max_abs") else "higher")
+        for name, threshold in THRESHOLDS.items()
     }
-    certificate = Certificate(figures=figures, items=0, corpus="", device="", backend="")
+    certificate = Certificate(metrics=metrics, items=0, corpus="", device="", backend="")
     known = Bundle.load(path, verify=False).manifest
     files = {**known.files, "golden.npz": sha256(path / "golden.npz")}
     changed = msgspec.structs.replace(known, files=files, golden="golden.npz", certificate=certificate)
@@ -58,10 +58,10 @@ def proven(path: Path, golden: Golden | None = None) -> Path:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_a_true_bundle_passes_every_figure(side: str, tmp_path: Path) -> None:
+def test_a_true_bundle_passes_every_metric(side: str, tmp_path: Path) -> None:
     certificate = verify(proven(tiny_bundle(tmp_path / "b", padding_side=side)))
     assert certificate.passed
-    assert set(certificate.figures) == set(LIMITS)
+    assert set(certificate.metrics) == set(THRESHOLDS)
     assert certificate.items == 40
 
 
@@ -72,9 +72,9 @@ def test_other_vectors_miss_and_name_the_input(tmp_path: Path) -> None:
     vectors[7] = vectors[7][::-1]
     certificate = verify(proven(path, Golden({"text": Pairs(golden.items, {"dense": list(vectors)})})))
     assert not certificate.passed
-    assert certificate.figures["cosine_min"].worst.startswith("#7 ")
-    assert certificate.figures["max_abs"].worst.startswith("#7 ")
-    assert certificate.figures["batch_cosine"].passed
+    assert certificate.metrics["cosine_min"].worst.startswith("#7 ")
+    assert certificate.metrics["max_abs"].worst.startswith("#7 ")
+    assert certificate.metrics["batch_cosine"].passed
 
 
 def test_vectors_of_another_size_are_an_error(tmp_path: Path) -> None:

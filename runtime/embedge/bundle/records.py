@@ -189,23 +189,40 @@ class Provenance(Strict, frozen=True, kw_only=True):
 
 
 class Metric(Strict, frozen=True, kw_only=True):
-    """One measured figure of the certificate beside its threshold. `worst` names the input that set it."""
+    """One metric of the certificate.
+
+    Attributes:
+        value: as measured.
+        threshold: what the value must reach, `limit` in the manifest.
+        better: whether higher or lower values are better.
+        worst: the input with the worst value.
+    """
 
     value: float
-    limit: float
+    threshold: float = msgspec.field(name="limit")
     better: Literal["higher", "lower"]
     worst: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether the value meets its limit; NaN never does."""
-        return self.value >= self.limit if self.better == "higher" else self.value <= self.limit
+        """Whether the value meets its threshold; NaN never does."""
+        return self.value >= self.threshold if self.better == "higher" else self.value <= self.threshold
 
 
 class Certificate(Strict, frozen=True, kw_only=True):
-    """The recorded parity figures, with the device and versions they were taken on."""
+    """Metrics against the original model, with the device and versions they were measured on.
 
-    figures: dict[str, Metric]
+    Attributes:
+        metrics: by full name, `figures` in the manifest.
+        items: golden pairs measured.
+        corpus: name of the corpus the items come from.
+        device: the device's CPU or GPU, architecture and system.
+        backend: name and version of the backend.
+        versions: of the packages involved.
+        created: time of the measurement, UTC, ISO 8601.
+    """
+
+    metrics: dict[str, Metric] = msgspec.field(name="figures")
     items: int
     corpus: str
     device: str
@@ -215,8 +232,8 @@ class Certificate(Strict, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether there is at least one figure and every one meets its limit."""
-        return bool(self.figures) and all(figure.passed for figure in self.figures.values())
+        """Whether the certificate has metrics and all of them pass."""
+        return bool(self.metrics) and all(metric.passed for metric in self.metrics.values())
 
 
 class Manifest(Strict, frozen=True, kw_only=True):

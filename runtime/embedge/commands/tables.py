@@ -23,14 +23,14 @@ def certificate_table(certificate: Certificate) -> Table:
     for heading in ("metric", "value", "threshold", "", "worst input"):
         justify: JustifyMethod = "right" if heading in ("value", "threshold") else "left"
         table.add_column(heading, justify=justify, overflow="fold")
-    outputs = [name.rpartition(".")[0] for name in certificate.figures]
+    outputs = [name.rpartition(".")[0] for name in certificate.metrics]
     last = [output != after for output, after in zip(outputs, [*outputs[1:], None], strict=True)]
-    for (name, metric), ends in zip(certificate.figures.items(), last, strict=True):
+    for (name, metric), ends in zip(certificate.metrics.items(), last, strict=True):
         bound = "≥" if metric.better == "higher" else "≤"
         table.add_row(
             escape(name),
             f"{metric.value:.7g}",
-            f"{bound} {metric.limit:.7g}",
+            f"{bound} {metric.threshold:.7g}",
             "[green]pass[/]" if metric.passed else "[red]FAIL[/]",
             escape(metric.worst) if not metric.passed else "",
             end_section=ends,

@@ -28,7 +28,7 @@ def model_info(embedder: Embedder) -> pb.ModelInfo:
         spaces=[_space(space) for space in manifest.spaces.values()],
         backend=embedder.backend,
         backend_reason=embedder.backend_reason,
-        certificate=_figures(manifest),
+        certificate=_metrics(manifest),
         label_sets=[_label_set(*entry) for entry in manifest.label_sets.items()],
         device=embedder.device,
         batches_in_flight=embedder.max_in_flight,
@@ -98,9 +98,9 @@ def _label_set(name: str, labels: LabelSet) -> pb.LabelSetInfo:
     )
 
 
-def _figures(manifest: Manifest) -> list[pb.FigureInfo]:
-    figures = manifest.certificate.figures if manifest.certificate else {}
+def _metrics(manifest: Manifest) -> list[pb.FigureInfo]:
+    metrics = manifest.certificate.metrics if manifest.certificate else {}
     return [
-        pb.FigureInfo(name=name, value=figure.value, limit=figure.limit, passed=figure.passed)
-        for name, figure in figures.items()
+        pb.FigureInfo(name=name, value=metric.value, limit=metric.threshold, passed=metric.passed)
+        for name, metric in metrics.items()
     ]

@@ -1,4 +1,4 @@
-"""The figures of a certificate, each with the input that set it."""
+"""Measures the metrics of a certificate, each with the input that set it."""
 
 from __future__ import annotations
 
@@ -16,50 +16,60 @@ from embedge.verify.bench import Bench
 from embedge.verify.compare import LOWER, SHARES, compare
 from embedge.verify.golden import Golden
 
-__all__ = ["Figures", "prefixes"]
+__all__ = ["Metrics", "prefixes"]
 
 OutputRows = Mapping[str, Mapping[str, Sequence[Array]]]
-"""Results by tower and output, an array an item as in `Pairs.outputs`."""
+"""Results by tower and output: one array per item, shaped as in `Pairs.outputs`."""
 
 _MIXES = (2, 7, 32)
 _EXTRA_PADDING = 19
-_ENOUGH = 12  # fewer items than this have no ten best hits to speak of
+_ENOUGH = 12  # fewest items for which recall@10 means anything
 
 
 def prefixes(manifest: Manifest) -> dict[tuple[str, str], str]:
-    """Return what stands before the figures of each output of each tower: nothing where there is one output in all."""
+    """Return the prefix of each output's metric names: `tower.output.`, or empty if the bundle has one output."""
     known = [(name, output) for name, tower in manifest.towers.items() for output in tower.outputs]
     return {pair: "" if len(known) == 1 else ".".join(pair) + "." for pair in known}
 
 
-class Figures:
-    """Collects figures, each with the input that set it."""
+class Metrics:
+    """Collects metrics, each with the input that set it.
 
-    def __init__(self, manifest: Manifest, golden: Golden, limits: Mapping[str, float]) -> None:
-        """`golden`: of the towers that are measured. `limits`: by full name; without one a figure is not taken."""
-        self.limits = limits
-        self.taken: dict[str, Metric] = {}
+    Attributes:
+        thresholds: threshold of each metric by full name. A metric without one isn't measured.
+        measured: the metrics so far, by full name.
+    """
+
+    def __init__(self, manifest: Manifest, golden: Golden, thresholds: Mapping[str, float]) -> None:
+        """Start without metrics. `golden` holds only the towers to measure."""
+        self.thresholds = thresholds
+        self.measured: dict[str, Metric] = {}
         self._manifest = manifest
         self._golden = golden
         self._prefixes = {pair: each for pair, each in prefixes(manifest).items() if pair[0] in golden.towers}
 
     def add(self, name: str, value: float, worst: str = "") -> None:
-        """Add a figure, if it has a limit."""
-        if name in self.limits:
+        """Add a metric if it has a threshold."""
+        if name in self.thresholds:
             better: Literal["higher", "lower"] = "lower" if name.endswith(LOWER) else "higher"
-            self.taken[name] = Metric(value=float(value), limit=self.limits[name], better=better, worst=worst)
+            threshold = self.thresholds[name]
+            self.measured[name] = Metric(value=float(value), threshold=threshold, better=better, worst=worst)
 
     def sorted(self) -> dict[str, Metric]:
-        """Return what was taken, output by output."""
+        """Return the metrics, output by output."""
         return {
-            name: figure
+            name: metric
             for prefix in self._prefixes.values()
-            for name, figure in self.taken.items()
+            for name, metric in self.measured.items()
             if name.startswith(prefix)
         }
 
     def parity(self, ours: OutputRows) -> None:
-        """Compare each result with the original's."""
+        """Compare each result with the original's.
+
+        Args:
+            ours: results of the bundle; the originals are in the golden pairs.
+        """
         for (tower, name), prefix in self._prefixes.items():
             pairs = self._golden.towers[tower]
             found, theirs = ours[tower][name], pairs.outputs[name]
@@ -68,9 +78,10 @@ class Figures:
             self._compared(self._output(tower, name), prefix, found, theirs, pairs.label, parity=True)
 
     def retrieval(self, ours: OutputRows) -> None:
-        """Search with every item, and compare what ours finds with what the original finds.
+        """Search with every item, and compare the hits with those of the original.
 
-        Where other towers have outputs of the same space and kind, their items are searched; otherwise the tower's own.
+        The search runs over the items of other towers with an output of the same space and kind, or, without such a
+        tower, over the tower's own items.
         """
         for (tower, name), prefix in self._prefixes.items():
             output = self._output(tower, name)
@@ -90,7 +101,7 @@ class Figures:
                 self._least(f"{prefix}rank_agreement", np.mean(agreements, axis=0), pairs.label)
 
     def invariance(self, tower: str, bench: Bench) -> None:
-        """Compare rows alone with the same rows in batches, under more padding, and in another order."""
+        """Compare rows run alone with the same rows in batches, under more padding, and in another order."""
         every = range(len(bench.items))
         alone = _merge([bench.run([row]) for row in every])
         mixed = bench.mixes(_MIXES)
@@ -100,8 +111,8 @@ class Figures:
         straight = bench.run(some)
         for name in alone:
             output, prefix = self._output(tower, name), self._prefixes[tower, name]
-            batched, own = [rows[name] for _, rows in mixed], [alone[name][row] for row, _ in mixed]
-            self._compared(output, f"{prefix}batch_", batched, own, lambda place: bench.label(mixed[place][0]))
+            batched, single = [rows[name] for _, rows in mixed], [alone[name][row] for row, _ in mixed]
+            self._compared(output, f"{prefix}batch_", batched, single, lambda place: bench.label(mixed[place][0]))
             if padded is not None:
                 self._compared(output, f"{prefix}padding_", padded[name], alone[name], bench.label)
             self._compared(output, f"{prefix}order_", reversed_[name], straight[name], bench.label)
@@ -110,7 +121,7 @@ class Figures:
         return self._manifest.towers[tower].outputs[name]
 
     def _partners(self, tower: str, output: Output) -> list[tuple[str, str]]:
-        """Return the outputs of other towers in the same space and of the same kind, the first of each tower."""
+        """Return the first output of each other tower with the same space and kind."""
         if isinstance(output, ScoresOutput):
             return []
         found: dict[str, str] = {}
@@ -132,10 +143,10 @@ class Figures:
         *,
         parity: bool = False,
     ) -> None:
-        """Add the figures of all pairs of results: shares as their mean, all others as the worst."""
-        measured = [compare(output, a, b) for a, b in zip(ours, theirs, strict=True)]
-        for name in measured[0]:
-            values = np.array([each[name] for each in measured])
+        """Add the metrics of all pairs of results: shares as their mean, all others as the worst."""
+        compared = [compare(output, a, b) for a, b in zip(ours, theirs, strict=True)]
+        for name in compared[0]:
+            values = np.array([each[name] for each in compared])
             worst = int(np.argmax(values) if name.endswith(LOWER) else np.argmin(values))
             if name == "cosine" and parity:
                 self.add(f"{prefix}cosine_mean", values.mean())
@@ -153,5 +164,5 @@ def _search(output: Output, queries: Sequence[Array], items: Sequence[Array] | N
 
 
 def _merge(runs: Sequence[Mapping[str, Sequence[Array]]]) -> dict[str, list[Array]]:
-    """Return several runs as one, row after row."""
+    """Concatenate the rows of several runs."""
     return {name: [row for run in runs for row in run[name]] for name in runs[0]}
