@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -13,6 +13,7 @@ from embedge import toml
 from embedge.bundle import Bundle
 from embedge.bundle.manifest import Buckets, Chain, LabelSet, Part
 from embedge.bundle.output_specs import Output
+from embedge.bundle.records import SpaceMetric
 from embedge_export.errors import ExportError
 from embedge_export.thresholds import Gate, Precision
 
@@ -28,10 +29,9 @@ __all__ = [
     "load",
 ]
 
-SpaceMetric = Literal["cosine", "dot", "euclidean", "hamming", "max_sim", "sparse_dot", "likelihood"]
 
 PoolingMode = Literal["cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken"]
-POOLING: tuple[str, ...] = ("cls", "mean", "max", "mean_sqrt_len", "weightedmean", "lasttoken")
+POOLING: tuple[str, ...] = get_args(PoolingMode)
 
 _AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

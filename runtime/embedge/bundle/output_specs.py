@@ -9,6 +9,7 @@ import msgspec
 from embedge.bundle.part_specs import Size, Strict
 
 __all__ = [
+    "CodeForm",
     "CodesOutput",
     "DenseOutput",
     "GaussianOutput",
@@ -18,6 +19,7 @@ __all__ = [
     "SparseOutput",
 ]
 
+CodeForm = Literal["bits", "integers"]
 Vocabulary = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 
 
@@ -111,7 +113,7 @@ class CodesOutput(_OutputSpec, frozen=True, kw_only=True, tag="codes", tag_field
 
     tensor: str
     keep: str | None = None
-    form: Literal["bits", "integers"] = "bits"
+    form: CodeForm = "bits"
     space: str
     dim: Size
 

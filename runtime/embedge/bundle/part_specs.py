@@ -12,16 +12,19 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import msgspec
 
 __all__ = [
+    "AlphaMode",
     "AudioPrepare",
     "CenterCrop",
     "Column",
     "FarthestPoints",
     "Fill",
+    "ImageMode",
     "ImagePrepare",
     "ImageStep",
     "Pad",
     "Prepare",
     "Resample",
+    "ResampleFilter",
     "Resize",
     "Strict",
     "TablePrepare",
@@ -39,6 +42,10 @@ Tokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 _PadId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 _Duration = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 _SampleRate = Annotated[int, msgspec.Meta(ge=1000, le=384_000)]
+
+ResampleFilter = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+ImageMode = Literal["RGB", "L"]
+AlphaMode = Literal["drop", "white"]
 
 
 class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,7 +117,7 @@ class Resize(Strict, frozen=True, kw_only=True, tag="resize", tag_field="step"):
     fit: Literal["exact", "shortest", "inside"] = "exact"
     height: Size
     width: Size
-    resample: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bicubic"
+    resample: ResampleFilter = "bicubic"
 
 
 class CenterCrop(Strict, frozen=True, kw_only=True, tag="center_crop", tag_field="step"):
@@ -143,7 +150,7 @@ class Tiles(Strict, frozen=True, kw_only=True):
     merge: Size
     min_pixels: Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
     max_pixels: Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
-    resample: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = "bicubic"
+    resample: ResampleFilter = "bicubic"
 
     @property
     def edge(self) -> int:
@@ -167,8 +174,8 @@ class ImagePrepare(Strict, frozen=True, kw_only=True, tag="image", tag_field="mo
     carriers: ClassVar[tuple[str, ...]] = ("pixels",)
 
     inputs: dict[Literal["pixels", "mask", "grid"], str]
-    mode: Literal["RGB", "L"] = "RGB"
-    alpha: Literal["drop", "white"] = "drop"
+    mode: ImageMode = "RGB"
+    alpha: AlphaMode = "drop"
     height: Size
     width: Size
     steps: tuple[ImageStep, ...] = ()

@@ -10,6 +10,7 @@ from embedge.bundle.output_specs import Output, Vocabulary
 from embedge.bundle.part_specs import Fill, Prepare, Strict, Tokens
 
 __all__ = [
+    "Better",
     "Buckets",
     "Certificate",
     "Chain",
@@ -19,8 +20,10 @@ __all__ = [
     "Metric",
     "Part",
     "Provenance",
+    "ScoreFunction",
     "SetSpec",
     "Space",
+    "SpaceMetric",
     "TensorSpec",
     "Tower",
 ]
@@ -29,6 +32,10 @@ __all__ = [
 _BatchSize = Annotated[int, msgspec.Meta(ge=1, le=1 << 12)]
 _SOME = msgspec.Meta(min_length=1)
 _FEW = msgspec.Meta(min_length=1, max_length=64)
+
+SpaceMetric = Literal["cosine", "dot", "euclidean", "hamming", "max_sim", "sparse_dot", "likelihood"]
+ScoreFunction = Literal["softmax", "sigmoid"]
+Better = Literal["higher", "lower"]
 
 
 class TensorSpec(Strict, frozen=True, kw_only=True):
@@ -59,7 +66,7 @@ class Space(Strict, frozen=True, kw_only=True):
 
     id: str
     dim: Vocabulary
-    metric: Literal["cosine", "dot", "euclidean", "hamming", "max_sim", "sparse_dot", "likelihood"] = "cosine"
+    metric: SpaceMetric = "cosine"
     lineage: tuple[str, ...] = ()
     scale: float = 1.0
     bias: float = 0.0
@@ -174,7 +181,7 @@ class LabelSet(Strict, frozen=True, kw_only=True):
     output: str
     labels: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=1 << 16)]
     templates: Annotated[tuple[str, ...], _SOME] = ("{}",)
-    scores: Literal["softmax", "sigmoid"] = "softmax"
+    scores: ScoreFunction = "softmax"
 
 
 class Provenance(Strict, frozen=True, kw_only=True):
@@ -200,7 +207,7 @@ class Metric(Strict, frozen=True, kw_only=True):
 
     value: float
     threshold: float = msgspec.field(name="limit")
-    better: Literal["higher", "lower"]
+    better: Better
     worst: str = ""
 
     @property

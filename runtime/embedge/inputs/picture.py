@@ -6,7 +6,6 @@ import re
 import struct
 import sys
 from io import BytesIO
-from typing import Literal
 
 import numpy as np
 from PIL import Image as Pillow
@@ -18,6 +17,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from embedge.bundle.part_specs import AlphaMode, ImageMode
 from embedge.errors import InvalidInput
 from embedge.inputs.media import kind
 
@@ -112,7 +112,7 @@ def check_size(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def convert(image: Pillow.Image, mode: Literal["RGB", "L"], alpha: Literal["drop", "white"]) -> Pillow.Image:
+def convert(image: Pillow.Image, mode: ImageMode, alpha: AlphaMode) -> Pillow.Image:
     """Return an image in another mode. 16 bits become the upper 8, where Pillow by itself would clip all above 255.
 
     alpha: transparent pixels show the colour they have under the transparency, or white.

@@ -8,7 +8,7 @@ import numpy as np
 
 from embedge.bundle.output_specs import GaussianOutput
 from embedge.outputs.base import RowMask, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
-from embedge.outputs.quantise import DType, halve
+from embedge.outputs.quantise import FLOAT_DTYPES, DType, halve
 from embedge.outputs.results import Gaussian
 
 __all__ = ["GaussianCollector", "check", "collector", "good", "shapes"]
@@ -17,7 +17,7 @@ __all__ = ["GaussianCollector", "check", "collector", "good", "shapes"]
 def check(output: GaussianOutput, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
     """Return the number of dimensions. Raises InvalidInput."""
     unpooled(pool, name=name)
-    one_of(dtype, ("float32", "float16"), name=name, why="variances, which one scale or a sign cannot hold")
+    one_of(dtype, FLOAT_DTYPES, name=name, why="variances, which one scale or a sign cannot hold")
     return uncut(output.dim, dim, name=name, why=f"distributions of {output.dim} dimensions")
 
 

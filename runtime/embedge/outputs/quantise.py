@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from embedge.arrays import Floats
 from embedge.errors import InvalidInput
 
-__all__ = ["DTYPES", "DType", "halve", "normalize", "quantise"]
+__all__ = ["DTYPES", "FLOAT_DTYPES", "DType", "halve", "normalize", "quantise"]
 
 DType = Literal["float32", "float16", "int8", "ubinary"]
 DTYPES: tuple[str, ...] = get_args(DType)
+FLOAT_DTYPES = ("float32", "float16")
+"""Dtypes of results whose numbers can't be packed or scaled."""
 
 
 def normalize(values: Floats) -> Floats:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from embedge.bundle.output_specs import CodeForm
 from embedge.outputs.leading import leading
 from embedge.outputs.quantise import DType
 from embedge.outputs.ragged import offsets_of, places
@@ -182,7 +183,7 @@ class Codes(_Rowwise):
 
     values: NDArray[Any]
     space: str
-    form: Literal["bits", "integers"] = "bits"
+    form: CodeForm = "bits"
     offsets: NDArray[np.int64] | None = None
 
     def _offsets(self) -> NDArray[np.int64] | None:

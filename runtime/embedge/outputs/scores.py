@@ -8,7 +8,7 @@ import numpy as np
 
 from embedge.bundle.output_specs import ScoresOutput
 from embedge.outputs.base import RowMask, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
-from embedge.outputs.quantise import DType, halve
+from embedge.outputs.quantise import FLOAT_DTYPES, DType, halve
 from embedge.outputs.results import Scores
 
 __all__ = ["ScoresCollector", "check", "collector", "good", "shapes"]
@@ -17,7 +17,7 @@ __all__ = ["ScoresCollector", "check", "collector", "good", "shapes"]
 def check(output: ScoresOutput, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
     """Return the number of labels. Raises InvalidInput."""
     unpooled(pool, name=name)
-    one_of(dtype, ("float32", "float16"), name=name, why="scores, whose numbers are what they mean")
+    one_of(dtype, FLOAT_DTYPES, name=name, why="scores, whose numbers are what they mean")
     return uncut(len(output.labels), dim, name=name, why="a number for each label")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from embedge.bundle.output_specs import SparseOutput
 from embedge.outputs.base import RowMask, Shapes, Tensors, magnitudes, one_of, uncut, unpooled
 from embedge.outputs.leading import leading
-from embedge.outputs.quantise import DType, halve
+from embedge.outputs.quantise import FLOAT_DTYPES, DType, halve
 from embedge.outputs.ragged import RaggedRows
 from embedge.outputs.results import Sparse
 
@@ -19,7 +19,7 @@ __all__ = ["SparseCollector", "check", "collector", "good", "shapes"]
 def check(output: SparseOutput, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
     """Return the size of the vocabulary. Raises InvalidInput."""
     unpooled(pool, name=name)
-    one_of(dtype, ("float32", "float16"), name=name, why="a few weights an item, which are not packed")
+    one_of(dtype, FLOAT_DTYPES, name=name, why="a few weights an item, which are not packed")
     return uncut(output.dim, dim, name=name, why="a weight for each entry of a vocabulary")
 
 

@@ -7,12 +7,13 @@ logits over the labels, or the sigmoid of each.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedge.bundle.manifest import Space
+from embedge.bundle.records import ScoreFunction
 from embedge.outputs import Scores, Vectors
 from embedge.request import Reply, Request, raise_item_errors
 
@@ -35,7 +36,7 @@ class Classifier:
     labels: tuple[str, ...]
     vectors: ScoreMatrix
     space: Space
-    scores: Literal["softmax", "sigmoid"]
+    scores: ScoreFunction
     tower: str
     output: str
     top: int | None = None

@@ -12,13 +12,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Literal, cast
+from typing import cast, get_args
 
 import numpy as np
 
 from embedge.bundle.manifest import LabelSet, Manifest, Tower
 from embedge.bundle.output_specs import DenseOutput
 from embedge.bundle.part_specs import TextPrepare
+from embedge.bundle.records import ScoreFunction
 from embedge.errors import DeadlineExceeded, EmbedgeError, InvalidInput, NotFound, Overloaded
 from embedge.outputs import Vectors
 from embedge.request import Reply, Request
@@ -133,7 +134,7 @@ class LabelStore:
                 f"no tower of texts is in a space of tower {tower!r}, so labels cannot be compared with it"
             )
         name, output, space = shared[0]
-        scores: Literal["softmax", "sigmoid"] = "sigmoid" if self._spaces[space].bias else "softmax"
+        scores: ScoreFunction = "sigmoid" if self._spaces[space].bias else "softmax"
         return LabelSet(tower=name, output=output, labels=labels, templates=tuple(templates), scores=scores)
 
     def _dense(self, tower: str) -> list[tuple[str, str]]:
@@ -232,7 +233,7 @@ def _check_texts(labels: LabelSet) -> None:
         raise InvalidInput(f"labels times templates are over {_MOST_TEXTS:,}; give fewer of them")
     if (longest := _longest(labels)) > _CHARACTERS:
         raise InvalidInput(f"a label in its templates has {longest:,} characters, the limit is {_CHARACTERS:,}")
-    if labels.scores not in ("softmax", "sigmoid"):
+    if labels.scores not in get_args(ScoreFunction):
         raise InvalidInput(f"scores {labels.scores!r} are unknown; choose softmax or sigmoid")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from embedge.arrays import Array
 from embedge.bundle.manifest import Manifest, Metric
 from embedge.bundle.output_specs import Output, ScoresOutput
+from embedge.bundle.records import Better
 from embedge.verify import retrieval
 from embedge.verify.bench import Bench
 from embedge.verify.compare import LOWER, SHARES, compare
@@ -51,7 +52,7 @@ class Metrics:
     def add(self, name: str, value: float, worst: str = "") -> None:
         """Add a metric if it has a threshold."""
         if name in self.thresholds:
-            better: Literal["higher", "lower"] = "lower" if name.endswith(LOWER) else "higher"
+            better: Better = "lower" if name.endswith(LOWER) else "higher"
             threshold = self.thresholds[name]
             self.measured[name] = Metric(value=float(value), threshold=threshold, better=better, worst=worst)
 

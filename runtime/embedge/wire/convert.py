@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from embedge.errors import EmbedgeError, InvalidInput, from_status
-from embedge.outputs import DType
+from embedge.outputs import DTYPES, DType
 from embedge.request import Priority, Reply, Request, Timings
 from embedge.v1 import embedge_pb2 as pb
 from embedge.wire.messages import whole
@@ -25,7 +25,6 @@ __all__ = [
     "request_to_proto",
 ]
 
-_DTYPES = ("float32", "float16", "int8", "ubinary")
 _PRIORITIES = {
     pb.PRIORITY_UNSPECIFIED: "interactive",
     pb.PRIORITY_INTERACTIVE: "interactive",
@@ -79,8 +78,8 @@ def request_to_proto(model: str, request: Request, *, max_bytes: int = sys.maxsi
 
 def request_head(model: str, request: Request) -> pb.EmbedRequest:
     """Return the message for a request, without its items. Raises InvalidInput."""
-    if request.dtype not in _DTYPES:  # a tuple, because it compares any object
-        raise InvalidInput(f"dtype {request.dtype!r} is unknown; choose one of {', '.join(_DTYPES)}")
+    if request.dtype not in DTYPES:  # a tuple, because it compares any object
+        raise InvalidInput(f"dtype {request.dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     return pb.EmbedRequest(
         model=name_of("model", model),
         tower=name_of("tower", request.tower or ""),
