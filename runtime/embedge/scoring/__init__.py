@@ -1,1 +1,1 @@
-"""What is made of vectors: labels without training, and pairs of a query and a document."""
+"""Built on embeddings: zero-shot labels, pairs of a query and a document, and rankings."""

@@ -1,4 +1,4 @@
-"""What labels made ready do: scores for the vectors of items in their space.
+"""Score the vectors of items against the vectors of labels.
 
 An item's logit for a label is scale * cosine + bias, with the space's scale and bias; its score is the softmax of the
 logits over the labels, or the sigmoid of each.
@@ -21,16 +21,22 @@ __all__ = ["Classifier", "ScoreMatrix", "unit"]
 
 ScoreMatrix = NDArray[np.float64]
 
-# Logits worked on at a time.
+# Logits computed at a time.
 _LOGITS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Classifier:
-    """Labels made ready for the items of a tower, whose `output` is in their space.
+    """Embedded labels, ready for the items of one tower.
 
-    vectors: (labels, dim) float64, of length 1. top: how many labels an item gets, best first; None: all, in
-    their order.
+    Attributes:
+        labels: The labels.
+        vectors: `(labels, dim)` float64 unit vectors.
+        space: The space of the vectors, with the scale and bias of its logits.
+        scores: Whether scores are a softmax over the labels, or the sigmoid of each.
+        tower: The tower that embeds the items.
+        output: Its output in the space of the labels.
+        top: How many labels to return for each item, best first. None returns all, in order.
     """
 
     labels: tuple[str, ...]
@@ -42,29 +48,36 @@ class Classifier:
     top: int | None = None
 
     def size(self, items: int) -> int:
-        """Return how many bytes the scores of so many items have."""
+        """Return the size of the scores of `items` items, in bytes."""
         if self.top is None:
             return items * len(self.labels) * 4
-        return items * min(self.top, len(self.labels)) * 8  # a number and a place
+        return items * min(self.top, len(self.labels)) * 8  # a score and an index
 
     def asked(self, request: Request) -> Request:
-        """Return the request that gets the vectors to score."""
+        """Return the request for the vectors to score."""
         return replace(request, tower=self.tower, outputs=(self.output,), dim=None, dtype="float32", pool=None)
 
     def scored(self, reply: Reply) -> Reply:
-        """Return the reply to what was `asked`, with `scores` as its only output; rows of failed items are 0."""
+        """Return a reply to the `asked` request with `scores` as its only output. Rows of failed items are 0."""
         scores = self.score(cast("Vectors", reply.outputs[self.output]).values)
         if reply.errors:
             scores.values[list(reply.errors)] = 0
         return replace(reply, outputs={"scores": scores})
 
     def result(self, reply: Reply) -> Scores:
-        """Return the scores of a reply to what was `asked`. Raises the error of the first bad item."""
+        """Return the scores of a reply to the `asked` request. Raises the error of the first bad item."""
         raise_item_errors(reply.errors, len(reply.tokens))
         return self.score(cast("Vectors", reply.outputs[self.output]).values)
 
     def score(self, rows: NDArray[Any]) -> Scores:
-        """Return the scores of vectors (n, dim): float32, worked out in float64, so that no row sways another's."""
+        """Score vectors.
+
+        Args:
+            rows: `(n, dim)` floats.
+
+        Returns:
+            `(n, labels)` or `(n, top)` float32, computed in float64 so that a row's scores don't depend on the batch.
+        """
         step = max(1, _LOGITS // len(self.labels))
         blocks = [rows[start : start + step] for start in range(0, max(1, len(rows)), step)]
         scored = [Scores(self._probabilities(block), self.labels) for block in blocks]
@@ -82,7 +95,7 @@ class Classifier:
 
 
 def unit(rows: NDArray[Any]) -> ScoreMatrix:
-    """Return rows scaled to length 1; a zero row stays zero."""
+    """Return rows `(n, dim)` scaled to length 1, float64. A zero row stays zero."""
     doubles = rows.astype(np.float64)
     norms = np.linalg.norm(doubles, axis=1, keepdims=True)
     np.divide(doubles, norms, out=doubles, where=norms > 0)

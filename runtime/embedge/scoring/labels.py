@@ -1,4 +1,4 @@
-"""Labels for zero-shot classification: embedded once, kept, and made ready for the items of a tower.
+"""Labels for zero-shot classification, embedded once and cached.
 
 A label's vector is the mean of the vectors of its templates, of length 1 each, scaled to length 1 again (Radford et
 al., 2021, "Learning Transferable Visual Models From Natural Language Supervision", arXiv:2103.00020, section 3.1.4).
@@ -28,35 +28,41 @@ from embedge.scoring.classifier import Classifier, ScoreMatrix, unit
 __all__ = ["LabelStore", "Labels"]
 
 Labels = str | LabelSet | Sequence[str]
-"""The name of a label set of the bundle, a label set of one's own, or plain labels, embedded as they are."""
+"""The name of a label set of the bundle, a custom `LabelSet`, or a list of plain labels."""
 
 _LabelKey = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 
-# Bytes of all that is kept together. The set that was used last stays whatever its size.
+# Size of the cache, in bytes. The last used set stays whatever its size.
 _MOST_BYTES = 256 << 20
-# What a kept set takes beside its numbers and its texts, and each text beside its characters; about.
+# Approximate overhead of a cached set, and of each string in it, in bytes.
 _SET_BYTES, _TEXT_BYTES = 2048, 64
 _MOST_LABELS = 1 << 16
-# New label sets embedded at a time, each by a thread of its own.
+# New label sets embedded at a time, each by its own thread.
 _MOST_BUILDS = 8
-# Texts in one request for a label set, and in a whole one.
+# Strings in one request for a label set, and in a whole set.
 _TEXTS, _MOST_TEXTS = 4096, 1 << 22
-# Characters of texts that are made at once; a label in all its templates has no more.
+# Characters of strings formatted at once, and of one label in all its templates.
 _CHARACTERS = 1 << 22
 
 
 class LabelStore:
-    """The label matrices of one model, the last used ones kept. Safe to use from any number of threads."""
+    """A cache of the embedded labels of one model. Safe to use from any number of threads."""
 
     def __init__(self, manifest: Manifest, towers: Mapping[str, Tower], run: Callable[[Request], Reply]) -> None:
-        """`towers`: those that are loaded. `run`: embeds texts, any number of them."""
+        """Start empty.
+
+        Args:
+            manifest: The model's manifest.
+            towers: The loaded towers.
+            run: Embeds any number of strings.
+        """
         self._sets, self._spaces = manifest.label_sets, manifest.spaces
         self._towers = towers
         self._run = run
-        # Owned by whoever looks up or builds, for a moment; matrices are built and waited for without it.
+        # Held by callers and builders while they touch the cache, never while a matrix is built or awaited.
         self._lock = threading.Lock()
         self._kept: OrderedDict[_LabelKey, Future[ScoreMatrix]] = OrderedDict()
-        self._bytes: dict[_LabelKey, int] = {}  # of those that are done
+        self._bytes: dict[_LabelKey, int] = {}  # of finished matrices
 
     def ready(
         self,
@@ -67,10 +73,20 @@ class LabelStore:
         top: int | None = None,
         deadline: float | None = None,
     ) -> Classifier:
-        """Return the labels ready for items of `tower`, once they are embedded.
+        """Embed labels for the items of a tower, and wait.
 
-        templates: for plain labels. deadline: on the `time.monotonic` clock. Raises InvalidInput, NotFound,
-        DeadlineExceeded, Overloaded, and what embedding raises.
+        Args:
+            labels: The labels.
+            tower: The tower that embeds the items.
+            templates: Sentences for plain labels; `{}` stands for the label.
+            top: How many labels to return for each item; None returns all.
+            deadline: Time on the `time.monotonic` clock, in seconds; None waits forever.
+
+        Raises:
+            InvalidInput: The labels are wrong, or not in a space of the tower.
+            NotFound: The label set, its tower or its output is unknown.
+            DeadlineExceeded: The deadline passed first.
+            Overloaded: Too many new label sets are being embedded.
         """
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
@@ -81,9 +97,13 @@ class LabelStore:
     def later(
         self, labels: Labels, tower: str, *, templates: Sequence[str] = ("{}",), top: int | None = None
     ) -> Future[Classifier]:
-        """Return what `ready` does without waiting: the caller's own future, which may be cancelled.
+        """Embed labels without waiting; see `ready`.
 
-        Raises what is wrong with the labels at once; what embedding raises comes through the future.
+        Returns:
+            A future for this caller alone, which it may cancel. Errors of embedding come with the future.
+
+        Raises:
+            EmbedgeError: The labels are wrong.
         """
         if top is not None and (isinstance(top, bool) or not isinstance(top, int) or top < 1):
             raise InvalidInput(f"top {top!r} is not possible: ask for 1 label or more")
@@ -110,7 +130,7 @@ class LabelStore:
         return future
 
     def _resolve(self, labels: Labels, tower: str, templates: Sequence[str]) -> LabelSet:
-        """Return the label set that is meant, checked."""
+        """Return the label set, checked."""
         if isinstance(labels, str):
             if labels not in self._sets:
                 raise NotFound(f"label set {labels!r} is unknown; there are: {', '.join(self._sets) or 'none'}")
@@ -122,9 +142,9 @@ class LabelStore:
         return chosen
 
     def _plain(self, labels: tuple[str, ...], tower: str, templates: Sequence[str]) -> LabelSet:
-        """Return plain labels as a set of the first tower of texts alone that shares a space with `tower`.
+        """Return plain labels as a set for the first text tower that shares a space with `tower`.
 
-        A space with a bias was trained with the sigmoid: a softmax is the same with and without.
+        A space with a bias was trained with the sigmoid, because a bias doesn't change a softmax.
         """
         spaces = {space for _, space in self._dense(tower)}
         texts = [name for name, each in self._towers.items() if _of_texts(each)]
@@ -138,12 +158,12 @@ class LabelStore:
         return LabelSet(tower=name, output=output, labels=labels, templates=tuple(templates), scores=scores)
 
     def _dense(self, tower: str) -> list[tuple[str, str]]:
-        """Return name and space of each output of one vector an item."""
+        """Return the name and space of each dense output."""
         outputs = self._towers[tower].outputs.items()
         return [(name, output.space) for name, output in outputs if isinstance(output, DenseOutput)]
 
     def _matrix(self, labels: LabelSet) -> Future[ScoreMatrix]:
-        """Return the labels' vectors, kept or under way; whoever comes first has them built."""
+        """Return the labels' vectors, cached or being built. The first caller starts the build."""
         key = (labels.tower, labels.output, labels.labels, labels.templates)
         with self._lock:
             known = self._kept.get(key)
@@ -153,14 +173,14 @@ class LabelStore:
             if sum(not each.done() for each in self._kept.values()) >= _MOST_BUILDS:
                 raise Overloaded("many new label sets are being embedded; try again soon")
             future = self._kept[key] = Future()
-        # Owned by the build, and ends with it: no caller's deadline ends what others wait for.
+        # Owned by the build and ends with it, so that a caller's deadline doesn't cancel it for others.
         threading.Thread(target=self._build, args=(key, labels, future), name="embedge-labels", daemon=True).start()
         return future
 
     def _build(self, key: _LabelKey, labels: LabelSet, future: Future[ScoreMatrix]) -> None:
         try:
             matrix = self._embedded(labels)
-        except Exception as error:  # whoever waits must hear of it; the next call tries again
+        except Exception as error:  # passed on to all waiting callers; the next call tries again
             with self._lock:
                 self._kept.pop(key, None)
             future.set_exception(error)
@@ -172,7 +192,7 @@ class LabelStore:
             self._forget()
 
     def _forget(self) -> None:
-        """Let go of the sets that were not used for longest, until the others fit."""
+        """Evict the least recently used sets until the others fit."""
         total = sum(self._bytes.values())
         for key in [key for key in self._kept if key in self._bytes][:-1]:
             if total <= _MOST_BYTES:
@@ -181,7 +201,7 @@ class LabelStore:
             total -= self._bytes.pop(key)
 
     def _embedded(self, labels: LabelSet) -> ScoreMatrix:
-        """Return (labels, dim), a chunk of the labels at a time."""
+        """Return `(labels, dim)`, computed in chunks of labels."""
         step = max(1, min(_TEXTS // len(labels.templates), _CHARACTERS // _longest(labels)))
         chunks = [labels.labels[start : start + step] for start in range(0, len(labels.labels), step)]
         return np.concatenate([self._chunk(chunk, labels) for chunk in chunks])
@@ -197,17 +217,17 @@ class LabelStore:
 
 
 def _of_texts(tower: Tower) -> bool:
-    """Return whether a tower takes one text and nothing else."""
+    """Return whether a tower takes one text part and nothing else."""
     return [type(part.prepare) for part in tower.parts.values()] == [TextPrepare]
 
 
 def _of_label(text: str, error: EmbedgeError) -> EmbedgeError:
-    """Return an item's error as one of the request: the label is at fault, and no item."""
+    """Return the error of a label's string as an error of the request."""
     return type(error)(f"the label text {text!r} cannot be embedded: {error.message}")
 
 
 def _check_output(labels: LabelSet, towers: Mapping[str, Tower]) -> None:
-    """Raise NotFound or InvalidInput unless the tower and the output of a label set are there."""
+    """Raise NotFound or InvalidInput unless a label set's tower and output exist and fit."""
     if labels.tower not in towers:
         raise NotFound(
             f"tower {labels.tower!r}, which embeds the labels, is not loaded; loaded are: {', '.join(towers)}"
@@ -220,7 +240,7 @@ def _check_output(labels: LabelSet, towers: Mapping[str, Tower]) -> None:
 
 
 def _check_texts(labels: LabelSet) -> None:
-    """Raise InvalidInput unless the texts of a caller's own label set can be labels."""
+    """Raise InvalidInput unless the strings of a custom label set can be labels."""
     if not all(isinstance(text, str) for text in (*labels.labels, *labels.templates)):
         raise InvalidInput("labels and templates are texts")
     if not 1 <= len(labels.labels) <= _MOST_LABELS:
@@ -238,6 +258,6 @@ def _check_texts(labels: LabelSet) -> None:
 
 
 def _longest(labels: LabelSet) -> int:
-    """Return how many characters the longest label has in all its templates together."""
+    """Return the characters of the longest label in all its templates together."""
     longest = max(map(len, labels.labels))
     return sum(len(template) + template.count("{}") * longest for template in labels.templates)

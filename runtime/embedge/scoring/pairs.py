@@ -1,6 +1,7 @@
-"""Pairs of a query and a document that are scored together: which tower does it, and the items that it takes.
+"""Pairs of a query and a document: choose the tower that scores them, and convert them to its items.
 
-A tower scores pairs if it has an output of scores and takes one text, with `pairs`, or two parts, the query's first.
+A tower scores pairs if it has an output of kind scores, and takes one text part with `pairs`, or two parts, the query
+first.
 """
 
 from __future__ import annotations
@@ -24,18 +25,23 @@ from embedge.request import Item, Reply, Request, raise_item_errors
 __all__ = ["Scored", "Side", "choose_scorer", "listed", "pair_outputs", "pairs", "scored", "to_score"]
 
 Side = Content | None
-"""One side of a pair; None where it is missing, which fails the pair alone."""
+"""One side of a pair. None, a missing side, fails this pair alone."""
 
 Scored = NDArray[np.float32] | Scores
-"""The score of each pair, (n,); of a tower with several labels, their scores."""
+"""The score of each pair, `(n,)` float32; of a tower with several labels, `Scores`."""
 
 _SIDES = ("query", "document")
 
 
 def pairs(queries: Side | Sequence[Side], documents: Sequence[Side]) -> list[Item]:
-    """Return pairs as items with the parts `query` and `document`: one query with each document, or a list in turn.
+    """Return pairs as items with the parts `query` and `document`.
 
-    Raises InvalidInput.
+    Args:
+        queries: One query for all documents, or a list with one for each.
+        documents: The documents.
+
+    Raises:
+        InvalidInput: The lists differ in length, or `documents` isn't a list.
     """
     second = listed(documents, "documents")
     if isinstance(queries, (list, tuple)) and len(queries) != len(second):
@@ -48,19 +54,19 @@ def pairs(queries: Side | Sequence[Side], documents: Sequence[Side]) -> list[Ite
 
 
 def listed(sides: Sequence[Side], what: str) -> list[Side]:
-    """Return sides as a list. Raises InvalidInput for what is one itself."""
+    """Return sides as a list. Raises InvalidInput for a single side."""
     if isinstance(sides, (str, bytes, Mapping)) or not isinstance(sides, Iterable):
         raise InvalidInput(f"{what} must be a list; put one alone into a list")
     return list(sides)
 
 
 def _given(pair: tuple[Any, Any]) -> Item:
-    """Return the sides that are there, by name."""
+    """Return the sides by name, without a missing one."""
     return {side: content for side, content in zip(_SIDES, pair, strict=True) if content is not None}
 
 
 def choose_scorer(towers: Mapping[str, Tower]) -> str:
-    """Return the only tower that scores pairs. Raises NotFound."""
+    """Return the name of the only tower that scores pairs. Raises NotFound."""
     found = [name for name, tower in towers.items() if pair_outputs(tower)]
     if not found:
         raise NotFound(f"no tower scores pairs of a query and a document; there are: {', '.join(towers)}")
@@ -70,19 +76,19 @@ def choose_scorer(towers: Mapping[str, Tower]) -> str:
 
 
 def to_score(request: Request, name: str, tower: Tower) -> Request:
-    """Return a request for pairs as the request for the items of the tower `name`. Raises InvalidInput."""
+    """Convert a request for pairs to a request for the tower `name`. Raises InvalidInput."""
     known = pair_outputs(tower)
     if not known:
         raise InvalidInput(f"tower {name!r} scores no pairs; its outputs are: {', '.join(tower.outputs)}")
     if other := [output for output in request.outputs if output in tower.outputs and output not in known]:
         raise InvalidInput(f"output {other[0]!r} is no score; tower {name!r} scores pairs by: {', '.join(known)}")
     items = [_item(pair, tower) for pair in request.items]
-    # Errors among the items are reported as theirs where they are prepared.
+    # The preparer reports errors among the items.
     return replace(request, items=cast("list[Item]", items), tower=name, outputs=request.outputs or known[:1])
 
 
 def scored(reply: Reply) -> Scored:
-    """Return the scores of a reply. Raises the error of the first bad pair."""
+    """Return a reply's scores, `(n,)` float32 or `Scores`. Raises the error of the first bad pair."""
     raise_item_errors(reply.errors, len(reply.tokens))
     scores = cast("Scores", next(iter(reply.outputs.values())))
     return scores.values[:, 0] if len(scores.labels) == 1 else scores
@@ -103,7 +109,7 @@ def _score_names(tower: Tower) -> tuple[str, ...]:
 
 
 def _item(pair: Any, tower: Tower) -> Item | EmbedgeError:
-    """Return the tower's item for a pair, or what is wrong with the pair."""
+    """Return the tower's item for a pair, or the pair's error."""
     if isinstance(pair, EmbedgeError):
         return pair
     if not isinstance(pair, Mapping) or not set(pair) <= set(_SIDES):
