@@ -80,8 +80,8 @@ def _table(record: type[Any]) -> str:
     texts = meanings(record)
     rows = [
         (f"`{field.name}`", _type(field.type), _default(field), texts.get(field.name, ""))
-        for field in types.type_info(record).fields  # type: ignore[attr-defined]
-        if texts.get(field.name) != HIDDEN
+        for field in types.type_info(record).fields
+        if HIDDEN not in texts.get(field.name, "")
     ]
     return _rows(("key", "type", "default", "meaning"), rows)
 
@@ -91,7 +91,7 @@ HIDDEN = "Set by `load`."
 
 def meanings(record: type[Any]) -> dict[str, str]:
     """Return the text for each field named in a record's docstring: `name: text` or `a, b: text`, with more lines."""
-    names = {field.name for field in types.type_info(record).fields}  # type: ignore[attr-defined]
+    names = {field.name for field in types.type_info(record).fields}
     texts: dict[str, str] = {}
     current: list[str] = []
     for line in inspect.cleandoc(record.__doc__ or "").splitlines():

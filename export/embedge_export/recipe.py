@@ -39,11 +39,16 @@ _STEP = re.compile(r"\.\.\.|[^.\[\]]+")
 
 
 class StepRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the table `[step.NAME]` says: a graph that towers name in their `steps` or their `chain`.
+    """The recipe's table `[step.NAME]`: a graph for the `steps` or the `chain` of towers.
 
-    module, arguments, weights, onnx: as in `TowerRecipe`. gives: keys of what the module returns, or names for the
-    tensors that it returns in order; of an ONNX file, all that it gives. takes: shapes of inputs that towers make of
-    several sizes, e.g. `tokens = ["batch", "places", 32]`: what is a name may vary. Others are of the first tower's.
+    Attributes:
+        module: `package.file:Factory` of the module, as in `TowerRecipe`. Name a module or an ONNX file.
+        arguments: Arguments of the factory.
+        weights: Safetensors file with the module's state.
+        onnx: ONNX file, relative to the recipe.
+        gives: Keys of the module's result, or names for its tensors in order. Of an ONNX file, empty takes all outputs.
+        takes: Shapes of inputs whose size differs between towers, with a name in place of a varying size, such as
+            `tokens = ["batch", "places", 32]`. Other inputs have the first tower's shapes.
     """
 
     module: str | None = None
@@ -62,23 +67,36 @@ class StepRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the table `[tower.NAME]` says of one tower. None means: as the recipe's top, or the source, says.
+    """The recipe's table `[tower.NAME]`. None takes the value at the top of the recipe, or else the source's.
 
-    max_length, prompts, default_prompt, instruction, dims, normalize: as in `Recipe`. buckets: as in the manifest.
+    Keys from `module` on describe a custom tower of a torch module, an ONNX file or steps. Paths are relative to the
+    recipe.
 
-    The rest makes a tower of one's own, of a torch module or an ONNX file. Paths are relative to the recipe.
-    module: `package.file:Factory`, from the recipe's directory or installed; called with `arguments`, it returns an
-    nn.Module that takes the graph inputs by keyword. weights: a safetensors file of its state.
-    onnx: the file. Towers that name the same module with the same arguments and weights, or the same file, share it.
-    steps: or else names of `[step.NAME]` tables, in order: each takes what the parts and the steps before it make, by
-    the names of its arguments. chain: as in the manifest, its graphs names of steps; it needs a start.
-    parts: in the manifest's words; a tokenizer is a file beside the recipe. dtypes: of graph inputs, where they are not
-    what parts usually make. outputs: in the manifest's words, but `space` is a name of one's own, or one of the
-    source's; `tensor` is a key of what the module returns, or a name of one's own where it returns tensors in order.
-    normalize: scale dense and multi_vector outputs to length 1.
-    samples: items for the gate: a .jsonl or .npy file, a directory of media, or `package.file:function`, which is
-    given a count. preprocess: `package.file:function`, the original's own way from an item to the module's inputs.
-    original: `package.file:function`, the whole original: from an item to a mapping of outputs.
+    Attributes:
+        max_length: Most tokens of a string, as in `Recipe`.
+        prompts: Prompts by name, as in `Recipe`.
+        default_prompt: Name of the default prompt, as in `Recipe`.
+        instruction: Text put before strings with an instruction, as in `Recipe`.
+        dims: Sizes that vectors can be truncated to, as in `Recipe`.
+        normalize: Whether to scale dense and multi_vector outputs to length 1.
+        buckets: Lengths and batch sizes to measure at warm-up, as in the manifest.
+        module: `package.file:Factory`, from the recipe's directory or installed. Called with `arguments`, it returns an
+            nn.Module that takes the graph inputs by keyword. Towers with the same module, arguments and weights, or
+            the same ONNX file, share one graph.
+        arguments: Arguments of the factory.
+        weights: Safetensors file with the module's state.
+        onnx: ONNX file, instead of a module.
+        steps: Names of `[step.NAME]` tables in order, instead of a module. Each reads results of the parts and of
+            earlier steps by the names of its arguments.
+        chain: A chain as in the manifest, with names of steps as its graphs; it needs a start.
+        parts: Parts as in the manifest. A tokenizer is a file beside the recipe.
+        dtypes: Dtypes of graph inputs that differ from those parts usually make.
+        outputs: Outputs as in the manifest. `space` is a new name or one of the source's; `tensor` is a key of the
+            module's result, or a new name if it returns tensors in order.
+        samples: Items for the gate: a .jsonl or .npy file, a directory of media, or `package.file:function`, called
+            with a count.
+        preprocess: `package.file:function`, the original's preprocessing from an item to the module's inputs.
+        original: `package.file:function`, the whole original, from an item to a mapping of outputs.
     """
 
     max_length: _AtLeastOne | None = None
@@ -127,7 +145,14 @@ class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class SpaceRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the table `[space.NAME]` says of a space of towers of one's own; all as in the manifest."""
+    """The recipe's table `[space.NAME]`: a space of custom towers, as in the manifest.
+
+    Attributes:
+        metric: How to compare vectors. None chooses by the kind of output.
+        scale: Scale of a logit, scale * similarity + bias.
+        bias: Bias of a logit.
+        lineage: Ids of other spaces with compatible vectors.
+    """
 
     metric: SpaceMetric | None = None
     scale: float = 1.0
@@ -136,25 +161,34 @@ class SpaceRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to build one bundle. None means: as the source says.
+    """How to build one bundle. None takes the source's value.
 
-    source: a directory, an ONNX file, a hub id, or `package:NAME/PATH` for files inside an installed package.
-    revision: branch, tag or commit of a hub id.
-    pooling: one mode, or several whose vectors are concatenated in this order.
-    max_length: most tokens of a text, specials included.
-    prompts, default_prompt: added to the source's own, or in their place.
-    instruction: what is put before a text that comes with an instruction of its own, in place of the prompt, e.g.
-    `Instruct: {instruction}\\nQuery:`.
-    dims: sizes the vectors were trained to be cut to; empty: any.
-    normalize: scale vectors to length 1.
-    precision: of matrix products and convolutions; what is sensitive stays float32. Not of graphs that are extended.
-    corpus: a file of passages for the gate, a line each, or JSONL with a `text` key; relative to the recipe.
-    towers: which of the source's towers are exported; empty: all. tower: more about single towers, and towers of one's
-    own. step: graphs that towers of one's own run one after the other, or share. space: more about spaces of towers of
-    one's own. labels: label sets, in the manifest's words.
-    extends: a bundle directory, relative to the recipe: a new version of it is made, with these towers added. Steps may
-    name its graphs, spaces its spaces by id or as `tower.output`. name and version are then its own, and the next one.
-    folder: where the recipe lies; `load` sets it.
+    Attributes:
+        name: The model's name: letters, digits, `.`, `_` and `-`. On the command line it defaults to the source's.
+        source: A directory, an ONNX file, a hub id, or `package:NAME/PATH` for files inside an installed package.
+        version: The bundle's version.
+        extends: A bundle directory, relative to the recipe. Export makes its next version, with these towers added.
+            Steps can name its graphs, and outputs its spaces, by id or as `tower.output`.
+        revision: Branch, tag or commit of a hub id.
+        pooling: A pooling mode, or several to concatenate in order.
+        max_length: Most tokens of a string, specials included.
+        prompts: Prompts by name, added to the source's or replacing them.
+        default_prompt: Name of the prompt for requests that name none.
+        instruction: Text put before strings with an instruction, in place of the prompt, such as
+            `Instruct: {instruction}\\nQuery:`.
+        dims: Sizes that vectors can be truncated to, as trained. Empty allows any.
+        normalize: Whether to scale vectors to length 1.
+        precision: Precision of matrix products and convolutions; sensitive operations stay float32. Graphs of an
+            extended bundle keep theirs.
+        opset: ONNX opset of the graphs.
+        corpus: File of passages for the gate, relative to the recipe: one a line, or JSONL with a `text` key.
+        towers: Names of the source's towers to export. Empty exports all.
+        tower: Settings of single towers, and custom towers, by name.
+        step: Graphs that custom towers run in order or share, by name.
+        space: Spaces of custom towers, by name.
+        labels: Label sets as in the manifest, by name.
+        gate: Thresholds and numbers of items of the gate.
+        folder: The recipe's directory. Set by `load`.
     """
 
     name: str

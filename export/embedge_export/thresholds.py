@@ -29,6 +29,24 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     explains each.
 
     Attributes:
+        finite: Share of finite numbers.
+        cosine_mean: Mean cosine to the original.
+        cosine_min: Lowest cosine to the original.
+        max_abs: Largest difference of one number, over the length of the original's vector.
+        max_sim: Mean over the original's vectors of the highest cosine among the bundle's.
+        counts: Share of items with as many vectors or codes as the original's.
+        support: Share of sparse entries present in both, of those present in either.
+        equal: Share of codes equal to the original's.
+        mean_max_abs: Largest difference of a Gaussian's mean, over its length.
+        log_variance_max_abs: Largest difference of a Gaussian's log-variance.
+        recall_at_10: Share of the original's ten best hits found.
+        rank_agreement: Spearman's rank correlation over the original's 50 best hits.
+        batch_cosine: Lowest cosine of an item in batches to the item alone.
+        batch_max_abs: Largest difference of an item in batches from the item alone, as in `max_abs`.
+        padding_cosine: Lowest cosine of an item under more padding to the item alone.
+        padding_max_abs: Largest difference of an item under more padding from the item alone.
+        order_cosine: Lowest cosine of an item in a reversed batch to the same batch in order.
+        order_max_abs: Largest difference of an item in a reversed batch.
         known_tokens: Share of the corpus's tokens in the tokenizer's vocabulary. Lower it for other scripts.
         single: Thresholds of single metrics by full name, such as `"image.dense.cosine_min" = 0.9999`.
         items: Number of items to compare per tower; a larger corpus is thinned evenly.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import msgspec
 import pytest
 
 from docs import reference
@@ -20,6 +21,11 @@ else:
 def test_generated_page_is_as_the_code_is(name: str) -> None:
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     assert page == reference.pages()[name], f"docs/{name} is stale: run `make reference`"
+
+
+@pytest.mark.parametrize("record", [record for record, _, _ in reference.RECORDS], ids=lambda record: record.__name__)
+def test_every_key_is_documented(record: type[Any]) -> None:
+    assert list(reference.meanings(record)) == [field.name for field in msgspec.structs.fields(record)]
 
 
 def test_help_does_not_depend_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
