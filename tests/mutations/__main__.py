@@ -56,6 +56,7 @@ def main() -> int:
 
 def tried(chosen: list[Mutant], jobs: int, *, tell: bool) -> dict[Mutant, Verdict]:
     """Try mutants, so many at once, and say what becomes of each."""
+    known = page.read()
     with tempfile.TemporaryDirectory(prefix="embedge-mutants-") as folder:
         copies = [copied(Path(folder) / str(number)) for number in range(jobs)]
         free: SimpleQueue[Copy] = SimpleQueue()
@@ -65,7 +66,7 @@ def tried(chosen: list[Mutant], jobs: int, *, tell: bool) -> dict[Mutant, Verdic
         def attempt(mutant: Mutant) -> Verdict:
             copy = free.get()
             try:
-                return copy.run(mutant)
+                return copy.run(mutant, known[mutant.name].test if mutant.name in known else "")
             finally:
                 free.put(copy)
 
