@@ -7,9 +7,23 @@ a batch.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
+
+from embedge.bundle.image_specs import (
+    AlphaMode,
+    CenterCrop,
+    ImageMode,
+    ImagePrepare,
+    ImageStep,
+    Pad,
+    ResampleFilter,
+    Resize,
+    Tiles,
+    VideoPrepare,
+)
+from embedge.bundle.spec import Duration, Fill, Size, Strict, Tokens
 
 __all__ = [
     "AlphaMode",
@@ -26,46 +40,20 @@ __all__ = [
     "Resample",
     "ResampleFilter",
     "Resize",
+    "Size",
     "Strict",
     "TablePrepare",
     "TensorPrepare",
     "TensorStep",
     "TextPrepare",
     "Tiles",
+    "Tokens",
     "VectorPrepare",
     "VideoPrepare",
 ]
 
-# Far above any real model, and below what a damaged number could make the runtime allocate.
-Size = Annotated[int, msgspec.Meta(ge=1, le=1 << 16)]
-Tokens = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 _PadId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
-_Duration = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 _SampleRate = Annotated[int, msgspec.Meta(ge=1000, le=384_000)]
-
-ResampleFilter = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-ImageMode = Literal["RGB", "L"]
-AlphaMode = Literal["drop", "white"]
-
-
-class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of every manifest record: immutable, unknown keys refused."""
-
-
-class Fill(NamedTuple):
-    """How a graph input is filled from rows: stacked, or padded to the longest along the first axis (`ragged`).
-
-    pad: the value beside a row's end, before its begin where `left`. width: pad to this many, not to the longest.
-    most: places that a row has at most; None: as many as it likes.
-    mask_of: this input is made, not prepared: 1 where that other input has a row's own values, 0 where it is padded.
-    """
-
-    ragged: bool = False
-    pad: float = 0
-    left: bool = False
-    width: int | None = None
-    most: int | None = None
-    mask_of: str | None = None
 
 
 class TextPrepare(Strict, frozen=True, kw_only=True, tag="text", tag_field="modality"):
@@ -107,90 +95,6 @@ class TextPrepare(Strict, frozen=True, kw_only=True, tag="text", tag_field="moda
         return {name: known[role] for role, name in self.inputs.items()}
 
 
-class Resize(Strict, frozen=True, kw_only=True, tag="resize", tag_field="step"):
-    """Scale an image, with antialiasing, as Pillow does it.
-
-    fit: `exact` to height x width; `shortest`: the shorter edge becomes `height` (and `width`, its equal), the ratio is
-    kept; `inside`: as large as fits into height x width, the ratio is kept.
-    """
-
-    fit: Literal["exact", "shortest", "inside"] = "exact"
-    height: Size
-    width: Size
-    resample: ResampleFilter = "bicubic"
-
-
-class CenterCrop(Strict, frozen=True, kw_only=True, tag="center_crop", tag_field="step"):
-    """Cut the middle out; an image that is smaller gets black borders first."""
-
-    height: Size
-    width: Size
-
-
-class Pad(Strict, frozen=True, kw_only=True, tag="pad", tag_field="step"):
-    """Put an image onto a canvas of height x width: in its middle, or at its top left."""
-
-    height: Size
-    width: Size
-    fill: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
-    place: Literal["center", "top_left"] = "center"
-
-
-ImageStep = Resize | CenterCrop | Pad
-
-
-class Tiles(Strict, frozen=True, kw_only=True):
-    """Scale an image near its own size and ratio, to a whole number of tiles, and cut it into them, row by row.
-
-    A tile is `merge` x `merge` patches of `patch` x `patch` pixels, which the model merges to one place. The area goes
-    up or down to min_pixels or max_pixels where it is outside of them (Qwen2-VL, Wang et al., 2024, arXiv:2409.12191).
-    """
-
-    patch: Size
-    merge: Size
-    min_pixels: Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
-    max_pixels: Annotated[int, msgspec.Meta(ge=1, le=1 << 32)]
-    resample: ResampleFilter = "bicubic"
-
-    @property
-    def edge(self) -> int:
-        """Pixels along the edge of a tile."""
-        return self.patch * self.merge
-
-    @property
-    def most(self) -> int:
-        """Tiles that an image has at most."""
-        return self.max_pixels // self.edge**2
-
-
-class ImagePrepare(Strict, frozen=True, kw_only=True, tag="image", tag_field="modality"):
-    """How an image becomes uint8 pixels (channels, height, width). Rescaling and normalisation are in the graph.
-
-    The steps run in order and end at height x width. alpha: transparent pixels show the colour under the transparency
-    (`drop`), or `white`. tiles: in place of steps, for images of many sizes, of which height x width is the largest
-    square; pixels are then (tiles, merge * merge, channels, patch, patch), and grid (2,) counts tiles down and across.
-    """
-
-    carriers: ClassVar[tuple[str, ...]] = ("pixels",)
-
-    inputs: dict[Literal["pixels", "mask", "grid"], str]
-    mode: ImageMode = "RGB"
-    alpha: AlphaMode = "drop"
-    height: Size
-    width: Size
-    steps: tuple[ImageStep, ...] = ()
-    tiles: Tiles | None = None
-
-    def fills(self) -> dict[str, Fill]:
-        """Return pixels (channels, height, width), or of tiles, mask made from them, and grid."""
-        known = {
-            "pixels": Fill() if self.tiles is None else Fill(ragged=True, most=self.tiles.most),
-            "mask": Fill(ragged=True, mask_of=self.inputs.get("pixels")),
-            "grid": Fill(),
-        }
-        return {name: known[role] for role, name in self.inputs.items()}
-
-
 class AudioPrepare(Strict, frozen=True, kw_only=True, tag="audio", tag_field="modality"):
     """How a clip becomes mono float32 samples in [-1, 1] at `rate` Hz. Spectrograms are made in the graph.
 
@@ -205,11 +109,11 @@ class AudioPrepare(Strict, frozen=True, kw_only=True, tag="audio", tag_field="mo
 
     inputs: dict[Literal["samples", "mask", "length"], str]
     rate: _SampleRate
-    max_seconds: _Duration
+    max_seconds: Duration
     min_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 0.0
     fixed: bool = False
     fill: Literal["zero", "repeat", "repeat_whole"] = "zero"
-    hop_seconds: _Duration | None = None
+    hop_seconds: Duration | None = None
     max_windows: Size = 64
     unit: Tokens = 320
 
@@ -224,35 +128,6 @@ class AudioPrepare(Strict, frozen=True, kw_only=True, tag="audio", tag_field="mo
             "samples": Fill(ragged=windows or not self.fixed, most=most),
             "mask": Fill(ragged=True, mask_of=self.inputs.get("samples")),
             "length": Fill(ragged=windows, most=self.max_windows if windows else None),
-        }
-        return {name: known[role] for role, name in self.inputs.items()}
-
-
-class VideoPrepare(Strict, frozen=True, kw_only=True, tag="video", tag_field="modality"):
-    """How a video becomes uint8 frames (frames, channels, height, width), each prepared as an image.
-
-    sampling: `uniform`, over the whole video; `center`, `frames` frames `stride` apart around its middle; `fps`, at
-    `fps` frames a second from its begin, as many as there are up to `frames` (the first axis is then ragged).
-    A video of fewer frames repeats its last, but for `fps`. max_seconds: longer ones are refused, or cut with
-    `truncate`.
-    """
-
-    carriers: ClassVar[tuple[str, ...]] = ("frames",)
-
-    inputs: dict[Literal["frames", "mask"], str]
-    image: ImagePrepare
-    frames: Annotated[int, msgspec.Meta(ge=1, le=1024)]
-    sampling: Literal["uniform", "center", "fps"] = "uniform"
-    stride: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
-    fps: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
-    max_seconds: _Duration = 3600.0
-
-    def fills(self) -> dict[str, Fill]:
-        """Return frames (frames, channels, height, width), and mask made from it."""
-        ragged = self.sampling == "fps"
-        known = {
-            "frames": Fill(ragged=ragged, most=self.frames),
-            "mask": Fill(ragged=True, mask_of=self.inputs.get("frames")),
         }
         return {name: known[role] for role, name in self.inputs.items()}
 
