@@ -9,7 +9,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 BUNDLE := engines/minilm/1/manifest.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-multimodal models test test-slow mutations check bench format protos clean peers promises gpu docs reference
+.PHONY: help install demo demo-multimodal models test test-slow test-python test-lowest test-nice mutations check bench format protos clean peers promises gpu docs reference
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -41,6 +41,25 @@ test: $(STAMP)  ## the tests, all but the slow ones; minutes
 
 test-slow: $(STAMP)  ## the slow tests: every family of models, a million simulated requests, the demos
 	$(PYTEST) -m slow
+
+# The runtime's tests, without torch, in an environment for each interpreter. $(1): its name, $(2): pip's constraints.
+define test-runtime
+	@$(PYTHON) --version || { echo "$(PYTHON) can't be run: install it, or name another with PYTHON=PATH"; exit 1; }
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install -qq -c $(2) -e ".[test-runtime]"
+	$(1)/bin/python -m pytest -n 2 --dist loadscope -m "not slow" tests/runtime
+endef
+
+test-python:  ## the runtime's tests on another Python: make test-python PYTHON=python3.13
+	$(call test-runtime,.venv-$(notdir $(PYTHON)),constraints.txt)
+
+test-lowest: $(STAMP)  ## the same with the oldest dependencies of pyproject.toml; PYTHON=python3.10
+	@mkdir -p build
+	$(BIN)/python -m tests.structure.lowest > build/lowest.txt
+	$(call test-runtime,.venv-lowest,build/lowest.txt)
+
+test-nice: $(STAMP)  ## the tests of builds, at a lower priority
+	nice -n 5 $(BIN)/python -m pytest -m "not slow" tests/runtime/plans
 
 mutations: $(STAMP)  ## take each wait, event and lock out of the lanes, see a test fail; half an hour; docs/mutations.md
 	$(BIN)/python -m tests.mutations --write
@@ -78,7 +97,7 @@ protos:  ## generate the stubs from protos/
 	$(PYTHON) protos/generate
 
 clean:  ## remove everything that was made, the environment too
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 peers: $(STAMP) $(BUNDLE)  ## measure beside Triton and Infinity, about an hour; report in build/

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as some
-from transformers import Qwen2VLImageProcessor
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from embedge import RuntimeConfig
 from embedge.bundle.part_specs import ImagePrepare, Tiles
@@ -26,8 +26,19 @@ SPEC = ImagePrepare(
 PART = ImageInput(SPEC, RuntimeConfig(), Path)
 
 
+@pytest.fixture(scope="module")
+def transformers() -> Any:
+    """Return transformers, whose processor these tests compare with. The runtime does without it."""
+    return pytest.importorskip("transformers", reason="transformers is not installed")
+
+
+@pytest.fixture(scope="module")
+def smart_resize(transformers: Any) -> Any:
+    return importlib.import_module("transformers.models.qwen2_vl.image_processing_pil_qwen2_vl").smart_resize
+
+
 @given(some.integers(1, 3000), some.integers(1, 3000))
-def test_sizes_are_the_originals(width: int, height: int) -> None:
+def test_sizes_are_the_originals(smart_resize: Any, width: int, height: int) -> None:
     assume(max(width, height) <= 200 * min(width, height))
     area = (TILES.min_pixels, TILES.max_pixels)
     down, right = smart_resize(height, width, TILES.edge, *area)
@@ -36,10 +47,11 @@ def test_sizes_are_the_originals(width: int, height: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(40, 40), (8, 9), (24, 64), (90, 10), (301, 200)])
-def test_tiles_are_the_originals_to_the_last_bit(size: tuple[int, int]) -> None:
+def test_tiles_are_the_originals_to_the_last_bit(transformers: Any, size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     area = {"shortest_edge": TILES.min_pixels, "longest_edge": TILES.max_pixels}
-    processor = Qwen2VLImageProcessor(patch_size=4, merge_size=2, size=area, do_rescale=False, do_normalize=False)
+    made = transformers.Qwen2VLImageProcessor
+    processor = made(patch_size=4, merge_size=2, size=area, do_rescale=False, do_normalize=False)
     (row,) = PART.prepare([pixels], Request(items=()))
     assert not isinstance(row, Exception)
     theirs = processor(images=pixels, return_tensors="np")

@@ -43,13 +43,13 @@ class Module:
                 yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
 
 
-def modules(package: str | None = None) -> list[Module]:
-    """Return every module of a package, or of all three."""
+def modules(package: str | None = None, root: Path = ROOT) -> list[Module]:
+    """Return every module of a package, or of all three; `root` is the checkout."""
     found = []
-    for name, root in SOURCE_ROOTS.items():
+    for name, source_root in SOURCE_ROOTS.items():
         if package in (None, name):
-            for path in sorted((ROOT / root / name).rglob("*.py")):
-                parts = path.relative_to(ROOT / root).with_suffix("").parts
+            for path in sorted((root / source_root / name).rglob("*.py")):
+                parts = path.relative_to(root / source_root).with_suffix("").parts
                 found.append(Module(".".join(parts[:-1] if parts[-1] == "__init__" else parts), path))
     return found
 

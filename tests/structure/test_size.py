@@ -10,7 +10,7 @@ from tests.structure.code import Module, modules
 
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 50
-MEDIAN_FUNCTION_LINES = 15
+MEDIAN_FUNCTION_LINES = 8
 
 # What is over the budget today, with its size. Empty is the aim.
 FILES: dict[str, int] = {}

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 __all__ = ["LoopMailbox"]
 
-_Entry = tuple["asyncio.Future[bytes]", "bytes | None", "Exception | None"]
+_Answer = tuple["asyncio.Future[bytes]", "bytes | None", "Exception | None"]
 
 
 class LoopMailbox:
@@ -23,7 +23,7 @@ class LoopMailbox:
     _mailboxes: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, LoopMailbox]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
-        self._entries: deque[_Entry] = deque()
+        self._entries: deque[_Answer] = deque()
         self._woken = False  # set by the threads that put; cleared by the loop before it looks
 
     @classmethod
