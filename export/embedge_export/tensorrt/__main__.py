@@ -1,4 +1,4 @@
-"""The process that builds plans: `python -m embedge_export.tensorrt build`. `plans.messages` has its protocol."""
+"""The process that builds plans: `python -m embedge_export.tensorrt build`; see `plans.messages` for its protocol."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _LOOK = 0.1  # seconds
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the supervisor asks for, and return the exit code. What goes wrong with a graph is a message, not a code.
+    """Build what the supervisor requests, and return the exit code. Errors of a graph are messages, not exit codes.
 
-    The build has a thread of its own: this one has to be free to take signals, which TensorRT's own code does not.
+    The build runs in its own thread: this one has to be free to handle signals, which TensorRT's code would delay.
     """
     parser = argparse.ArgumentParser(prog="python -m embedge_export.tensorrt", description=__doc__)
     parser.add_argument("command", choices=["build"])
@@ -30,10 +30,10 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error.message}\n")
         return 2
     work = BuildWork(request, parent)
-    builder = threading.Thread(target=work.run, name="embedge-build")  # owned by this call, which waits for it
+    builder = threading.Thread(target=work.run, name="embedge-build")  # owned by this call, which joins it
     builder.start()
     while builder.is_alive():
-        # The kernel may give a signal to any thread, which does not end a wait here: Python's handler runs at its end.
+        # The kernel may deliver a signal to any thread. Python runs its handler in this one, once `join` returns.
         builder.join(_LOOK)
     return 0 if work.done else 1
 

@@ -1,6 +1,6 @@
-"""A plan from a graph: parsed, given its profiles, built. Strongly typed: precision is what the graph says.
+"""Build a plan: parse the graph, add its profiles, build. Plans are strongly typed: the graph sets the precision.
 
-One build at a time in a thread; TensorRT's builder is not made for more.
+Run one build at a time: TensorRT's builder doesn't support more.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ __all__ = ["Order", "build"]
 
 @dataclass(frozen=True)
 class Order:
-    """What to build. graph: its name, for messages. path: the ONNX file.
+    """What to build.
 
-    level: how long to search, 0 to 5. workspace: bytes of GPU memory that a layer may use beside its inputs and
-    outputs. timing: what kernels took in earlier builds here, which becomes more; None: nothing is kept.
+    Attributes:
+        graph: The graph's name, for messages.
+        path: The ONNX file.
+        profiles: Ranges of the input shapes, by input.
+        level: How long to search, 0 to 5.
+        workspace: Bytes of GPU memory that a layer may use besides its inputs and outputs.
+        timing: Kernel timings of earlier builds, which this build extends; None keeps none.
     """
 
     graph: str
@@ -37,7 +42,16 @@ class Order:
 
 
 def build(order: Order, tell: OnProgress, stop: threading.Event) -> bytes:
-    """Return the plan. stop: ends the build soon after it is set, from any thread. Raises PlanError."""
+    """Build a plan, and return its bytes.
+
+    Args:
+        order: What to build.
+        tell: Called with the build's progress, from any of TensorRT's threads.
+        stop: The build ends soon after this is set.
+
+    Raises:
+        PlanError: The graph can't be built, or the build was stopped.
+    """
     trt = library.load()
     logger, recorder = library.logger(trt), library.recorder(trt)
     logger.messages.take()
@@ -52,7 +66,7 @@ def build(order: Order, tell: OnProgress, stop: threading.Event) -> bytes:
     _add_profiles(builder, config, network, order)
     cache = _timed(config, order.timing)
     plan = builder.build_serialized_network(network, config)
-    del progress  # which had to live as long as the build
+    del progress  # it had to live as long as the build
     if stop.is_set():
         raise cancelled(order.graph)
     if plan is None:
@@ -63,25 +77,25 @@ def build(order: Order, tell: OnProgress, stop: threading.Event) -> bytes:
 
 
 def _network_flags(trt: Any) -> int:
-    """Return the flag of strong typing, where networks are not all strongly typed anyway."""
+    """Return the flag of strong typing, for versions where it isn't the only way."""
     member = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if member is None else 1 << int(member)
 
 
 def _configured(trt: Any, builder: Any, order: Order) -> Any:
     config = builder.create_builder_config()
-    # By default a layer may take all memory of the GPU, which others use as well.
+    # By default a layer may take all of the GPU's memory, and others need some.
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, order.workspace)
-    # On by default, and rounds float32 to 10 bits of mantissa: a vector would not be what the certificate says.
+    # TF32 is on by default and rounds float32 to 10 bits of mantissa: vectors would differ from the certified ones.
     config.clear_flag(trt.BuilderFlag.TF32)
     config.max_aux_streams = 0  # a lane has one stream; several lanes fill the GPU
     config.builder_optimization_level = order.level
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the inspector tells precisions then
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # so that the inspector reports precisions
     return config
 
 
 def _add_profiles(builder: Any, config: Any, network: Any, order: Order) -> None:
-    """Add all profiles, of the inputs that have a size to choose. Raises PlanError."""
+    """Add all profiles, for inputs with dynamic axes. Raises PlanError."""
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     for profile in order.profiles:
         if unlike := {each.name for each in inputs} ^ profile.keys():
@@ -98,7 +112,7 @@ def _add_profiles(builder: Any, config: Any, network: Any, order: Order) -> None
 
 
 def _check_input(graph: str, tensor: Any, profile: Mapping[str, Range]) -> None:
-    """Refuse what a lane cannot feed: sizes given as numbers, and a fixed size where batches differ."""
+    """Raise PlanError for inputs that a lane can't feed: shape tensors, and fixed axes where batches differ."""
     if tensor.is_shape_tensor:
         raise PlanError(
             "other", f"graph {graph!r}: input {tensor.name!r} is a size, not data; use another backend for it"
@@ -116,7 +130,7 @@ def _check_input(graph: str, tensor: Any, profile: Mapping[str, Range]) -> None:
 
 
 def _timed(config: Any, timing: TimingCache | None) -> Any:
-    """Give the builder what earlier builds measured, if it takes that; return the cache, which it fills."""
+    """Give the builder the timings of earlier builds, if they match; return the cache that it fills."""
     cache = config.create_timing_cache(b"" if timing is None else timing.read())
     if not config.set_timing_cache(cache, ignore_mismatch=False):
         cache = config.create_timing_cache(b"")

@@ -1,4 +1,4 @@
-"""What came out of a build, held against the graph: names, dtypes, and the precision that layers really run in."""
+"""Check a built engine against the graph: names, dtypes, and the precision its layers actually run in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embedge_export.tensorrt.failure import PlanError
 
 __all__ = ["check_tensors", "precision_share"]
 
-# Types and tactics of the layers that multiply matrices or convolve, by versions from 10 on.
+# Types of the layers that multiply matrices or convolve, in versions from 10 on.
 _HEAVY = re.compile(r"gemm|matmul|matrixmultiply|conv|mha|attention|einsum|fullyconnected|^fc$", re.IGNORECASE)
 _FORMATS = {
     "float32": r"\bfloat\b|\bfp32\b",
@@ -21,12 +21,21 @@ _FORMATS = {
     "bfloat16": r"\bbfloat16\b|\bbf16\b",
     "int8": r"\bint8\b",
 }
-# A graph of lower precision keeps islands of float32, but most of its heavy layers are not among them.
+# A low-precision graph keeps some float32 layers, but few heavy ones.
 _LEAST_SHARE = 0.5
 
 
 def check_tensors(name: str, graph: Graph, engine: Any) -> None:
-    """Raise PlanError unless the engine takes and gives what the manifest says."""
+    """Check that the engine's inputs and outputs match the manifest.
+
+    Args:
+        name: The graph's name.
+        graph: Its manifest entry.
+        engine: TensorRT's `ICudaEngine`.
+
+    Raises:
+        PlanError: They don't.
+    """
     trt = library.load()
     modes = {trt.TensorIOMode.INPUT: "input", trt.TensorIOMode.OUTPUT: "output"}
     tensors = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
@@ -49,9 +58,15 @@ def _told(tensor: tuple[str, str] | None) -> str:
 
 
 def precision_share(name: str, graph: Graph, engine: Any) -> float | None:
-    """Return the share of heavy layers that run in the graph's precision; None where it has none that can be told.
+    """Return the share of heavy layers that run in the graph's precision, 0 to 1; None if the engine has none.
 
-    Raises PlanError where a graph of lower precision came out as float32: nothing would be gained by it.
+    Args:
+        name: The graph's name.
+        graph: Its manifest entry.
+        engine: TensorRT's `ICudaEngine`.
+
+    Raises:
+        PlanError: Most heavy layers of a low-precision graph run in another precision, so the plan gains nothing.
     """
     trt = library.load()
     told = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
@@ -74,7 +89,7 @@ def _heavy(layer: Mapping[str, Any]) -> bool:
 
 
 def _formats(layer: Mapping[str, Any]) -> str:
-    """Return the formats of all that the layer reads."""
+    """Return the formats of the layer's inputs."""
     return " ".join(str(each.get("Format/Datatype", "")) for each in layer.get("Inputs", []))
 
 

@@ -1,4 +1,4 @@
-"""What a graph has to give: real items through the model's graphs, by ONNX Runtime on this machine's processor."""
+"""Expected outputs of a graph: real items run through the model's graphs by ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -30,15 +30,22 @@ __all__ = ["CornerCase", "OnnxReference"]
 
 log = logging.getLogger("embedge.tensorrt")
 
-# Rows of a batch that differ, and the share of its length that each has: what is padded must not matter.
+# Lengths of the rows in a batch, as shares of its length: padding must not matter.
 _SHARES = (1.0, 0.4, 0.7, 0.1)
-_TOKENS = 2048  # most padded tokens that the processor computes at a time; longer rows are compared one at a time
+_TOKENS = 2048  # most padded tokens that the CPU computes at a time; longer rows are compared one at a time
 _ITEMS = 16
 
 
 @dataclass(frozen=True)
 class CornerCase:
-    """Inputs of a graph at a corner of a profile, a few rows, and what they have to become. rows: most in a batch."""
+    """A few rows at a corner of a profile, with the expected outputs.
+
+    Attributes:
+        label: The case, for messages.
+        inputs: Arrays by input, `(few rows, ...)` where the first axis is dynamic.
+        outputs: The expected arrays by output.
+        rows: Most rows in a batch at this corner.
+    """
 
     label: str
     inputs: Arrays
@@ -47,7 +54,7 @@ class CornerCase:
 
 
 class OnnxReference:
-    """The graphs of a bundle as ONNX Runtime runs them, and items to run through them."""
+    """A bundle's graphs in ONNX Runtime, and items to run through them."""
 
     def __init__(self, bundle: Bundle, config: RuntimeConfig) -> None:
         runner = OnnxRuntimeBackend(config)
@@ -107,7 +114,7 @@ class OnnxReference:
                 yield tower, pairs.label(place), self._run(tower, arrays, graph, session), pairs.take([place])
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the sessions."""
         for session in self._sessions.values():
             session.close()
         self._slot.close()
@@ -126,7 +133,7 @@ class OnnxReference:
         return self._sessions[graph]
 
     def _batch(self, tower: str, length: int, most: int) -> dict[str, NDArray[np.generic]]:
-        """Return rows that differ, `most` at most, the longest of this length, padded as lanes do it."""
+        """Return up to `most` different rows, the longest of this length, padded as lanes do it."""
         count = max(1, min(len(_SHARES), _TOKENS // length, most))
         form, rows = self._probes.layouts[tower], self._rows(tower)
         chosen = []
@@ -137,7 +144,7 @@ class OnnxReference:
         return pad(chosen, form, LENGTH_MULTIPLE)
 
     def _rows(self, tower: str) -> Sequence[Row]:
-        """Return prepared golden items; the probe where there are none."""
+        """Return prepared golden items; without any, the probe."""
         pairs = self._pairs.get(tower)
         if pairs is None:
             return [self._probes.arrays(tower)]
@@ -152,7 +159,7 @@ class OnnxReference:
 
 
 class _Heard:
-    """A session that remembers what went through it."""
+    """A session that records its runs."""
 
     def __init__(self, session: Session) -> None:
         self.runs: list[tuple[Arrays, Arrays]] = []
@@ -164,7 +171,7 @@ class _Heard:
         return lambda: outputs
 
     def close(self) -> None:
-        """Leave the session open: it is another's."""
+        """Leave the session open; the reference owns it."""
 
 
 def _golden(bundle: Bundle) -> Mapping[str, Pairs]:

@@ -1,4 +1,4 @@
-"""Backends by name, imported only when chosen. `auto` takes the first that can run here, and says why."""
+"""Backends by name, imported only when chosen. `auto` takes the first that can run here, with the reason."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = [
 
 log = logging.getLogger("embedge.backends")
 
-# In order of preference. A class is imported only when its backend is asked for.
+# In order of preference. A class is imported only when its backend is needed.
 _CLASSES = {
     "tensorrt": "embedge.backends.tensorrt:TensorRTBackend",
     "onnxruntime-cuda": "embedge.backends.onnxruntime_cuda:OnnxRuntimeCudaBackend",
     "onnxruntime": "embedge.backends.onnxruntime:OnnxRuntimeBackend",
 }
-# Where an NVIDIA GPU shows: the driver's own file on a server, on a Jetson, and under WSL.
+# The NVIDIA driver's device files: on a server, on a Jetson, and under WSL.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg")
 
 
@@ -42,15 +42,36 @@ def names() -> tuple[str, ...]:
 
 
 def choose(config: RuntimeConfig | None = None) -> tuple[Backend, str]:
-    """Return a backend that can run here, with nothing loaded, and the reason for it. Raises NotFound, Unavailable."""
+    """Return a backend that can run here, with nothing loaded.
+
+    Args:
+        config: Its `backend` names one, or "auto".
+
+    Returns:
+        The backend, and why it was chosen.
+
+    Raises:
+        NotFound: The name is unknown.
+        Unavailable: The named backend can't run here, or none can.
+    """
     return _first(config or RuntimeConfig(), None)
 
 
 def ready(model: BackendModel) -> tuple[Backend, str]:
-    """Return a backend that has made the model ready, and the reason for it.
+    """Return a backend with the model loaded.
 
-    Of `auto`, the first in order that can; the log warns of each that is passed over where there may be a GPU.
-    Raises NotFound; Unavailable and BackendError where the one that was asked for, or none at all, can.
+    "auto" takes the first in order that can load it. The log warns of each one skipped on a machine with a GPU.
+
+    Args:
+        model: What to load; its settings name the backend.
+
+    Returns:
+        The backend, and why it was chosen.
+
+    Raises:
+        NotFound: The name is unknown.
+        Unavailable: The named backend can't run here, or none can.
+        BackendError: The named backend can't run the model.
     """
     return _first(model.config, model)
 
@@ -69,7 +90,7 @@ def _first(config: RuntimeConfig, model: BackendModel | None) -> tuple[Backend, 
             _load(backend, model)
         except (Unavailable, BackendError) as error:
             if model is not None:
-                model.cancel.check()  # or the next would be loaded, for nobody
+                model.cancel.check()  # cancelled: don't load the next one for nobody
             log.warning("backend %s is passed over: %s", name, error)
             refused.append(f"{name}: {error}")
             continue
@@ -88,7 +109,7 @@ def _asked(config: RuntimeConfig, model: BackendModel | None) -> Backend:
 
 
 def _load(backend: Backend, model: BackendModel | None) -> None:
-    """Let the backend make the model ready; it is closed if it cannot."""
+    """Load the model; close the backend if that fails."""
     if model is None:
         return
     try:

@@ -1,8 +1,8 @@
-"""The whole contract of a backend, on one screen.
+"""The contract of a backend.
 
-A backend makes a model's graphs ready, and opens a slot for each lane. The lane owns the slot and the sessions opened
-in it: its own thread opens, starts and closes them. A lane that has several batches in flight owns a second thread,
-which waits for results and does nothing else on the device.
+A backend loads a model's graphs and opens a slot for each lane. The lane owns the slot and its sessions: its own thread
+opens, starts and closes them. A lane with several batches in flight owns a second thread, which waits for results and
+does nothing else on the device.
 """
 
 from __future__ import annotations
@@ -26,16 +26,24 @@ __all__ = ["Arrays", "Backend", "BackendModel", "DeviceSlot", "PendingArrays", "
 Arrays = Mapping[str, NDArray[np.generic]]
 
 PendingArrays = Callable[[], Arrays]
-"""What a started run will give: all outputs by name, in arrays of their own, nothing of the lane's memory.
+"""The result of a started run: call it to wait for the outputs and get them by name.
 
-Waits for them where they are not there yet. Called once, by the lane's thread or by the one that waits for it. An
+The arrays are copies, not the lane's memory. Called once, by the lane's thread or by the one that waits for results. An
 exception means that this run failed.
 """
 
 
 @dataclass(frozen=True)
 class BackendModel:
-    """What a backend is to make ready. graphs: names of those that will be opened. cancel: ends what takes minutes."""
+    """What a backend has to load.
+
+    Attributes:
+        bundle: The model's bundle.
+        config: The settings.
+        graphs: Names of the graphs that lanes will open.
+        probes: The model's inputs and their sizes.
+        cancel: Stops long work, such as building plans.
+    """
 
     bundle: Bundle
     config: RuntimeConfig
@@ -45,36 +53,48 @@ class BackendModel:
 
 
 class Session(Protocol):
-    """A graph made ready to run in one lane."""
+    """A graph loaded in one lane."""
 
     def start(self, feeds: Arrays) -> PendingArrays:
-        """Begin a run with the inputs by name, which are the caller's again when this returns.
+        """Begin a run. Any exception means that this run failed.
 
-        Any exception means that this run failed.
+        Args:
+            feeds: Arrays by input, in the graph's dtypes and shapes. They are the caller's again on return.
+
+        Returns:
+            The pending outputs.
         """
         ...
 
     def close(self) -> None:
-        """Free what the session holds; it is not used again."""
+        """Free the session's resources; it is not used again."""
         ...
 
 
 class DeviceSlot(Protocol):
-    """What a lane owns beside its sessions: nothing on a CPU, its stream on a GPU.
+    """What a lane owns besides its sessions: nothing on a CPU, its stream on a GPU.
 
-    All but `attach` and `detach` is called in the lane's own thread.
+    All methods but `attach` and `detach` are called in the lane's thread.
     """
 
     def open(self, name: str, path: Path) -> Session:
-        """Open a graph of the manifest, an ONNX file. Raises BundleError where it cannot be read."""
+        """Open a graph.
+
+        Args:
+            name: The graph's name in the manifest.
+            path: Its ONNX file.
+
+        Raises:
+            BundleError: The file can't be loaded.
+        """
         ...
 
     def check(self) -> None:
-        """Raise if what is under the slot is lost, as where another lane broke the context that they share."""
+        """Raise if the device is lost, for example because another lane broke the context they share."""
         ...
 
     def close(self) -> None:
-        """Free what the slot holds, once its sessions are closed."""
+        """Free the slot's resources, once its sessions are closed."""
         ...
 
     def attach(self) -> None:
@@ -89,12 +109,14 @@ class DeviceSlot(Protocol):
 class Backend(Protocol):
     """A way to run graphs on this machine.
 
-    shares: whether lanes of one thread each may run the same session at the same time, so that weights are held once.
-    max_in_flight: batches that a lane may have in flight; with 1, a run is over when `start` returns.
-    length_multiple: lengths of batches are rounded up to a multiple of this, as far as they may be padded.
-    max_batch_tokens: most padded tokens in a batch where the settings name no number.
-    cuda_graphs: shapes of batches that a lane replays from captured graphs, once a model is loaded; 0: none.
-    hang_seconds: seconds beyond what was predicted after which a lane in a batch counts as hung, where they name none.
+    Attributes:
+        name: As in the settings.
+        shares: Whether lanes of one thread each may run the same session at once, so that weights are held once.
+        max_in_flight: Batches a lane may have in flight; with 1, a run is over when `start` returns.
+        length_multiple: Batch lengths are rounded up to a multiple of this, as far as they may be padded.
+        max_batch_tokens: Most padded tokens in a batch, unless the settings set it.
+        cuda_graphs: Batch shapes that a lane replays from CUDA graphs, once a model is loaded; 0 for none.
+        hang_seconds: Seconds beyond the prediction until a lane in a batch counts as hung, unless the settings set it.
     """
 
     name: str
@@ -106,32 +128,39 @@ class Backend(Protocol):
     hang_seconds: float
 
     def missing(self) -> str:
-        """Return why this backend cannot run here and how to get it; empty when it can."""
+        """Return why this backend can't run here and how to get it; an empty string if it can."""
         ...
 
     def version(self) -> str:
-        """Return the versions of the libraries underneath."""
+        """Return the versions of the underlying libraries."""
         ...
 
     def device(self) -> str:
-        """Return the name of what it computes on: what is measured holds for it."""
+        """Return the name of the CPU or GPU; measurements hold for it alone."""
         ...
 
     def load(self, model: BackendModel) -> None:
-        """Make ready what all lanes share. Raises BackendError or Unavailable with the reason; `auto` then goes on."""
+        """Load what all lanes share. If it fails, `auto` tries the next backend.
+
+        Raises:
+            BackendError: The backend can't run the model.
+            Unavailable: A library or the device can't be used.
+        """
         ...
 
     def candidates(self) -> list[LaneSplit]:
-        """Return the ways to cut the machine into lanes that are worth measuring."""
+        """Return the splits of the machine into lanes that are worth measuring."""
         ...
 
     def slot(self, *, threads: int, wake: Callable[[], None]) -> DeviceSlot:
-        """Return a slot for a lane with so many compute threads. Called in the lane's thread.
+        """Return a slot for a lane. Called in the lane's thread.
 
-        wake: called from any thread where an idle lane must look at its slot (`check`).
+        Args:
+            threads: Compute threads of the lane.
+            wake: Called from any thread when an idle lane has to `check` its slot.
         """
         ...
 
     def close(self) -> None:
-        """Free what all lanes shared, once they are closed."""
+        """Free what all lanes share, once they are closed."""
         ...

@@ -1,4 +1,4 @@
-"""How a machine's cores are cut into lanes: few lanes of many threads, or many of few. Measured, not guessed."""
+"""How to split a machine's cores into lanes: few lanes of many threads or many of few. Measured, not guessed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ __all__ = ["LaneSplit", "TrialWorker", "candidates", "choose", "cores", "device"
 
 _ROUNDS = 3
 _ROUND_SECONDS = 0.04
-# More lanes must win by this factor: they cost the lone request the threads that it no longer gets.
+# More lanes have to win by this factor: a lone request loses the threads of the other lanes.
 _WORTH = 1.05
-# By how much lanes are nicer than the threads that answer: on cores that compute all the time, a refusal then came in
-# 1.5 ms (median, 60 ms at the 99th percentile) instead of 5 (300), and as many vectors a second.
+# How much nicer lanes are than the threads that answer. On fully loaded cores, a refusal then took 1.5 ms (median; 60
+# at the 99th percentile) instead of 5 (300), at the same throughput.
 _NICENESS = 5
 
 
 class LaneSplit(msgspec.Struct, frozen=True):
-    """`lanes` execution slots with `threads` compute threads each, and why."""
+    """A split into lanes.
+
+    Attributes:
+        lanes: Number of lanes.
+        threads: Compute threads of each lane.
+        reason: Why this split was chosen.
+    """
 
     lanes: Annotated[int, msgspec.Meta(ge=1)]
     threads: Annotated[int, msgspec.Meta(ge=1)]
@@ -35,14 +41,14 @@ class LaneSplit(msgspec.Struct, frozen=True):
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def step_back() -> None:
-    """Let this thread, and those that it starts, give way to all others: they compute, and others answer meanwhile.
+    """Lower the priority of this thread, and of threads it starts, below that of the threads that answer.
 
-    On Linux only: elsewhere niceness is the whole process's.
+    On Linux only; elsewhere niceness belongs to the whole process.
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()
@@ -50,7 +56,7 @@ def step_back() -> None:
 
 
 def device() -> str:
-    """Return the processor's own name."""
+    """Return the CPU's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -60,20 +66,20 @@ def device() -> str:
 
 
 def candidates(count: int) -> list[LaneSplit]:
-    """Return the ways to cut `count` cores that are worth trying: 1, 2, 4 … lanes up to one a core."""
+    """Return the splits of `count` cores that are worth measuring: 1, 2, 4 … lanes, up to one per core."""
     lanes = sorted({1, count} | {1 << power for power in range(count.bit_length()) if 1 << power < count})
     return [LaneSplit(number, max(1, count // number)) for number in lanes]
 
 
 class TrialWorker(Protocol):
-    """What one lane of a trial does: called, it runs a little work and returns its amount."""
+    """The work of one lane in a trial."""
 
     def __call__(self) -> int:
-        """Work a little, and return how much."""
+        """Do a little work, and return its amount."""
         ...
 
     def close(self) -> None:
-        """Free what is open; it works no more."""
+        """Free its resources."""
         ...
 
 
@@ -83,10 +89,14 @@ def choose(
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> LaneSplit:
-    """Return the option that does the most work when every lane is busy. Raises what `opener` and its workers raise.
+    """Return the split that does the most work when every lane is busy. Raises what `opener` and its workers raise.
 
-    `opener(slots)` opens the worker of one lane. Each lane has a thread, in which its worker is opened, run and closed.
     Options take turns, round by round, so that a disturbance hits all of them alike.
+
+    Args:
+        options: Splits to compare, the preferred first.
+        opener: Opens the worker of one lane. Each lane has a thread that opens, runs and closes its worker.
+        clock: Returns seconds.
     """
     teams = {option: _Team(option) for option in options}
     rates: dict[LaneSplit, list[float]] = {option: [] for option in options}
@@ -109,14 +119,14 @@ def choose(
 
 
 class _Team:
-    """The lanes of one option: a thread each, owned by the trial, and what is open in it."""
+    """The lanes of one option: a thread for each, owned by the trial, and its worker."""
 
     def __init__(self, option: LaneSplit) -> None:
         self._option = option
         self._lanes: list[tuple[ThreadPoolExecutor, TrialWorker]] = []
 
     def open(self, opener: Callable[[LaneSplit], TrialWorker]) -> None:
-        """Open every lane's worker, and let it work once: that pays for what is allocated once."""
+        """Open every lane's worker, and let it work once, so that one-time allocations are not measured."""
         for _ in range(self._option.lanes):
             thread = ThreadPoolExecutor(1, "embedge-trial")
             try:
@@ -128,7 +138,7 @@ class _Team:
             thread.submit(worker).result()
 
     def rate(self, clock: Callable[[], float]) -> float:
-        """Return the work a second while all lanes work for a moment."""
+        """Return the work per second while all lanes work for a moment."""
         start = clock()
 
         def repeat(worker: TrialWorker) -> int:
@@ -141,7 +151,7 @@ class _Team:
         return done / max(clock() - start, math.ulp(1.0))
 
     def close(self) -> None:
-        """Close what is open, and end the threads."""
+        """Close the workers, and end the threads."""
         for thread, worker in self._lanes:
             try:
                 thread.submit(worker.close).result()

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the backend that is there everywhere."""
+"""ONNX Runtime on the CPU: the backend that runs everywhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from embedge.errors import BundleError
 
 __all__ = ["CpuSlot", "OnnxRuntimeBackend"]
 
-# Its CPU kernel takes three times as long as the two nodes that it replaces (8x128 tokens, hidden size 384).
+# The fused CPU kernel takes three times as long as the two nodes it replaces (8x128 tokens, hidden size 384).
 _SLOWER = ["SkipLayerNormFusion"]
 
 
@@ -26,15 +26,15 @@ class OnnxRuntimeBackend:
     shares = True
     max_in_flight = 1
     length_multiple = 1
-    hang_seconds = 600.0  # nothing waits for a device here, and a large batch on a slow, busy board takes minutes
-    max_batch_tokens = 2048  # a CPU is as fast at a few hundred as at any number, and memory grows with it
+    hang_seconds = 600.0  # a CPU doesn't hang, and a large batch on a slow, busy board takes minutes
+    max_batch_tokens = 2048  # throughput is flat from a few hundred on, and memory grows with it
     cuda_graphs = 0
 
     def __init__(self, config: RuntimeConfig) -> None:
-        """Nothing in the settings is this backend's own."""
+        """Ignore the settings: none concern this backend."""
 
     def missing(self) -> str:
-        """Return how to get ONNX Runtime, or nothing if it is here."""
+        """Return how to get ONNX Runtime; an empty string if it is installed."""
         found = importlib.util.find_spec("onnxruntime")
         return "" if found else "onnxruntime is not installed; pip install 'embedge[cpu]'"
 
@@ -45,41 +45,45 @@ class OnnxRuntimeBackend:
         return str(onnxruntime.__version__)
 
     def device(self) -> str:
-        """Return the processor's name."""
+        """Return the CPU's name."""
         return slots.device()
 
     def load(self, model: BackendModel) -> None:
-        """Do nothing: each lane reads the graphs itself, as its number of threads is part of a session."""
+        """Do nothing: each lane loads the graphs itself, since the number of threads is fixed per session."""
 
     def candidates(self) -> list[LaneSplit]:
-        """Return the ways to cut the cores into lanes."""
+        """Return the splits of the cores into lanes that are worth measuring."""
         return slots.candidates(slots.cores())
 
     def slot(self, *, threads: int, wake: Callable[[], None]) -> CpuSlot:
-        """Return a slot whose sessions have `threads` compute threads; nothing can be lost under it."""
+        """Return a slot whose sessions have `threads` compute threads. It never calls `wake`."""
         return CpuSlot(threads)
 
     def close(self) -> None:
-        """Do nothing: lanes share nothing here but sessions, which are theirs."""
+        """Do nothing: lanes own their sessions."""
 
 
 class CpuSlot:
-    """A slot on the CPU: a number of threads, and nothing that could be lost."""
+    """A slot on the CPU: just a number of threads."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
 
     def open(self, name: str, path: Path) -> OnnxRuntimeSession:
-        """Load the graph with the slot's number of compute threads. Raises BundleError."""
+        """Load the graph with the slot's number of compute threads.
+
+        Raises:
+            BundleError: ONNX Runtime can't load the file.
+        """
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # Batches differ in shape from run to run, so a remembered memory plan never fits and only costs.
+        # Batch shapes differ from run to run, so a cached memory plan never fits and only costs.
         options.enable_mem_pattern = False
-        # Its threads spin while a run lasts, and no longer: between runs the cores belong to whoever has work.
+        # Its threads spin only while a run lasts: between runs the cores are free for others.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             session = ort.InferenceSession(
@@ -92,10 +96,10 @@ class CpuSlot:
         return OnnxRuntimeSession(session)
 
     def check(self) -> None:
-        """Do nothing: a processor is not lost."""
+        """Do nothing: a CPU is never lost."""
 
     def close(self) -> None:
-        """Do nothing: there is nothing to free."""
+        """Do nothing: the slot owns no resources."""
 
     def attach(self) -> None:
         """Do nothing: any thread may run a session."""

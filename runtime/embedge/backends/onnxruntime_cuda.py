@@ -1,7 +1,7 @@
-"""ONNX Runtime on a GPU: for machines without TensorRT, and for graphs that it does not take.
+"""ONNX Runtime on a GPU: for machines without TensorRT, and for graphs that TensorRT can't run.
 
-A session runs on its lane's own stream, from and to memory that the lane has bound, and does not wait at the end of a
-run, so that it takes its place in the lane's pipeline like any other executable.
+A session runs on its lane's stream, on memory that the lane binds, and doesn't synchronize at the end of a run. So it
+fits into the lane's pipeline like any other executable.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ log = logging.getLogger("embedge.backends")
 _PROVIDER = "CUDAExecutionProvider"
 _INSTALL = "pip install 'embedge[gpu]' in place of onnxruntime, whose module has the same name"
 _LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]', or install the CUDA and cuDNN 9 that its release is made for"
-_WORKING = 512 << 20  # bytes of GPU memory that a lane needs beside its weights, where the settings say nothing
+_WORKING = 512 << 20  # bytes of GPU memory that a lane needs besides its weights, unless the settings set it
 
 
 class OnnxRuntimeCudaBackend:
-    """Opens graphs with ONNX Runtime's CUDA provider. Every lane has weights of its own."""
+    """Opens graphs with ONNX Runtime's CUDA provider. Every lane has its own copy of the weights."""
 
     name = "onnxruntime-cuda"
     shares = False
@@ -55,7 +55,7 @@ class OnnxRuntimeCudaBackend:
         self._largest: dict[str, list[Mapping[str, Shape]]] = {}
 
     def missing(self) -> str:
-        """Return what ONNX Runtime's CUDA provider or the GPU lacks, or nothing."""
+        """Return why ONNX Runtime can't use the GPU and what to do about it; an empty string if it can."""
         try:
             import onnxruntime
         except ImportError:
@@ -69,7 +69,7 @@ class OnnxRuntimeCudaBackend:
         return ""
 
     def version(self) -> str:
-        """Return ONNX Runtime's and CUDA's versions."""
+        """Return the versions of ONNX Runtime and of the CUDA library."""
         import onnxruntime
 
         return f"{onnxruntime.__version__}, {self._driver().version()}"
@@ -79,11 +79,16 @@ class OnnxRuntimeCudaBackend:
         return self._driver().gpu().name
 
     def load(self, model: BackendModel) -> None:
-        """See that the provider works, which only a session shows. Raises Unavailable, BundleError."""
+        """Open the smallest graph once: only a session shows whether the provider works.
+
+        Raises:
+            Unavailable: ONNX Runtime can't load its CUDA provider.
+            BundleError: ONNX Runtime can't load the graph.
+        """
         import onnxruntime as ort
 
-        if hasattr(ort, "preload_dlls"):  # since 1.21: finds CUDA and cuDNN among the installed packages
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+        if hasattr(ort, "preload_dlls"):  # since 1.21: loads CUDA and cuDNN from the installed packages
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints the libraries it can't find
                 ort.preload_dlls(directory="")
         smallest = min((model.bundle.graph(name) for name in model.graphs), key=lambda path: path.stat().st_size)
         _open(smallest, {"device_id": self._config.gpu})
@@ -94,14 +99,23 @@ class OnnxRuntimeCudaBackend:
         }
 
     def candidates(self) -> list[LaneSplit]:
-        """Return one lane and more, as many as have room for weights of their own."""
+        """Return the lane counts worth measuring; each lane needs its own weights and scratch memory."""
         if self._model is None:
             return [LaneSplit(1, 1)]
         weights = sum(self._model.bundle.graph(name).stat().st_size for name in self._model.graphs)
         return policy.lane_splits(self._driver(), self._config, weights + (self._config.scratch_bytes or _WORKING))
 
     def slot(self, *, threads: int, wake: Callable[[], None]) -> StreamSlot:
-        """Return a slot with a stream. Called in the lane's thread; threads do nothing on a GPU. Raises CudaError."""
+        """Return a slot with a stream. Called in the lane's thread.
+
+        Args:
+            threads: Ignored: a GPU has none.
+            wake: Called from any thread if the context breaks.
+
+        Raises:
+            BackendError: `load` was not called.
+            CudaError: The GPU can't be used.
+        """
         if self._model is None:
             raise BackendError("no model was loaded before a lane was opened")
         return _CudaSlot(self._driver(), wake, self._model, buffers=self.max_in_flight, largest=self._largest)
@@ -114,7 +128,7 @@ class OnnxRuntimeCudaBackend:
 
 
 class _CudaSlot(StreamSlot):
-    """Opens sessions on the lane's stream; where only the data tell the shapes of outputs, they run by themselves."""
+    """Opens sessions on the lane's stream. A graph whose output shapes depend on the data runs unbound."""
 
     def __init__(
         self,
@@ -132,7 +146,14 @@ class _CudaSlot(StreamSlot):
         self._config = model.config
 
     def open(self, name: str, path: Path) -> Session:
-        """Open a graph of the manifest. Raises BundleError, BackendError, Unavailable, CudaError."""
+        """Open a graph; see `StreamSlot.open`.
+
+        Raises:
+            BundleError: ONNX Runtime can't load the graph.
+            BackendError: The GPU has too little memory for its batches.
+            Unavailable: ONNX Runtime can't load its CUDA provider.
+            CudaError: A call to CUDA failed.
+        """
         graph = self._graphs[name]
         try:
             known = {axis: 1 for spec in graph.inputs for axis in spec.shape if isinstance(axis, str)}
@@ -151,8 +172,8 @@ class _CudaSlot(StreamSlot):
         options: dict[str, object] = {
             "device_id": self._config.gpu,
             "user_compute_stream": stream.handle,
-            "use_tf32": 0,  # ten bits of mantissa in products of a float32 graph are another vector
-            "cudnn_conv_algo_search": "HEURISTIC",  # EXHAUSTIVE measures anew at each shape
+            "use_tf32": 0,  # products with ten bits of mantissa change the vectors of a float32 graph
+            "cudnn_conv_algo_search": "HEURISTIC",  # EXHAUSTIVE measures again for each shape
             "arena_extend_strategy": "kSameAsRequested",
         }
         if self._config.scratch_bytes is not None:
@@ -161,9 +182,9 @@ class _CudaSlot(StreamSlot):
 
 
 class _BoundExecutable:
-    """A session whose inputs and outputs are bound to the lane's memory."""
+    """A session bound to the lane's memory."""
 
-    # ONNX Runtime may free host memory by a function on the stream, which a replay would call again: see
+    # ONNX Runtime may free host memory in a callback on the stream, and a replay would call that again: see
     # `CudaStream::CleanUpOnRunEnd` in its cuda_stream_handle.cc.
     capturable = False
 
@@ -198,7 +219,7 @@ class _BoundExecutable:
 
 
 class _UnboundSession:
-    """A session that makes its outputs itself: a run is over when `start` returns."""
+    """A session that allocates its outputs: a run is over when `start` returns."""
 
     def __init__(self, session: Any, lane: LaneStream) -> None:
         self._session = session
@@ -216,7 +237,7 @@ class _UnboundSession:
 
 @contextlib.contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Raise what ONNX Runtime raises as an error of ours: CudaError where the GPU's context is broken."""
+    """Translate ONNX Runtime's errors: CudaError if the context is broken, else BackendError."""
     try:
         yield
     except Exception as error:  # ONNX Runtime has no public base class for its errors
@@ -224,7 +245,7 @@ def _translate_errors() -> Iterator[None]:
 
 
 def _open(path: Path, options: Mapping[str, object]) -> Any:
-    """Open a session on the GPU. Raises BundleError; Unavailable if it would run on the CPU."""
+    """Open a session on the GPU. Raises BundleError, CudaError; Unavailable if it would run on the CPU."""
     import onnxruntime as ort
 
     settings = ort.SessionOptions()
@@ -232,10 +253,10 @@ def _open(path: Path, options: Mapping[str, object]) -> Any:
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     # Batches differ in shape from run to run, so a remembered memory plan never fits and only costs.
     settings.enable_mem_pattern = False
-    # Weights are not counted in the limit of what a run may use.
+    # Keeps the weights out of `gpu_mem_limit`, which is for scratch memory.
     settings.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     try:
-        # Without its fall-back, which prints, and goes on with the CPU.
+        # No fallback: it would print, and go on with the CPU.
         session = ort.InferenceSession(str(path), settings, providers=[(_PROVIDER, dict(options))], enable_fallback=0)
     except Exception as error:  # ONNX Runtime has no public base class for its errors
         if broken := CudaError.from_message(str(error)):

@@ -1,4 +1,4 @@
-"""CUDA through one of the libraries that give it, imported only when asked for. Nothing else imports them."""
+"""CUDA through one of two Python libraries, imported only when needed. Nothing else imports them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = [
     "names",
 ]
 
-# In order of preference: only the first can capture. A class is imported only when asked for.
+# In order of preference: only the first can capture. A class is imported only when needed.
 _CLASSES = {
     "cuda-python": "embedge.cuda.cuda_python:CudaPythonDriver",
     "pycuda": "embedge.cuda.pycuda:PyCudaDriver",
 }
 
-# One driver a library and device, so that the primary context is retained once; kept until the process ends.
+# One driver per library and device, so that the primary context is retained once; kept until the process ends.
 _drivers: dict[tuple[str, int], Driver] = {}
 _making = threading.Lock()  # guards `_drivers`; held by `_driver`
 
@@ -41,9 +41,15 @@ def names() -> tuple[str, ...]:
 
 
 def choose(name: str = "auto", device: int = 0) -> Driver:
-    """Return the driver of a device, through the library of this name or the first that can run here.
+    """Return the driver of a device.
 
-    Raises NotFound for a name that is unknown, Unavailable with every reason where none can run here.
+    Args:
+        name: A library's name, or "auto" for the first that can run here.
+        device: Index of the GPU.
+
+    Raises:
+        NotFound: The name is unknown.
+        Unavailable: No library can run here; the message has every reason.
     """
     if name != "auto" and name not in _CLASSES:
         raise NotFound(f"cuda {name!r} is unknown; choose one of auto, {', '.join(_CLASSES)}")

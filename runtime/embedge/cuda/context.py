@@ -1,7 +1,7 @@
-"""Who in this process uses the GPU now. A broken context is thrown away once all of them have let go of it.
+"""The context shared by all lanes of this process. A broken one is reset once every lane has left it.
 
-An illegal access of one lane breaks the context under all lanes. Whoever sees it says `fail`, which wakes the others,
-so that idle lanes notice as well. Each closes what it has and leaves; the first that comes back makes the context anew.
+An illegal access in one lane breaks the context for all. The lane that sees the error calls `fail`, which wakes the
+others, so that idle lanes notice, too. Each closes its resources and leaves; the first to come back resets the context.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ __all__ = ["SharedContext"]
 
 log = logging.getLogger("embedge.cuda")
 
-_PATIENCE = 5.0  # seconds: the others only close what they have
+_PATIENCE = 5.0  # seconds; the others only close their resources
 
 
 class SharedContext:
-    """One a driver: get it with `SharedContext.of`."""
+    """The users of one driver's context. Get it with `SharedContext.of`.
+
+    Attributes:
+        broken: The error that broke the context; None while it is intact.
+    """
 
     _all: ClassVar[dict[Driver, SharedContext]] = {}
 
@@ -30,20 +34,24 @@ class SharedContext:
         self._driver = driver
         self._patience = patience
         self._users: list[Callable[[], None]] = []
-        # Guards the users and what is broken. Held by a lane's thread for a look, and while it resets the context.
+        # Guards the users and `broken`. A lane's thread holds it for a moment, and while it resets the context.
         self._changed = threading.Condition()
 
     @classmethod
     def of(cls, driver: Driver) -> SharedContext:
-        """Return the context of a driver, the same for all who ask."""
+        """Return the context of a driver, the same one every time."""
         return cls._all.setdefault(driver, cls(driver))  # one step, so that it needs no lock
 
     def join(self, wake: Callable[[], None]) -> None:
-        """Become a user. Called in a lane's thread, which has entered; it enters again, if the context is another one.
+        """Join as a user. If the context is broken, wait until everyone has left it, then reset it.
 
-        wake: is told once, from another thread, that the context broke. Where it is broken already, wait until nobody
-        uses it, then make it anew. Raises CudaError where somebody keeps it for too long, or where it stays broken; the
-        thread has left then.
+        Call this in a lane's thread that has entered. It enters the new context after a reset.
+
+        Args:
+            wake: Called once, from another thread, if the context breaks.
+
+        Raises:
+            CudaError: A lane keeps the broken context for too long, or it stays broken. The thread has left it then.
         """
         self._driver.leave()  # what this thread entered may be what broke
         with self._changed:
@@ -53,14 +61,14 @@ class SharedContext:
             self._users.append(wake)
 
     def leave(self, wake: Callable[[], None]) -> None:
-        """Be no user any more: everything of this one is closed. Leaving without having joined does nothing."""
+        """Leave, with everything closed. Leaving without having joined does nothing."""
         with self._changed:
             if wake in self._users:
                 self._users.remove(wake)
                 self._changed.notify_all()
 
     def fail(self, error: CudaError) -> None:
-        """Remember what broke the context, and wake all its users. An error that is not fatal changes nothing."""
+        """Mark the context as broken, and wake all users. An error that isn't fatal changes nothing."""
         with self._changed:
             if not error.fatal or self.broken is not None:
                 return

@@ -28,7 +28,7 @@ _INSTALL = "pip install 'embedge[cuda]'"
 
 
 class CudaPythonDriver:
-    """The driver of one device."""
+    """`Driver` of one device, through cuda-python."""
 
     name = "cuda-python"
     captures = True
@@ -39,12 +39,12 @@ class CudaPythonDriver:
         self._installed = ""
         self._life = Life()
         self._context: Any = None  # retained by the first thread that enters
-        # Guards the context and its life; held by `enter` and `reset`, and by what the collector frees meanwhile.
+        # Guards the context and its life. Held by `enter` and `reset`; reentrant: the collector may free memory then.
         self._retaining = threading.RLock()
-        self._local = threading.local()  # of each thread: what was current before each `enter`
+        self._local = threading.local()  # per thread: the context that was current before each `enter`
 
     def missing(self) -> str:
-        """Return why it cannot run here and what to do about that, or nothing if it can."""
+        """Return why it can't run here and what to do about it; an empty string if it can."""
         if why := self._find():
             return why
         try:
@@ -89,7 +89,7 @@ class CudaPythonDriver:
         return f"cuda-python {self._installed}, driver for CUDA {reasons.version(self._driver())}"
 
     def gpu(self) -> Gpu:
-        """Return what the device is."""
+        """Return the device's properties."""
         api, device = self._api, self._device()
 
         def attribute(name: str) -> int:
@@ -121,7 +121,7 @@ class CudaPythonDriver:
         self._before().append((life, before))
 
     def leave(self) -> None:
-        """Make current what was so before `enter`; nothing where that was not called."""
+        """Restore the context from before `enter`. Does nothing without it."""
         if self._before():
             life, before = self._before().pop()
             self._ask(self._api.cuCtxSetCurrent(None if life.over else before))
@@ -132,20 +132,20 @@ class CudaPythonDriver:
         return cast(list[tuple[Life, Any]], self._local.before)
 
     def stream(self, *, high: bool = False) -> Stream:
-        """Return a new stream that does not wait for the default one."""
+        """Return a new stream, with `high` of the highest priority."""
         least, greatest = self._ask(self._api.cuCtxGetStreamPriorityRange())
         flags = int(self._api.CUstream_flags.CU_STREAM_NON_BLOCKING)
         made = self._ask(self._api.cuStreamCreateWithPriority(flags, greatest if high else least))
         return _CudaPythonStream(self, made, self._api.cuStreamDestroy)
 
     def event(self, *, timing: bool = False) -> Event:
-        """Return a new event that is waited for asleep."""
+        """Return a new event; a thread that waits for it sleeps."""
         flags = self._api.CUevent_flags
         chosen = int(flags.CU_EVENT_BLOCKING_SYNC) | (0 if timing else int(flags.CU_EVENT_DISABLE_TIMING))
         return _CudaPythonEvent(self, self._ask(self._api.cuEventCreate(chosen)), self._api.cuEventDestroy)
 
     def pinned(self, nbytes: int) -> Pinned:
-        """Return page-locked memory for all contexts, mapped for the device."""
+        """Return `nbytes` bytes of page-locked memory for all contexts, mapped for the device."""
         flags = int(self._api.CU_MEMHOSTALLOC_PORTABLE) | int(self._api.CU_MEMHOSTALLOC_DEVICEMAP)
         host = int(self._ask(self._api.cuMemHostAlloc(nbytes, flags), lambda: reasons.out_of_host_memory(nbytes)))
         pointer = int(self._ask(self._api.cuMemHostGetDevicePointer(host, 0)))
@@ -153,7 +153,7 @@ class CudaPythonDriver:
         return HostArray(whole, pointer, self._freeing(lambda: self._ask(self._api.cuMemFreeHost(host))))
 
     def _freeing(self, free: Callable[[], object]) -> Callable[[], None]:
-        """Return a way to free in any thread: the last view of an array may be dropped anywhere."""
+        """Return a function that frees in any thread: the last view of an array may be dropped anywhere."""
         life = self._life
 
         def entered() -> None:
@@ -166,7 +166,7 @@ class CudaPythonDriver:
         return lambda: release(life, "pinned memory", entered)
 
     def memory(self, nbytes: int) -> Memory:
-        """Return memory of the device, with whatever is in it."""
+        """Return uninitialized device memory of `nbytes` bytes."""
         return _CudaPythonMemory(self, self._ask(self._api.cuMemAlloc(nbytes), lambda: self._full(nbytes)), nbytes)
 
     def _full(self, wanted: int) -> str:
@@ -181,12 +181,12 @@ class CudaPythonDriver:
         self._ask(self._api.cuMemcpyDtoHAsync(to.host(offset, nbytes), source, nbytes, stream.handle))
 
     def free_memory(self) -> tuple[int, int]:
-        """Return how many bytes of the device are free, and how many there are."""
+        """Return the free and the total bytes of device memory."""
         free, total = self._ask(self._api.cuMemGetInfo())
         return int(free), int(total)
 
     def capture(self, stream: Stream, enqueue: Callable[[], None]) -> CapturedGraph:
-        """Record what `enqueue` puts on the stream."""
+        """Capture the work that `enqueue` puts on the stream; see `Driver.capture`."""
         mode = self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._ask(self._api.cuStreamBeginCapture(stream.handle, mode))
         try:
@@ -203,7 +203,7 @@ class CudaPythonDriver:
             self._ask(self._api.cuGraphDestroy(graph))
 
     def _abandon(self, stream: Stream) -> None:
-        """End a capture that failed; that it failed is no news, and the stream is as before."""
+        """End a failed capture; the stream is as before."""
         code, graph = self._api.cuStreamEndCapture(stream.handle)
         if code:
             log.debug("a capture was abandoned: %s", code.name)
@@ -211,12 +211,12 @@ class CudaPythonDriver:
             self._ask(self._api.cuGraphDestroy(graph))
 
     def reset(self) -> None:
-        """Throw the primary context away and begin a new one."""
-        with self._retaining:  # to the end: who enters meanwhile would retain what is about to go
+        """Destroy the primary context and create a new one; see `Driver.reset`."""
+        with self._retaining:  # to the end: a thread that enters meanwhile would retain the old context
             self._life.over, self._life = True, Life()
             retained, self._context = self._context, None
             device = self._device()
-            if retained is not None:  # the new one is retained anew
+            if retained is not None:  # the new one is retained by `enter`
                 release(self._life, "the context", lambda: self._ask(self._api.cuDevicePrimaryCtxRelease(device)))
             try:
                 self._ask(self._api.cuDevicePrimaryCtxReset(device))
@@ -230,7 +230,7 @@ class CudaPythonDriver:
                 raise CudaError(error.code, text) from error
 
     def _ask(self, answer: tuple[Any, ...], full: Callable[[], str] | None = None) -> Any:
-        """Return what a function answered. Raises CudaError; `full`: what to say where memory is out."""
+        """Return a call's results. Raises CudaError; `full` makes its message if memory ran out."""
         code = answer[0]
         if code:
             out = code.name == "CUDA_ERROR_OUT_OF_MEMORY"
@@ -242,7 +242,7 @@ class CudaPythonDriver:
 
 
 class _Handle(Owned):
-    """Something that CUDA names by a handle."""
+    """A resource with a CUDA handle."""
 
     def __init__(self, provider: CudaPythonDriver, made: Any, destroy: Callable[[Any], tuple[Any]]) -> None:
         self._handle = int(made)

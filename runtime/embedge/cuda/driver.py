@@ -1,11 +1,11 @@
-"""What the runtime asks of CUDA: one small protocol, with a module for each library that can give it.
+"""The CUDA functions that the runtime needs: one small protocol, with a module for each library that implements it.
 
-Everything is of the device's primary context, which TensorRT, ONNX Runtime and PyTorch use as well. A thread that
-touches the GPU says `enter` first and `leave` at its end. Streams do not wait for the default stream, and a thread that
+Everything belongs to the device's primary context, which TensorRT, ONNX Runtime and PyTorch use as well. A thread calls
+`enter` before it uses the GPU and `leave` at its end. Streams don't wait for the default stream, and a thread that
 waits for an event sleeps. Handles and pointers are plain integers, as other libraries take them.
 
-Whatever has a `close` is closed by the thread that made it, once nothing on the GPU uses it any more. Closing twice is
-fine, as is closing after the context broke or was thrown away: it has been freed with it.
+The thread that created a resource closes it, once nothing on the GPU uses it any more. Closing twice is fine, and so is
+closing after the context broke or was reset: the resource was freed with it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 __all__ = ["FATAL", "CapturedGraph", "CudaError", "Driver", "Event", "Gpu", "Memory", "Pinned", "Stream"]
 
-# Errors after which every later call on the context fails, whoever makes it, with the driver's words for them. cuda.h
-# says of most that they leave the process in an inconsistent state; the others end the device or the context itself.
+# Errors after which every call on the context fails, in any thread, with the driver's messages for them. According to
+# cuda.h most leave the process in an inconsistent state; the others end the device or the context itself.
 FATAL = {
     "CUDA_ERROR_ASSERT": "device-side assert triggered",
     "CUDA_ERROR_CONTAINED": "Invalid access of peer GPU memory over nvlink or a hardware error",
@@ -44,7 +44,12 @@ FATAL = {
 
 
 class CudaError(RuntimeError):
-    """A call of CUDA failed. code: its name in cuda.h, such as "CUDA_ERROR_ILLEGAL_ADDRESS"."""
+    """A call to CUDA failed.
+
+    Attributes:
+        code: The error's name in cuda.h, such as "CUDA_ERROR_ILLEGAL_ADDRESS".
+        message: What failed, and what to do if that is known.
+    """
 
     def __init__(self, code: str, message: str = "") -> None:
         super().__init__(f"{code}: {message}" if message else code)
@@ -53,21 +58,29 @@ class CudaError(RuntimeError):
 
     @property
     def fatal(self) -> bool:
-        """Whether the context is dead: nothing of it can be used any more, by no thread. Out of memory is not fatal."""
+        """Whether the context is broken for every thread. Running out of memory isn't fatal."""
         return self.code in FATAL
 
     @classmethod
     def from_message(cls, text: str) -> CudaError | None:
-        """Return the fatal error that a message of another library tells of, if it does."""
+        """Return the fatal error that another library's message reports; None if it doesn't."""
         code = next((code for code, words in FATAL.items() if code in text or words in text), None)
         return None if code is None else cls(code, text)
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a device is. memory: bytes in all. driver: the CUDA version its driver supports, 12060 for 12.6.
+    """Properties of a device.
 
-    integrated: it has no memory of its own, as on a Jetson. bus: its place, "0000:01:00.0".
+    Attributes:
+        index: Its index.
+        name: The GPU's name.
+        capability: Compute capability, major and minor.
+        multiprocessors: Number of streaming multiprocessors.
+        memory: Total memory in bytes.
+        integrated: Whether it shares the host's memory, as on a Jetson.
+        driver: The CUDA version that the driver supports, 12060 for 12.6.
+        bus: PCI bus id, such as "0000:01:00.0".
     """
 
     index: int
@@ -81,14 +94,14 @@ class Gpu:
 
 
 class Stream(Protocol):
-    """Work that is done in order."""
+    """A queue of GPU work that runs in order."""
 
     @property
     def handle(self) -> int:
         """The CUstream."""
 
     def close(self) -> None:
-        """Give it back. What is enqueued on it still runs."""
+        """Destroy it. Work enqueued on it still runs."""
 
 
 class Event(Protocol):
@@ -96,131 +109,167 @@ class Event(Protocol):
 
     @property
     def handle(self) -> int:
-        """The CUevent; 0 where the library does not tell it (pycuda): then no other library can be given it."""
+        """The CUevent; 0 if the library hides it (pycuda), so other libraries can't use it."""
 
     def record(self, stream: Stream) -> None:
-        """Set it behind all that is enqueued on the stream now."""
+        """Record it behind all work now on the stream."""
 
     def wait(self) -> None:
-        """Sleep until the work before it is done; other threads run meanwhile. Raises CudaError where that failed."""
+        """Sleep until the work before it is done; other Python threads run meanwhile.
+
+        Raises:
+            CudaError: That work failed.
+        """
 
     def done(self) -> bool:
-        """Return whether the work before it is done. Raises CudaError where that failed."""
+        """Return whether the work before it is done.
+
+        Raises:
+            CudaError: That work failed.
+        """
 
     def seconds_since(self, earlier: Event) -> float:
-        """Return the seconds between two events that are done. Both were made with `timing`."""
+        """Return the seconds since an earlier event. Both have to be done, and created with `timing`."""
 
     def close(self) -> None:
-        """Give it back."""
+        """Free it."""
 
 
 class Pinned(Protocol):
-    """Page-locked memory of the host, which the device sees at `pointer`. The thread that fills it needs no context.
+    """Page-locked host memory that the device sees at `pointer`. A thread needs no context to fill it.
 
-    array: (nbytes,) uint8. It is gone after `close`: asking for it raises ValueError. Where somebody still holds it or
-    a view of it then, the memory stays until the last of them is gone, so that nobody reads what is not there.
+    After `close`, `array` raises ValueError. Views taken before keep the memory allocated until the last is gone.
     """
 
     @property
     def array(self) -> NDArray[np.uint8]:
-        """All of it."""
+        """All of it, `(nbytes,)` uint8."""
 
     @property
     def pointer(self) -> int:
-        """The device's address of it."""
+        """Its device address."""
 
     @property
     def nbytes(self) -> int:
-        """Its size."""
+        """Its size in bytes."""
 
     def host(self, offset: int, nbytes: int) -> int:
-        """Return the host's address of these bytes. Raises ValueError if they are not in it, or it is closed."""
+        """Return the host address of `nbytes` bytes at `offset`.
+
+        Raises:
+            ValueError: They are out of bounds, or the memory is closed.
+        """
 
     def close(self) -> None:
-        """Give it back."""
+        """Free it."""
 
 
 class Memory(Protocol):
-    """Memory of the device; its pointer is a multiple of 256."""
+    """Device memory; its pointer is a multiple of 256."""
 
     @property
     def pointer(self) -> int:
-        """The device's address of it."""
+        """Its device address."""
 
     @property
     def nbytes(self) -> int:
-        """Its size."""
+        """Its size in bytes."""
 
     def close(self) -> None:
-        """Give it back."""
+        """Free it."""
 
 
 class CapturedGraph(Protocol):
-    """Enqueued work that was recorded, with its addresses, to be launched as one."""
+    """Work captured with its addresses, to be launched as one."""
 
     def launch(self, stream: Stream) -> None:
         """Enqueue all of it."""
 
     def close(self) -> None:
-        """Give it back."""
+        """Free it."""
 
 
 class Driver(Protocol):
-    """One device through one library. All but `missing`, `version` and `gpu` need a thread that has entered."""
+    """One device through one library. All methods but `missing`, `version` and `gpu` need a thread that has entered."""
 
     @property
     def name(self) -> str:
-        """The library: cuda-python or pycuda."""
+        """The library: "cuda-python" or "pycuda"."""
 
     @property
     def captures(self) -> bool:
-        """Whether it can capture work at all."""
+        """Whether the library can capture work."""
 
     def missing(self) -> str:
-        """Return why it cannot run here and what to do about that, or nothing if it can."""
+        """Return why it can't run here and what to do about it; an empty string if it can."""
 
     def version(self) -> str:
         """Return the versions of the library and of CUDA."""
 
     def gpu(self) -> Gpu:
-        """Return what the device is."""
+        """Return the device's properties."""
 
     def enter(self) -> None:
         """Make the primary context current in this thread."""
 
     def leave(self) -> None:
-        """End what `enter` began; nothing where it did not begin."""
+        """Undo `enter`. Does nothing without it."""
 
     def stream(self, *, high: bool = False) -> Stream:
-        """Return a new stream; `high`: of the highest priority, where there are priorities."""
+        """Return a new stream; with `high`, of the highest priority, if the library supports priorities."""
 
     def event(self, *, timing: bool = False) -> Event:
-        """Return a new event; `timing`: that knows when it happened."""
+        """Return a new event; with `timing`, one for `seconds_since`."""
 
     def pinned(self, nbytes: int) -> Pinned:
-        """Return page-locked memory for all contexts, mapped for the device."""
+        """Return `nbytes` bytes of page-locked memory for all contexts, mapped for the device."""
 
     def memory(self, nbytes: int) -> Memory:
-        """Return memory of the device, with whatever is in it."""
+        """Return uninitialized device memory of `nbytes` bytes."""
 
     def copy_in(self, to: int, source: Pinned, nbytes: int, stream: Stream, *, offset: int = 0) -> None:
-        """Enqueue a copy from the host to the device address `to`; `offset` is into the source."""
+        """Enqueue a copy of `nbytes` bytes from the host to the device.
+
+        Args:
+            to: Device address.
+            source: Host memory.
+            nbytes: Bytes to copy.
+            stream: Runs the copy.
+            offset: Bytes into the source.
+        """
 
     def copy_out(self, to: Pinned, source: int, nbytes: int, stream: Stream, *, offset: int = 0) -> None:
-        """Enqueue a copy from the device address `source` to the host; `offset` is into `to`."""
+        """Enqueue a copy of `nbytes` bytes from the device to the host.
+
+        Args:
+            to: Host memory.
+            source: Device address.
+            nbytes: Bytes to copy.
+            stream: Runs the copy.
+            offset: Bytes into `to`.
+        """
 
     def free_memory(self) -> tuple[int, int]:
-        """Return how many bytes of the device are free, and how many there are. Raises what broke the context."""
+        """Return the free and the total bytes of device memory. Raises CudaError if the context is broken."""
 
     def capture(self, stream: Stream, enqueue: Callable[[], None]) -> CapturedGraph:
-        """Record what `enqueue` puts on the stream, which does not run now. Other threads are not disturbed.
+        """Capture the work that `enqueue` puts on the stream, without running it. Other threads are not disturbed.
 
-        What `enqueue` raises is raised once the capture is ended. Raises CudaError where the work cannot be captured.
+        Raises what `enqueue` raises, once the capture has ended.
+
+        Args:
+            stream: The stream to capture.
+            enqueue: Puts work on that stream.
+
+        Raises:
+            CudaError: The work can't be captured.
         """
 
     def reset(self) -> None:
-        """Throw the primary context away and begin a new one; nobody may hold anything of the old one.
+        """Destroy the primary context and create a new one. Call this with no resources of the old one left.
 
-        The calling thread leaves the old one before, and enters the new one after. Raises CudaError where the device
-        stays broken.
+        The calling thread leaves the old context before, and enters the new one after.
+
+        Raises:
+            CudaError: The device stays broken.
         """

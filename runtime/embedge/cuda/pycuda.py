@@ -26,7 +26,7 @@ log = logging.getLogger("embedge.cuda")
 _INSTALL = "pip install 'embedge[pycuda]' (it is built here, with a compiler and the headers of CUDA)"
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which pycuda has no name
 
-# It tells errors by the driver's words only. These are not fatal; `CudaError.from_message` knows those that are.
+# pycuda gives only the driver's message. These errors are not fatal; `CudaError.from_message` finds those that are.
 _WORDS = {
     "no CUDA-capable device is detected": "CUDA_ERROR_NO_DEVICE",
     "invalid device ordinal": "CUDA_ERROR_INVALID_DEVICE",
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class PyCudaDriver:
-    """The driver of one device."""
+    """`Driver` of one device, through pycuda."""
 
     name = "pycuda"
     captures = False
@@ -57,12 +57,12 @@ class PyCudaDriver:
         self._installed = ""
         self._life = Life()
         self._context: Any = None  # retained by the first thread that enters; all threads push this one object
-        # Guards the context and its life; held by `enter` and `reset`, and by what the collector frees meanwhile.
+        # Guards the context and its life. Held by `enter` and `reset`; reentrant: the collector may free memory then.
         self._retaining = threading.RLock()
-        self._local = threading.local()  # of each thread: the lives that it pushed
+        self._local = threading.local()  # per thread: the lives it pushed
 
     def missing(self) -> str:
-        """Return why it cannot run here and what to do about that, or nothing if it can."""
+        """Return why it can't run here and what to do about it; an empty string if it can."""
         if why := self._find():
             return why
         try:
@@ -94,12 +94,12 @@ class PyCudaDriver:
         return ""
 
     def version(self) -> str:
-        """Return the versions of the library and of CUDA; it says what the library cannot do."""
+        """Return the versions of the library and of CUDA, with the library's limitation."""
         driver = reasons.version(self._api.get_driver_version())
         return f"pycuda {self._installed}, driver for CUDA {driver}; it cannot capture"
 
     def gpu(self) -> Gpu:
-        """Return what the device is."""
+        """Return the device's properties."""
         device, kinds = self._device(), self._api.device_attribute
         return Gpu(
             index=self._index,
@@ -125,10 +125,10 @@ class PyCudaDriver:
         self._pushed().append(life)
 
     def leave(self) -> None:
-        """Pop what `enter` pushed; nothing where that was not called."""
+        """Pop the context that `enter` pushed. Does nothing without it."""
         if self._pushed():
             if self._pushed().pop().over:
-                self._api.Context.get_current()  # which takes what is no context any more off this thread's stack
+                self._api.Context.get_current()  # takes a destroyed context off this thread's stack
             else:
                 self._ask(self._api.Context.pop)
 
@@ -138,17 +138,17 @@ class PyCudaDriver:
         return cast(list[Life], self._local.pushed)
 
     def stream(self, *, high: bool = False) -> Stream:
-        """Return a new stream that does not wait for the default one; pycuda knows no priorities."""
+        """Return a new stream. pycuda lacks priorities, so `high` is ignored."""
         return _PyCudaStream(self, self._ask(self._api.Stream, _NON_BLOCKING))
 
     def event(self, *, timing: bool = False) -> Event:
-        """Return a new event that is waited for asleep."""
+        """Return a new event; a thread that waits for it sleeps."""
         flags = self._api.event_flags
         chosen = int(flags.BLOCKING_SYNC) | (0 if timing else int(flags.DISABLE_TIMING))
         return _PyCudaEvent(self, self._ask(self._api.Event, chosen))
 
     def pinned(self, nbytes: int) -> Pinned:
-        """Return page-locked memory for all contexts, mapped for the device."""
+        """Return `nbytes` bytes of page-locked memory for all contexts, mapped for the device."""
         flags = int(self._api.host_alloc_flags.PORTABLE) | int(self._api.host_alloc_flags.DEVICEMAP)
         with self._explained(lambda: reasons.out_of_host_memory(nbytes)):
             whole = self._ask(self._api.pagelocked_empty, nbytes, np.uint8, mem_flags=flags)
@@ -157,7 +157,7 @@ class PyCudaDriver:
         return HostArray(whole, pointer, self._freeing(allocation.free))
 
     def _freeing(self, free: Callable[[], None]) -> Callable[[], None]:
-        """Return a way to free in any thread: the last view of an array may be dropped anywhere."""
+        """Return a function that frees in any thread: the last view of an array may be dropped anywhere."""
         life = self._life
 
         def entered() -> None:
@@ -170,7 +170,7 @@ class PyCudaDriver:
         return lambda: release(life, "pinned memory", entered)
 
     def memory(self, nbytes: int) -> Memory:
-        """Return memory of the device, with whatever is in it."""
+        """Return uninitialized device memory of `nbytes` bytes."""
         with self._explained(lambda: self._full(nbytes)):
             return _PyCudaMemory(self, self._ask(self._api.mem_alloc, nbytes), nbytes)
 
@@ -179,7 +179,7 @@ class PyCudaDriver:
 
     def copy_in(self, to: int, source: Pinned, nbytes: int, stream: Stream, *, offset: int = 0) -> None:
         """Enqueue a copy from the host to the device address `to`."""
-        source.host(offset, nbytes)  # a slice would be cut short without a word
+        source.host(offset, nbytes)  # checks the bounds: a slice would be cut silently
         self._ask(self._api.memcpy_htod_async, to, source.array[offset : offset + nbytes], _made(stream))
 
     def copy_out(self, to: Pinned, source: int, nbytes: int, stream: Stream, *, offset: int = 0) -> None:
@@ -188,18 +188,21 @@ class PyCudaDriver:
         self._ask(self._api.memcpy_dtoh_async, to.array[offset : offset + nbytes], source, _made(stream))
 
     def free_memory(self) -> tuple[int, int]:
-        """Return how many bytes of the device are free, and how many there are."""
+        """Return the free and the total bytes of device memory."""
         free, total = self._ask(self._api.mem_get_info)
         return int(free), int(total)
 
     def capture(self, stream: Stream, enqueue: Callable[[], None]) -> CapturedGraph:
-        """Raise CudaError: pycuda has no function for it."""
+        """Raise CudaError: pycuda can't capture."""
         raise CudaError("CUDA_ERROR_NOT_SUPPORTED", "pycuda cannot capture; pip install 'embedge[cuda]' can")
 
     def reset(self) -> None:
-        """Throw the primary context away and begin a new one, if nobody else holds it, too.
+        """Release the primary context and create a new one; works only if no other library holds the old one.
 
-        pycuda can only let go of it. TensorRT and ONNX Runtime hold it as well once they have run, and then it stays.
+        TensorRT and ONNX Runtime hold it once they have run.
+
+        Raises:
+            CudaError: The device stays broken.
         """
         with self._retaining:
             self._life.over, self._life = True, Life()
@@ -217,8 +220,8 @@ class PyCudaDriver:
             raise CudaError(error.code, text) from error
 
     def _let_go(self, retained: Any) -> None:
-        self._ask(retained.push)  # another thread may have retained it, and only there or where it is pushed …
-        self._ask(retained.detach)  # … does this give it back; it takes it off this thread's stack as well
+        self._ask(retained.push)  # another thread may have retained it; only there, or where it is pushed, …
+        self._ask(retained.detach)  # … does detach release it. This takes it off this thread's stack as well.
 
     def _ask(self, function: Callable[..., T], *args: Any, **named: Any) -> T:
         """Call a function of pycuda. Raises CudaError."""
@@ -230,7 +233,7 @@ class PyCudaDriver:
 
     @contextmanager
     def _explained(self, full: Callable[[], str]) -> Iterator[None]:
-        """Say more where memory is out."""
+        """Explain an error if memory ran out."""
         try:
             yield
         except CudaError as error:
@@ -240,7 +243,7 @@ class PyCudaDriver:
 
 
 class _Made(Owned):
-    """Something that pycuda destroys with its object."""
+    """A resource that pycuda frees with its object."""
 
     def __init__(self, provider: PyCudaDriver, made: Any) -> None:
         self._ask = provider._ask
@@ -263,7 +266,7 @@ class _PyCudaStream(_Made):
 
 
 class _PyCudaEvent(_Made):
-    handle = 0  # which pycuda keeps to itself
+    handle = 0  # pycuda hides it
 
     def record(self, stream: Stream) -> None:
         self._ask(self.made.record, _made(stream))

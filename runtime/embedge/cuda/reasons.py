@@ -1,4 +1,4 @@
-"""Why a GPU cannot be used here, and the way out, in words."""
+"""Messages for a GPU that can't be used: why, and what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NO_DRIVER = (
     + _CONTAINER
 )
 
-# What the driver's refusals to start mean, where its own words do not say what to do.
+# What to do if the driver doesn't start, for errors whose own message doesn't help.
 _ADVICE = {
     "CUDA_ERROR_STUB_LIBRARY": "a stub of libcuda.so.1 is found before the driver: take its folder, which is named "
     "stubs, out of LD_LIBRARY_PATH",
@@ -28,14 +28,14 @@ _ADVICE = {
 
 
 def refused(code: str, words: str) -> str:
-    """Return why the driver does not start."""
-    if code in ("CUDA_ERROR_NO_DEVICE", "CUDA_ERROR_INVALID_DEVICE"):  # the latter: CUDA_VISIBLE_DEVICES is nonsense
+    """Return why the driver doesn't start, from CUDA's error code and message."""
+    if code in ("CUDA_ERROR_NO_DEVICE", "CUDA_ERROR_INVALID_DEVICE"):  # the latter: CUDA_VISIBLE_DEVICES is malformed
         return no_device(0, 0)
     return f"the NVIDIA driver does not start: {words} ({code})" + (f"; {_ADVICE[code]}" if code in _ADVICE else "")
 
 
 def no_device(index: int, count: int) -> str:
-    """Return why there is no such GPU, where this process sees `count`."""
+    """Return why GPU `index` doesn't exist for a process that sees `count` GPUs."""
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     if count:
         limits = "" if shown is None else f", as CUDA_VISIBLE_DEVICES={shown} lets it"
@@ -46,13 +46,20 @@ def no_device(index: int, count: int) -> str:
 
 
 def too_old(library: str, needed: int, driver: int, way_out: str) -> str:
-    """Return that the driver is older than the CUDA `needed` that a library was made for; both as 12060 for 12.6."""
+    """Return that the driver is too old for a library.
+
+    Args:
+        library: Name and version.
+        needed: The CUDA version it was built for, 12060 for 12.6.
+        driver: The CUDA version that the driver supports.
+        way_out: What to do instead of updating the driver.
+    """
     said = f"the NVIDIA driver supports CUDA {version(driver)}, and {library} is for CUDA {needed // 1000}"
     return f"{said}: update the driver, or {way_out}"
 
 
 def out_of_memory(wanted: int, free: int, total: int, *, integrated: bool) -> str:
-    """Return how much is free, in bytes all, and whom to ask about the rest."""
+    """Return that GPU memory ran out, and how to find what uses it. All sizes in bytes."""
     tool = "tegrastats and top (CPU and GPU share the memory)" if integrated else "nvidia-smi"
     return (
         f"{_size(wanted)} are asked for; {_size(free)} of {_size(total)} are free. See with {tool} who has the rest; "
@@ -61,7 +68,7 @@ def out_of_memory(wanted: int, free: int, total: int, *, integrated: bool) -> st
 
 
 def out_of_host_memory(wanted: int) -> str:
-    """Return that page-locked memory of so many bytes is not to be had."""
+    """Return that `wanted` bytes of page-locked memory could not be allocated."""
     return (
         f"{_size(wanted)} of page-locked memory of the host are not to be had: see with `free -h` what is available; "
         "fewer lanes, a smaller batches_in_flight or small_memory need less"
@@ -69,7 +76,7 @@ def out_of_host_memory(wanted: int) -> str:
 
 
 def version(cuda: int) -> str:
-    """Return a version as people write it: 12.6 for 12060."""
+    """Return a CUDA version as a string: "12.6" for 12060."""
     return f"{cuda // 1000}.{cuda % 1000 // 10}"
 
 

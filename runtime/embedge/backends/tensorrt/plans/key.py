@@ -1,4 +1,4 @@
-"""The key of a plan: all that it holds for. A plan for anything else is another plan, and is never loaded."""
+"""The key of a plan: everything it depends on. A plan with another key is never loaded."""
 
 from __future__ import annotations
 
@@ -19,14 +19,23 @@ from embedge.version import __version__
 __all__ = ["BuildDevice", "BuildFlags", "PlanKey"]
 
 _GIB = 1 << 30
-_CLASS = 4  # GiB: what a board reports differs a little from one driver to the next
+_CLASS = 4  # GiB; the reported memory differs a little from driver to driver
 
 
 class BuildDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The machine that a plan is for: its kernels were chosen by their times here.
+    """The machine that a plan is for: TensorRT chose its kernels by timing them there.
 
-    memory: GiB, rounded up to a multiple of 4. driver: the CUDA version it supports, 12060 for 12.6. release: major
-    version of NVIDIA's driver. l4t, power: of a Jetson its release and its power mode. Empty where there is none.
+    Attributes:
+        gpu: The GPU's name.
+        capability: Compute capability, major and minor.
+        multiprocessors: Number of streaming multiprocessors.
+        memory: GiB, rounded up to a multiple of 4.
+        integrated: Whether it shares the host's memory.
+        driver: The CUDA version that the driver supports, 12060 for 12.6.
+        release: Major version of NVIDIA's driver; empty if unknown.
+        l4t: Release of a Jetson's software; else empty.
+        power: Power mode of a Jetson; else empty.
+        system: Operating system and CPU architecture.
     """
 
     gpu: str
@@ -42,7 +51,12 @@ class BuildDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @classmethod
     def here(cls, gpu: Gpu, root: Path = Path("/")) -> BuildDevice:
-        """Return what this machine is. root: where its files are."""
+        """Return this machine.
+
+        Args:
+            gpu: The GPU's properties.
+            root: Root of the file system.
+        """
         return cls(
             gpu=gpu.name,
             capability=gpu.capability,
@@ -58,11 +72,15 @@ class BuildDevice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class BuildFlags(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a plan is built. Plans are strongly typed and for one version and device: there are no flags for others.
+    """How a plan is built. Plans are strongly typed, for one version and device.
 
-    level: TensorRT's optimisation level, 0 to 5. workspace: bytes of GPU memory that kernels may use between them.
-    tf32: whether float32 products may be rounded to TF32. aux_streams: streams that TensorRT may add of its own.
-    options: names of other builder flags, sorted. plugins: SHA-256 of each plug-in library.
+    Attributes:
+        level: TensorRT's optimization level, 0 to 5.
+        workspace: Bytes of GPU memory for a layer's intermediate results.
+        tf32: Whether float32 products may be rounded to TF32.
+        aux_streams: Auxiliary streams that TensorRT may add.
+        options: Names of other builder flags, sorted.
+        plugins: SHA-256 of each plug-in library.
     """
 
     level: int
@@ -74,11 +92,18 @@ class BuildFlags(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that a plan holds for.
+    """Everything a plan depends on.
 
-    graph: SHA-256 of the ONNX file. weights: of the file beside it, where its weights are in one. precision: as in the
-    manifest. profiles: sizes of the inputs. tensorrt: its full version. cuda: the CUDA version that TensorRT was made
-    for, where it says so. embedge: the version that builds.
+    Attributes:
+        graph: SHA-256 of the ONNX file.
+        weights: SHA-256 of its file of external weights; empty if it has none.
+        precision: As in the manifest.
+        profiles: Ranges of the input shapes, by input.
+        tensorrt: TensorRT's full version.
+        cuda: The CUDA version TensorRT was built for; empty if unknown.
+        device: The machine.
+        flags: How it is built.
+        embedge: The version of embedge that builds it.
     """
 
     graph: str
@@ -117,16 +142,16 @@ class PlanKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         )
 
     def digest(self) -> str:
-        """Return a name for the plan: the hex SHA-256 of all fields."""
+        """Return the plan's name: the SHA-256 of all fields, hex."""
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
     def differences(self, here: PlanKey) -> str:
-        """Return in what this key differs from the one that is asked for here; empty if in nothing."""
+        """Return how this key differs from the key wanted here; an empty string if it doesn't."""
         return "; ".join(f"{name} {there!r}, here {wanted!r}" for name, there, wanted in _differing(self, here))
 
 
 def _differing(there: PlanKey, here: PlanKey) -> Iterator[tuple[str, object, object]]:
-    """Yield what differs, by the name of the field: what says most to a reader comes first."""
+    """Yield differing fields with both values, the most telling first."""
     for names, one, other in (
         (("gpu", "capability", "multiprocessors", "memory", "integrated"), there.device, here.device),
         (("tensorrt", "cuda"), there, here),
@@ -141,7 +166,7 @@ def _differing(there: PlanKey, here: PlanKey) -> Iterator[tuple[str, object, obj
 
 
 def _read(path: Path, pattern: str) -> str:
-    """Return what a file of the system says, its groups joined by dots; nothing where there is none that says it."""
+    """Return the pattern's groups in a system file, joined by dots; an empty string without a match."""
     try:
         found = re.search(pattern, path.read_text(encoding="utf-8", errors="replace"))
     except OSError:

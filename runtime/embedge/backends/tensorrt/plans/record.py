@@ -22,18 +22,27 @@ _MOST = 1 << 20  # bytes of a record
 
 
 CAPTURED = "captured_max_abs"
-"""The figure of a plan whose captured graphs were proven."""
+"""The metric of a plan whose CUDA graphs were proven."""
 
 
 class Damaged(Exception):
-    """What is in a plan's folder is not what was written for this key. The text says in what."""
+    """A plan's folder doesn't have what was written for this key. The message says how."""
 
 
 class PlanRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of a plan. model, graph: names, for the reader. created: UTC, ISO 8601. seconds: it took to build.
+    """What is on record about a plan, or about a refusal.
 
-    sha256, nbytes: of the plan. figures: of the gate. refused: why there is no plan and none is to be built: the gate
-    or the parser said so.
+    Attributes:
+        format: Version of this format.
+        key: Everything the plan depends on.
+        model: The model's name and version.
+        graph: The graph's name.
+        created: UTC, ISO 8601.
+        seconds: Build time.
+        figures: The gate's metrics.
+        sha256: Of the plan, hex; empty for a refusal.
+        nbytes: Size of the plan in bytes.
+        refused: Why the gate or the parser refused it; empty for a plan.
     """
 
     format: Literal[1] = 1
@@ -49,12 +58,12 @@ class PlanRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def captured(self) -> bool:
-        """Whether the gate has seen that captured graphs give what plain runs give."""
+        """Whether the gate proved that CUDA graphs give the same results as plain runs."""
         return CAPTURED in self.figures
 
 
 class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of the record's file. sha256: of the record's bytes, so that a changed byte is seen."""
+    """The content of the record's file, with the SHA-256 of the record's bytes."""
 
     record: msgspec.Raw
     sha256: str
@@ -62,22 +71,33 @@ class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A folder that holds a plan and its record, or the record of a refusal alone."""
+    """A folder with a plan and its record, or only the record of a refusal.
+
+    Attributes:
+        folder: The folder.
+        record: The record.
+    """
 
     folder: Path
     record: PlanRecord
 
     @property
     def file(self) -> Path:
-        """Where the plan is."""
+        """The plan's file."""
         return self.folder / PLAN
 
     @classmethod
     def load(cls, folder: Path, key: PlanKey | None = None, vouch: Callable[[bytes], None] | None = None) -> Plan:
-        """Return the plan of a folder, its hash compared. Raises Damaged, OSError.
+        """Load a plan's record, and check the plan's hash.
 
-        key: it must be for this and nothing else. None: whatever it is for; the plan itself is then not looked at.
-        vouch: is given the bytes of the record's file, and raises what it likes if it does not trust them.
+        Args:
+            folder: The plan's folder.
+            key: The key it has to have; None accepts any key, and skips the hash.
+            vouch: Called with the bytes of the record's file; raises if it doesn't trust them.
+
+        Raises:
+            Damaged: The folder has another plan, or a damaged one.
+            OSError: A file can't be read.
         """
         data = head(folder / RECORD, _MOST)
         if vouch is not None:
@@ -91,7 +111,11 @@ class Plan:
         return plan
 
     def read(self) -> bytes:
-        """Return the plan, proven to be the one that was built. Raises BackendError."""
+        """Return the plan's bytes, after checking their hash.
+
+        Raises:
+            BackendError: The file can't be read, or has changed.
+        """
         try:
             data = self.file.read_bytes()
         except OSError as error:
@@ -102,7 +126,7 @@ class Plan:
 
 
 def write(folder: Path, record: PlanRecord) -> None:
-    """Write a plan's record, and make it and all else in the folder durable."""
+    """Write a plan's record, and make everything in the folder durable."""
     raw = msgspec.json.encode(record)
     sealed = _Sealed(msgspec.Raw(raw), hashlib.sha256(raw).hexdigest())
     (folder / RECORD).write_bytes(msgspec.json.encode(sealed))
@@ -110,8 +134,17 @@ def write(folder: Path, record: PlanRecord) -> None:
 
 
 def head(path: Path, most: int) -> bytes:
-    """Return what is in a small file, not more than `most` bytes. Raises Damaged, OSError."""
-    if path.exists() and not path.is_file():  # opening a pipe waits for whoever writes
+    """Return the content of a small file.
+
+    Args:
+        path: The file.
+        most: Most bytes it may have.
+
+    Raises:
+        Damaged: It is larger, or not a regular file.
+        OSError: It can't be read.
+    """
+    if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
         raise Damaged(f"its {path.name} is no file")
     with path.open("rb") as file:
         data = file.read(most + 1)

@@ -1,4 +1,4 @@
-"""Signatures: who may bring plans that were built elsewhere. Plans are machine code, so who may run code here."""
+"""Signatures of plans built elsewhere. Plans are machine code: a trusted key may run code here."""
 
 from __future__ import annotations
 
@@ -17,23 +17,37 @@ if TYPE_CHECKING:
 __all__ = ["SIGNATURE", "Trust", "Untrusted", "sign", "signer"]
 
 SIGNATURE = "record.sig"
-# What is signed begins with this, so that a signature made for something else is none for a plan.
+# Signed messages begin with this, so that a signature for something else isn't valid for a plan.
 _PURPOSE = b"embedge plan 1\n"
 _MOST = 1 << 10  # bytes of a signature
 
 
 class Untrusted(Exception):
-    """Nobody who is trusted vouches for a plan. The text says why."""
+    """No trusted key signed a plan. The message says why."""
 
 
 class Trust:
-    """The public keys whose owners may bring plans: files in PEM format, ed25519. Raises InvalidInput, Unavailable."""
+    """The public keys whose plans are trusted."""
 
     def __init__(self, files: Iterable[str | Path]) -> None:
+        """Read the keys: ed25519, in PEM format.
+
+        Raises:
+            InvalidInput: A file isn't such a key, or others can write to it.
+            Unavailable: cryptography isn't installed.
+        """
         self._keys = {Path(file): _public(Path(file)) for file in files}
 
     def check(self, folder: Path, record: bytes) -> None:
-        """Raise Untrusted unless one of the keys signed this record. record: the bytes of its file."""
+        """Check that one of the keys signed a record.
+
+        Args:
+            folder: The plan's folder, with the signature.
+            record: Bytes of the record's file.
+
+        Raises:
+            Untrusted: None of them did.
+        """
         if not self._keys:
             raise Untrusted("it was built elsewhere, and trust_plans names no key")
         from cryptography.exceptions import InvalidSignature
@@ -52,7 +66,12 @@ class Trust:
 
 
 def signer(file: Path) -> Ed25519PrivateKey:
-    """Return the private key of a PEM file. Raises InvalidInput, Unavailable."""
+    """Return the ed25519 private key of a PEM file.
+
+    Raises:
+        InvalidInput: The file isn't such a key.
+        Unavailable: cryptography isn't installed.
+    """
     _check_installed()
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -67,7 +86,7 @@ def signer(file: Path) -> Ed25519PrivateKey:
 
 
 def sign(folder: Path, key: Ed25519PrivateKey) -> None:
-    """Sign the record of a plan, which holds its hash and all that it is for."""
+    """Sign a plan's record, which has the plan's hash and key."""
     (folder / SIGNATURE).write_bytes(key.sign(_PURPOSE + (folder / RECORD).read_bytes()))
 
 
