@@ -1,4 +1,4 @@
-"""Small records kept between starts, in the user's cache directory. Losing one costs a measurement, never a vector."""
+"""Small records in the user's cache directory. A lost record costs time at the next start, nothing else."""
 
 from __future__ import annotations
 
@@ -20,20 +20,29 @@ CachedRecord = TypeVar("CachedRecord")
 
 
 def directory() -> Path:
-    """Return where records live: $EMBEDGE_CACHE, or `embedge` in the user's cache directory."""
+    """Return the directory for records: $EMBEDGE_CACHE, or `embedge` in the user's cache directory."""
     if named := os.environ.get("EMBEDGE_CACHE"):
         return Path(named)
-    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib's raises where there is no home
+    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib's raises without a home
     return Path(os.environ.get("XDG_CACHE_HOME") or Path(home, ".cache")) / "embedge"
 
 
 def key(*facts: object) -> str:
-    """Return a name for a record that holds for these facts only."""
+    """Return the name of the record for these facts, a hash of them."""
     return hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()[:32]
 
 
 def load(kind: str, name: str, record: type[CachedRecord]) -> CachedRecord | None:
-    """Return a record, or None where there is none that can be read."""
+    """Read a record.
+
+    Args:
+        kind: The directory of records of this kind.
+        name: See `key`.
+        record: The type of the record.
+
+    Returns:
+        The record; None if it is missing or cannot be read.
+    """
     path = directory() / kind / f"{name}.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=record)
@@ -45,11 +54,11 @@ def load(kind: str, name: str, record: type[CachedRecord]) -> CachedRecord | Non
 
 
 def save(kind: str, name: str, record: object) -> None:
-    """Write a record in one step. A cache that cannot be written is logged and done without."""
+    """Write a record atomically. If the cache cannot be written, log a warning and continue."""
     path = directory() / kind / f"{name}.json"
     data = msgspec.json.encode(record)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         atomic.write(path, data, mode=0o600)
     except OSError as error:
-        log.warning("%s: not written, so it is measured again at the next start: %s", path, error)
+        log.warning("%s: cannot be written, so the next start measures again: %s", path, error)

@@ -1,7 +1,7 @@
-"""`python -m tests.mutations [PART …]`: take each wait, event and lock out of the code of lanes, and see a test fail.
+"""`python -m tests.mutations [PART …]`: remove each wait, event and lock around lanes in turn, and see a test fail.
 
-Works on copies of the checkout. PART: words, all of which have to be in a mutant's name. `--write` puts what was found
-into docs/mutations.md. Exit code 1: one survived that is not known to be equivalent.
+Runs on copies of the checkout. PART: only mutants with all of these words in their names. `--write` writes the results
+to docs/mutations.md. Exits with status 1 if a mutant survives that is not known to be equivalent.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ __all__ = ["ROOT", "SOURCES", "Mutant", "find", "mutants"]
 ROOT = Path(__file__).parents[2]
 PACKAGE = "runtime/embedge"
 
-# Files of the package, with the functions that are looked at where not all of them are about lanes.
+# Files of the package. Where not all functions concern lanes, the ones to mutate.
 SOURCES: dict[str, tuple[str, ...]] = {
     "lanes/lane.py": (),
     "lanes/in_flight.py": (),
@@ -51,7 +51,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "cuda/pycuda.py": (),
 }
 
-# Methods that wait; methods that say something to another thread, to the GPU or to whoever uses the context; frees.
+# Methods that wait; methods that signal another thread, the GPU or the users of a context; methods that free.
 _WAITS = {"acquire", "drain", "join", "result", "wait_idle", "sleep", "wait", "wait_for"}
 _TELLS = {
     "abandon",
@@ -75,12 +75,12 @@ _TELLS = {
     "set_result",
     "wake",
 }
-# What CUDA and TensorRT are asked for, and what lanes and contexts were given to call.
+# Calls into CUDA and TensorRT, and callbacks of lanes and contexts.
 _CALLS = {"_ask", "_close", "_leave", "_require", "_on_change", "_release", "_wake"}
 _FREES = {"clear", "close", "exit"}
 _STATEMENTS = _WAITS | _TELLS | _FREES | _CALLS
-_NOTHING = "__import__('contextlib').nullcontext()"  # in the place of a lock
-# Fields that say what may be done now. (What makes them, `__init__`, is not looked at.)
+_NOTHING = "__import__('contextlib').nullcontext()"  # replaces a lock
+# Fields that hold state between threads. Assignments in `__init__` are not mutated.
 _FLAGS = {
     "alive",
     "broken",

@@ -1,4 +1,4 @@
-"""The page docs/mutations.md: what each mutant removes, and the test that fails then."""
+"""Reads and writes docs/mutations.md: what each mutant removes, and the test that fails then."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ __all__ = ["Row", "read", "write"]
 
 PAGE = ROOT / "docs" / "mutations.md"
 _HEAD = """\
-# Mutation tests
+# Mutations of the code around lanes
 
-The correctness of lanes rests on small things: a wait, an event, a lock, a flag, and the order of freeing. This page
-lists all of them. Each was removed from the code once, alone, and a test failed; the last column names it. (A test that
-*hangs* fails by its timeout.) `make mutations` repeats this and writes this page. Pass words to run a part of the list;
-`--missing` runs entries not on this page yet:
+The guarantees of a lane depend on small details: a wait, an event, a lock, a flag, the order of two frees. This page
+lists all of them. Each was removed from the code once, alone, and a test failed: the last column names it. (A test that
+*hangs* fails by its time limit.) `make mutations` repeats that and rewrites this page. For a part of the list, pass
+words; for mutants that are not on this page yet, pass `--missing`:
 
     python -m tests.mutations lanes/in_flight.py PipelinedSubmitter.drain
     python -m tests.mutations --missing --write
 
-`tests/mutations/mutants.py` finds the code by its form, so a new lock enters the list by itself, and a test fails until
-this page has it. Races don't depend on luck: `tests/runtime/races.py` stops one thread at each instruction in turn and
-lets the other run.
+`tests/mutations/mutants.py` finds the places by their form. A new lock is therefore on the list at once, and a test
+fails until this page has it. Races need no luck: `tests/runtime/races.py` stops one thread at each instruction in turn
+while the other one runs.
 
-The list doesn't cover reordered statements, or whether a condition is the right one. Where a lock belongs to a
-condition being waited on or notified, Python itself objects to its removal. The GPU is the simulated one.
+The list covers neither the order of statements nor wrong conditions. Where a lock belongs to a condition, Python itself
+raises an error without it. The GPU is simulated.
 """
 _KNOWN_HEAD = "\n## Equivalent mutants\n\nNo test can fail without these, for the reason given.\n\n"
 _ROW = re.compile(r"^\| (?P<where>\S+) \| `(?P<what>.*)` \| (?P<test>.*) \|$")
@@ -37,7 +37,7 @@ _ROW = re.compile(r"^\| (?P<where>\S+) \| `(?P<what>.*)` \| (?P<test>.*) \|$")
 
 @dataclass(frozen=True)
 class Row:
-    """A mutant's name, and the test that failed; "" if none did."""
+    """A mutant's name, and the test that failed; "" if none failed."""
 
     name: str
     test: str
@@ -45,7 +45,7 @@ class Row:
 
 
 def read() -> dict[str, Row]:
-    """Return what the page says of each mutant that was killed, by its name."""
+    """Return the rows of the page, by the name of the mutant."""
     rows: dict[str, Row] = {}
     file = ""
     for line in PAGE.read_text(encoding="utf-8").splitlines() if PAGE.exists() else ():
@@ -59,7 +59,7 @@ def read() -> dict[str, Row]:
 
 
 def write(every: Iterable[Mutant], found: Mapping[str, Row]) -> None:
-    """Write the page: for each mutant what was found now, else what was known before."""
+    """Write the page, with new results where given and the rows of the page elsewhere."""
     rows = read() | dict(found)
     lines = [_HEAD]
     for file, mutants in groupby(every, key=lambda each: each.file):

@@ -19,7 +19,7 @@ _PARTS = ("runtime", "export", "benchmarks", "tests")
 _HANGS = 15  # seconds that one test may take: none of these needs three
 _ENDS = 400  # seconds that all of them may take
 
-# Which tests tell most of a part, the quickest first. What kills a mutant ends its trial.
+# The tests that kill most mutants of a part, the quickest first. The first failure ends a trial.
 _LANES = (
     "test_ordering.py",
     "test_ordering_pool.py",
@@ -43,7 +43,7 @@ _GPU = (
     "test_tensorrt.py",
 )
 _REST = ("test_ordering_scheduler.py", "test_preparer.py", "test_embedder.py")
-# They start processes, which takes seconds, and tell nothing of lanes that the others do not.
+# They start processes, which takes seconds, and kill no mutant that the others do not.
 _WITHOUT = (
     "test_tensorrt.py::test_embedding_gives_the_processors_vectors",
     "test_tensorrt.py::test_a_plan_that_does_not_fit_is_built_anew",

@@ -1,1 +1,1 @@
-"""What a batch is: rows, how they are laid out and padded, and which shapes they can have. Pure functions."""
+"""Batches: rows, their layout and padding, and the shapes that they can have. Pure functions."""

@@ -1,4 +1,4 @@
-"""Batches: rows that run together, and how they are laid out and padded. Pure functions over plain values."""
+"""Batches of rows that run together, their layout and padding. Pure functions over plain values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ Row = Mapping[str, NDArray[np.generic]]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How rows become a tower's input arrays: dtype and fill of each."""
+    """How rows become a tower's input arrays.
+
+    Attributes:
+        dtypes: By input, its dtype.
+        fills: By input, its padding.
+    """
 
     dtypes: dict[str, str]
     fills: dict[str, Fill]
@@ -63,21 +68,22 @@ class Batch(Generic[EntryT]):
 
     @property
     def width(self) -> int:
-        """The longest row, to which all are padded."""
+        """The length of the longest row: all rows are padded to it."""
         return max(self.lengths)
 
 
 def trunks(manifest: Manifest, towers: Mapping[str, Tower]) -> dict[str, str]:
-    """Return by tower the first one whose batches its rows may join.
+    """Return, by tower, the first tower with the same trunk. Rows of one trunk share batches.
 
-    Such towers lay out their arrays alike and begin with the same graph, and all their tensors have an axis of rows.
+    Towers share a trunk if they lay out their arrays in the same way and begin with the same graph, and if all their
+    tensors have an axis of rows.
     """
     firsts: dict[object, str] = {}
     return {name: firsts.setdefault(_trunk(manifest, tower) or name, name) for name, tower in towers.items()}
 
 
 def _trunk(manifest: Manifest, tower: Tower) -> object:
-    """Return what is equal for towers that share batches, or None for one that shares none."""
+    """Return a key equal for towers of one trunk; None for a tower that shares with no other."""
     form = layout(manifest, tower)
     made = [spec.shape for step in tower.steps for spec in manifest.graphs[step].outputs]
     if tower.chain is not None or not made or not all(shape and isinstance(shape[0], str) for shape in made):
@@ -86,9 +92,9 @@ def _trunk(manifest: Manifest, tower: Tower) -> object:
 
 
 def layout(manifest: Manifest, tower: Tower) -> Layout:
-    """Return how a tower's rows are laid out, from its prepare specs and its graphs' input dtypes.
+    """Return how a tower's rows are laid out, from its part specs and its graphs' input dtypes.
 
-    What no graph reads is an output as it is, and float32.
+    An array without a reader is an output, in float32.
     """
     dtypes = {spec.name: spec.dtype for graph in tower.graphs for spec in manifest.graphs[graph].inputs}
     fills = {name: fill for part in tower.parts.values() for name, fill in part.fills().items()}
@@ -98,9 +104,12 @@ def layout(manifest: Manifest, tower: Tower) -> Layout:
 
 
 def pad(rows: Sequence[Row], form: Layout, length_multiple: int = 1) -> dict[str, NDArray[np.generic]]:
-    """Return the input arrays, each (rows, …): ragged ones padded, masks made, the others stacked.
+    """Return the input arrays of a batch, each (rows, …): ragged ones padded, masks made, the others stacked.
 
-    Widths that follow the longest row are rounded up to a multiple of `length_multiple`, or to the fill's limit.
+    Args:
+        rows: The prepared rows.
+        form: Their layout.
+        length_multiple: Widths of the longest row are rounded up to a multiple of it, or to the fill's limit.
     """
     arrays: dict[str, NDArray[np.generic]] = {}
     insides: dict[str, NDArray[np.bool_]] = {}
@@ -118,7 +127,7 @@ def pad(rows: Sequence[Row], form: Layout, length_multiple: int = 1) -> dict[str
 
 
 def stretch(row: Row, form: Layout, factor: float) -> Row:
-    """Return the row with its ragged arrays this many times as long, as far as their fills allow, by repetition."""
+    """Repeat the ragged arrays of a row to `factor` times their length, up to the limits of their fills."""
     longer = dict(row)
     for name, array in row.items():
         fill = form.fills[name]
@@ -129,14 +138,14 @@ def stretch(row: Row, form: Layout, factor: float) -> Row:
 
 
 def _fill(arrays: list[NDArray[np.generic]], inside: NDArray[np.bool_], pad: float, dtype: str) -> NDArray[np.generic]:
-    """Return (rows, width, …) with the rows' own values inside; one copy of all rows at once."""
+    """Return (rows, width, …): padding, and the rows' values where `inside` is true. Copies all rows at once."""
     filled = np.full((*inside.shape, *arrays[0].shape[1:]), pad, dtype)
     filled[inside] = np.concatenate(arrays)
     return filled
 
 
 def _inside(sizes: Sequence[int], fill: Fill, length_multiple: int) -> NDArray[np.bool_]:
-    """Return (rows, width) bool: where a row has values of its own. A batch of empty rows still has one place each."""
+    """Return (rows, width) bool: true for values, false for padding. The width is at least 1."""
     width = fill.width or _width(max(1, *sizes), fill, length_multiple)
     places = np.arange(width)
     column = np.asarray(sizes)[:, None]
@@ -144,6 +153,6 @@ def _inside(sizes: Sequence[int], fill: Fill, length_multiple: int) -> NDArray[n
 
 
 def _width(longest: int, fill: Fill, length_multiple: int) -> int:
-    """Return the width of a batch whose longest row is this; a row over the fill's limit keeps its own length."""
+    """Return the width of a batch by its longest row. A row over the fill's limit keeps its length."""
     rounded = -(-longest // length_multiple) * length_multiple
     return rounded if fill.most is None else max(longest, min(rounded, fill.most))

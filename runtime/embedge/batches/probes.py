@@ -1,4 +1,4 @@
-"""Probes: one small prepared item of each tower, and the batches that are made of it to test, measure and shape."""
+"""Makes batches of any size from one small prepared item of each tower, to test and measure with."""
 
 from __future__ import annotations
 
@@ -14,32 +14,39 @@ __all__ = ["Probes"]
 
 
 class Probes:
-    """The towers that are to run, how each lays out its arrays, and batches of any size. Immutable.
+    """The loaded towers, their layouts, and a small item of each. Immutable.
 
-    towers, layouts: by name, in the order of the probes.
+    Attributes:
+        towers: The loaded towers by name.
+        layouts: By tower, how its rows become arrays.
     """
 
     def __init__(self, manifest: Manifest, items: Mapping[str, Batch]) -> None:
-        """`items`: for each tower that is to run, a batch of one small item with all its parts."""
+        """Collect the probes.
+
+        Args:
+            manifest: The model's manifest.
+            items: For each loaded tower, a batch of one small item with all its parts.
+        """
         self._items = dict(items)
         self.towers: dict[str, Tower] = {name: manifest.towers[name] for name in items}
         self.layouts: dict[str, Layout] = {name: layout(manifest, tower) for name, tower in self.towers.items()}
 
     @property
     def graphs(self) -> tuple[str, ...]:
-        """The graphs that the towers run, each once."""
+        """The graphs of all towers, each once."""
         return tuple(dict.fromkeys(graph for tower in self.towers.values() for graph in tower.graphs))
 
     def width(self, tower: str) -> int:
-        """Return the length of the tower's own probe."""
+        """Return the length of the tower's probe."""
         return self._items[tower].width
 
     def arrays(self, tower: str) -> Mapping[str, NDArray[np.generic]]:
-        """Return the probe's prepared arrays by graph input, without rows, padding and masks."""
+        """Return the probe's prepared arrays by graph input, without an axis of rows, padding and masks."""
         return self._items[tower].rows[0]
 
     def batch(self, tower: str, rows: int, length: int) -> Batch:
-        """Return a batch of equal rows, made from the tower's probe; what is in a row does not change what it costs."""
+        """Return a batch of `rows` equal rows of this length. The cost of a row does not depend on its values."""
         row = stretch(self.arrays(tower), self.layouts[tower], length / self.width(tower))
         return Batch([tower] * rows, [row] * rows, [length] * rows)
 

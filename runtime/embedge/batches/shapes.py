@@ -1,4 +1,4 @@
-"""Shapes: which sizes the tensors of each graph can have, known from the manifest before anything runs."""
+"""The sizes that the tensors of each graph can have, derived from the manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Shape = tuple[int, ...]
 
 
 class Range(NamedTuple):
-    """The sizes of one tensor, axis by axis: the least, the one to be fastest at, and the most."""
+    """The sizes of one tensor, axis by axis: the least, the usual one to optimize for, and the most."""
 
     least: Shape
     usual: Shape
@@ -28,7 +28,7 @@ class Range(NamedTuple):
 
 
 Profile = Mapping[str, Range]
-"""By graph input the sizes that belong together: those of batches up to one length."""
+"""By graph input, its sizes in batches up to one length."""
 
 
 def holds(profile: Profile, shapes: Mapping[str, Shape]) -> bool:
@@ -41,10 +41,13 @@ def holds(profile: Profile, shapes: Mapping[str, Shape]) -> bool:
 
 
 def symbols(specs: Iterable[TensorSpec], shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """Return what the symbols of the specs stand for in tensors of these shapes. Raises BundleError.
+    """Return the values of the specs' symbols, from tensors of these shapes.
 
-    An axis that is an expression, like `length + 1`, defines no symbol. Where tensors differ, the largest size counts:
-    two inputs that share an axis may have limits of their own.
+    An axis with an expression, such as `length + 1`, defines no symbol. Of several sizes for a symbol the largest
+    counts: inputs that share an axis may have different limits.
+
+    Raises:
+        BundleError: A shape has another number of axes than its spec.
     """
     known: dict[str, int] = {}
     for spec in specs:
@@ -58,7 +61,7 @@ def symbols(specs: Iterable[TensorSpec], shapes: Mapping[str, Shape]) -> dict[st
 
 
 def resolve(spec: TensorSpec, known: Mapping[str, int]) -> Shape:
-    """Return a tensor's shape from what its symbols stand for. Raises KeyError with the axis that nothing defines."""
+    """Return a tensor's shape from the values of its symbols. Raises KeyError with an undefined axis."""
     return tuple(axis if isinstance(axis, int) else _size(axis, known) for axis in spec.shape)
 
 
@@ -72,10 +75,21 @@ def profiles(
     length_multiple: int = 1,
     lengths: Sequence[int] | None = None,
 ) -> dict[str, tuple[Profile, ...]]:
-    """Return by graph a profile for each length bucket, ascending; () for a graph that `unbounded` names.
+    """Return the profiles of each graph, one for each length bucket.
 
-    Each holds all smaller batches, so every batch has a smallest profile. max_batch_size,
-    max_batch_tokens, length_multiple: as batches are formed and padded. lengths: instead of the bundle's buckets.
+    A profile holds all smaller batches, so every batch has a smallest profile.
+
+    Args:
+        probes: The loaded towers and their layouts.
+        manifest: The model's manifest.
+        towers: The towers to include.
+        max_batch_size: Rows of a batch at most.
+        max_batch_tokens: Padded tokens of a batch at most.
+        length_multiple: Widths are padded to a multiple of it.
+        lengths: Buckets instead of the bundle's.
+
+    Returns:
+        By graph, its profiles in ascending order; () for a graph in `unbounded`.
     """
     found: dict[str, dict[tuple[Shape, ...], Profile]] = {}
     for name in towers:
@@ -100,7 +114,7 @@ def profiles(
 
 
 def unbounded(manifest: Manifest, towers: Collection[str]) -> dict[str, str]:
-    """Return by graph why nothing bounds one of its inputs: what the steps before it make depends on the data."""
+    """Return, by graph, why one of its inputs is unbounded: its size depends on the data."""
     reasons: dict[str, str] = {}
     for name in towers:
         tower = manifest.towers[name]
@@ -115,9 +129,13 @@ def unbounded(manifest: Manifest, towers: Collection[str]) -> dict[str, str]:
 
 
 class Bucket(NamedTuple):
-    """Batches whose longest row has from `shortest` to `longest` of length. rows: most that one has.
+    """Batches with a longest row of `shortest` to `longest` tokens.
 
-    usual: rows of the largest batch of full length, which is what runs while there is work.
+    Attributes:
+        shortest: Least length of the longest row.
+        longest: Greatest length of the longest row.
+        rows: Rows of a batch at most.
+        usual: Rows of the largest batch of full length, as under load.
     """
 
     shortest: int
@@ -129,10 +147,9 @@ class Bucket(NamedTuple):
 def buckets(
     probes: Probes, tower: str, *, max_batch_size: int, max_batch_tokens: int, lengths: Sequence[int] | None = None
 ) -> list[Bucket]:
-    """Return a tower's buckets, ascending; one where its rows do not differ in length. Options as for `profiles`.
+    """Return a tower's buckets, ascending; one if all its rows have the same length. See `profiles` for the arguments.
 
-    Most rows are as many as the batcher puts into a batch whose longest row is the shortest of the bucket, or as many
-    as warm-up measures.
+    A bucket has as many rows as fit into a batch of its shortest length, or as many as the warm-up measures.
     """
     spec = probes.towers[tower]
     limit = max(spec.buckets.lengths)
@@ -140,7 +157,7 @@ def buckets(
     ladder = [*sorted(length for length in {*chosen} if length < limit), limit]
     if not probes.layouts[tower].varies:
         ladder = [limit]
-    cap = max(2, max_batch_size, *spec.buckets.batches)  # the self-test of a lane has two rows
+    cap = max(2, max_batch_size, *spec.buckets.batches)  # a lane tests itself with two rows
     before = 0 if probes.layouts[tower].varies else limit - 1
     found = []
     for length in ladder:
@@ -151,7 +168,7 @@ def buckets(
 
 
 class _Step(NamedTuple):
-    """A graph with the shapes of its inputs, or why they are not known."""
+    """A graph with the shapes of its inputs, or why they are unknown."""
 
     graph: str
     shapes: dict[str, Shape]
@@ -159,7 +176,7 @@ class _Step(NamedTuple):
 
 
 def _given(tower: Tower) -> set[str]:
-    """Return the names of the tensors that are prepared, not made by a step."""
+    """Return the names of the prepared tensors."""
     return {name for part in tower.parts.values() for name in part.fills()}
 
 
@@ -211,7 +228,7 @@ def _profile(least: Mapping[str, Shape], usual: Mapping[str, Shape], most: Mappi
 
 
 def _volume(most: tuple[Shape, ...]) -> tuple[int, tuple[Shape, ...]]:
-    """Sort key: how many numbers the row-wise longest inputs have, then the sizes themselves."""
+    """Return a sort key: the number of values in a row of the largest inputs, then the sizes."""
     return sum(math.prod(shape[1:]) for shape in most), most
 
 
@@ -224,7 +241,7 @@ class _Sizes:
     length_multiple: int
 
     def __call__(self, rows: int, length: int) -> dict[str, Shape]:
-        """Return the shapes by graph input; at length 0 those of rows with one place."""
+        """Return the shapes by graph input. Rows of length 0 have one place."""
         arrays, shapes = self.probes.arrays(self.tower), {}
         for part in self.probes.towers[self.tower].parts.values():
             fills = part.fills()
@@ -239,7 +256,7 @@ class _Sizes:
         return shapes
 
     def _width(self, prepare: Prepare, fixed: int | None, most: int | None, length: int) -> int:
-        """Return the places of a batch's row: at most those of so much length, all of it in one part."""
+        """Return the places of a row at most, with all its length in one part."""
         if fixed is not None:
             return fixed
         places = max(1, int(length * _places(prepare)))
@@ -248,7 +265,7 @@ class _Sizes:
 
 
 def _places(prepare: Prepare) -> float:
-    """Return how many places along the ragged axis one of length is."""
+    """Return the places along the ragged axis for one unit of length."""
     if isinstance(prepare, AudioPrepare):
         window = round(prepare.max_seconds * prepare.rate)
         return prepare.unit if prepare.hop_seconds is None else prepare.unit / window

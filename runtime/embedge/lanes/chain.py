@@ -1,4 +1,4 @@
-"""Chains: modules pass a state on, for each row in the order in which its item gave its parts."""
+"""Runs chains: modules pass a state on, for each row in the order of its item's parts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ State = NDArray[Any]
 def pass_on(
     chain: Chain, manifest: Manifest, sessions: Mapping[str, Session], feeds: Arrays
 ) -> tuple[State, NDArray[np.bool_]]:
-    """Return the states after each turn, (rows, turns, …), and in which turns a row had a module, (rows, turns).
+    """Run a chain. In each turn, every module runs once, for all rows whose turn it is.
 
-    Each turn runs a module once, for all rows whose turn it is, whatever went before: the state is all that counts.
+    Args:
+        chain: The chain.
+        manifest: The model's manifest.
+        sessions: By graph.
+        feeds: Input arrays of the batch, each (rows, …).
+
+    Returns:
+        The states after each turn, (rows, turns, …), and whether a row had a module in a turn, (rows, turns) bool.
     """
     order = cast("NDArray[np.int64]", feeds[chain.order])
     state = _start(chain, manifest, sessions, len(order))
@@ -39,7 +46,7 @@ def pass_on(
 
 
 def _start(chain: Chain, manifest: Manifest, sessions: Mapping[str, Session], rows: int) -> State:
-    """Return the state that each row begins with."""
+    """Return the first state of each row, (rows, …)."""
     if chain.start is not None:
         return np.repeat(sessions[chain.start].start({})()[chain.gives], rows, axis=0)
     first = next(iter(chain.modules.values()))

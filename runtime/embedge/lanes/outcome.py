@@ -1,4 +1,4 @@
-"""What became of a batch."""
+"""The outcome of a batch: its results and errors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ __all__ = ["Group", "Outcome"]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows of one tower that were computed together. Those of one batch may differ in all axes but the first.
+    """Rows of one tower, computed together. Groups of one batch may differ in all axes but the first.
 
-    rows: their places in the batch. arrays: output tensors by name, each (len(rows), …). good: (len(rows),) bool,
-    whether a row is finite, and what else its outputs ask for.
+    Attributes:
+        rows: The places of the rows in the batch.
+        arrays: Output tensors by name, each (len(rows), …).
+        good: (len(rows),) bool, whether a row is finite and valid for its outputs.
     """
 
     rows: Sequence[int]
@@ -28,10 +30,13 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a batch: what was computed, and what went wrong, by row.
+    """The results of a batch, and the errors of its rows.
 
-    error: the lane broke, and nothing was computed. seconds: None where the figure says nothing about the cost of such
-    a batch.
+    Attributes:
+        groups: The computed rows.
+        faults: Errors of single rows, by place in the batch.
+        error: Why the whole batch failed: the lane broke.
+        seconds: What the batch took; None if that does not predict the cost of similar batches.
     """
 
     groups: Sequence[Group] = ()

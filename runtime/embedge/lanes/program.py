@@ -1,4 +1,4 @@
-"""The program: a model's sessions, and the way that the rows of each tower take through them."""
+"""Runs batches through a model's sessions, with the steps that towers share."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["Computed", "Program"]
 log = logging.getLogger("embedge.lanes.program")
 
 Computed = Mapping[str, tuple[Sequence[int], Arrays]]
-"""By tower: the places of its rows in the batch, and the tensors that its outputs name, each (len(rows), …)."""
+"""By tower: the places of its rows in the batch, and the tensors of its outputs, each (len(rows), …)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """Towers whose last step has begun: the places of their rows in it, what else they name, and its result."""
+    """Towers whose last step has started: the places of their rows in it, other values, and its pending result."""
 
     rows: Mapping[str, Sequence[int]]
     values: Arrays
@@ -33,24 +33,31 @@ class _End:
 
 
 class Program:
-    """Runs batches of towers that share a trunk. Used in a lane's thread, like the sessions that it owns."""
+    """Runs batches of towers that share a trunk. Owns its sessions; used in a lane's thread."""
 
     def __init__(self, manifest: Manifest, sessions: dict[str, Session]) -> None:
-        """`sessions`: one for each graph that a tower's steps name."""
+        """Create a program. `sessions` has one for each graph of the towers."""
         self._manifest = manifest
         self._sessions = sessions
 
     def run(self, towers: Sequence[str], feeds: Arrays) -> Computed:
-        """Return what the towers make of a batch. Steps that towers have in common run once for the rows of all.
+        """Compute a batch. A step that several towers share runs once for the rows of all.
 
-        towers: of each row. feeds: prepared arrays, each (rows, …).
+        Args:
+            towers: The tower of each row.
+            feeds: Input arrays, each (rows, …).
         """
         return self.start(towers, feeds)()
 
     def start(self, towers: Sequence[str], feeds: Arrays) -> Callable[[], Computed]:
-        """Begin a batch, as `run`; what is returned waits for it, is called once, in any thread.
+        """Start a batch. This thread waits for a step only if another step reads its result.
 
-        The result of a step is waited for here only where another step reads it: the last of each tower stay pending.
+        Args:
+            towers: The tower of each row.
+            feeds: Input arrays, each (rows, …).
+
+        Returns:
+            A function that waits for the results. Call it once, in any thread.
         """
         first, own = towers[0], dict.fromkeys(towers)
         if (chain := self._manifest.towers[first].chain) is not None:
@@ -68,11 +75,16 @@ class Program:
         return lambda: self._finish(rows, begun)
 
     def good(self, tower: str, rows: int, tensors: Arrays) -> NDArray[np.bool_]:
-        """Return (rows,) bool: whether all outputs of a row are finite, and what else their kinds ask for."""
+        """Return (rows,) bool: whether all outputs of a row are finite and valid for their kinds."""
         return outputs.good(self._manifest.towers[tower].outputs.values(), tensors, rows)
 
     def check(self, tower: str, rows: int, tensors: Arrays) -> None:
-        """Raise unless the tensors are what the manifest says, and finite. Raises BundleError, ArithmeticError."""
+        """Check the tensors of a tower.
+
+        Raises:
+            BundleError: A tensor does not match the manifest.
+            ArithmeticError: A value is not finite.
+        """
         for name, output in self._manifest.towers[tower].outputs.items():
             outputs.fits(output, tensors, rows, name=name)
             if not all(np.isfinite(tensors[tensor]).all() for tensor in output.tensors):
@@ -84,9 +96,9 @@ class Program:
             session.close()
 
     def _follow(self, rows: Mapping[str, Sequence[int]], values: Arrays, depth: int, begun: list[_End]) -> None:
-        """Begin what is left of these towers' steps and add their ends to `begun`.
+        """Start the remaining steps of these towers, and add their ends to `begun`.
 
-        `values`, of the rows of these towers, come from the same steps, `depth` many.
+        `values` belong to the rows of these towers, after the same `depth` steps.
         """
         for step, group in self._ways(rows, depth).items():
             own, mine = {tower: rows[tower] for tower in group}, dict(values)
@@ -103,7 +115,7 @@ class Program:
                 self._follow(own, {**mine, **result()}, depth + 1, begun)
 
     def _finish(self, rows: Mapping[str, Sequence[int]], begun: Sequence[_End]) -> Computed:
-        """Wait for all that began, also where something failed; return each tower's tensors. Raises the first error."""
+        """Wait for every started step, also after an error, and return each tower's tensors. Raises the first error."""
         computed: dict[str, tuple[Sequence[int], Arrays]] = {}
         for place, end in enumerate(begun):
             try:
@@ -116,11 +128,11 @@ class Program:
         return computed
 
     def _begin(self, step: str, values: Arrays) -> PendingArrays:
-        """Start the step's graph with what it reads of the values."""
+        """Start the step's graph with its inputs."""
         return self._sessions[step].start({spec.name: values[spec.name] for spec in self._manifest.graphs[step].inputs})
 
     def _chained(self, tower: str, chain: Chain, feeds: Arrays) -> Callable[[], Arrays]:
-        """Begin a tower with a chain, which shares no trunk: its steps run on states, not on rows."""
+        """Start a tower with a chain, alone in its trunk: its steps run on states, not on rows."""
         states, there = pass_on(chain, self._manifest, self._sessions, feeds)
         last = np.arange(there.shape[1]) == there.sum(axis=1, keepdims=True) - 1
         chosen = there if chain.trail else last
@@ -138,7 +150,7 @@ class Program:
         return finish
 
     def _ways(self, towers: Iterable[str], depth: int) -> dict[str | None, list[str]]:
-        """Return the towers by their next step; None has those that are at their end."""
+        """Return the towers by their next step; None for those without one."""
         ways: dict[str | None, list[str]] = {}
         for tower in towers:
             steps = self._manifest.towers[tower].steps
@@ -146,11 +158,11 @@ class Program:
         return ways
 
     def _named(self, tower: str) -> set[str]:
-        """Return the tensors that the tower's outputs are read from."""
+        """Return the tensors of the tower's outputs."""
         return {tensor for output in self._manifest.towers[tower].outputs.values() for tensor in output.tensors}
 
     def _wanted(self, towers: Iterable[str], depth: int) -> set[str]:
-        """Return the tensors that the towers' steps from `depth` on read, or their outputs."""
+        """Return the tensors for the towers' steps from `depth` on, and for their outputs."""
         wanted: set[str] = set()
         for tower in towers:
             steps = self._manifest.towers[tower].steps[depth:]
@@ -159,28 +171,28 @@ class Program:
 
 
 def _forget(begun: Iterable[_End]) -> None:
-    """Wait for what began and is wanted no more, so that the sessions are free for the next batch."""
+    """Wait for started steps without using their results, so that the sessions are free for the next batch."""
     for end in begun:
         try:
             end.result()
-        except Exception as error:  # the first failure is told; this batch has failed already
-            log.debug("another step of a batch that failed: %r", error)
+        except Exception as error:  # the first error is reported; this batch has failed already
+            log.debug("another step of a failed batch: %r", error)
 
 
 def _take(values: Arrays, names: Iterable[str], rows: Sequence[int]) -> dict[str, NDArray[np.generic]]:
-    """Return these rows of the arrays; without a copy where they are all, in their order as they always are."""
+    """Return these rows of the arrays, without a copy for all rows."""
     return {name: values[name] if len(values[name]) == len(rows) else values[name][rows] for name in names}
 
 
 def _spread(array: NDArray[Any], there: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return (rows, turns, …) with the array's rows where something is there, and 0 elsewhere."""
+    """Return (rows, turns, …): the array's rows in the marked places, and 0 elsewhere."""
     spread = np.zeros((*there.shape, *array.shape[1:]), array.dtype)
     spread[there] = array
     return spread
 
 
 def _close_up(rows: Mapping[str, Sequence[int]]) -> tuple[dict[str, Sequence[int]], list[int]]:
-    """Return the towers' rows one tower after another, as places by tower, and where each of them was."""
+    """Return places of the towers' rows, one tower after another, and the former place of each row."""
     places: dict[str, Sequence[int]] = {}
     order: list[int] = []
     for tower, own in rows.items():

@@ -1,6 +1,7 @@
-"""The cost table: what a batch costs in seconds, measured over a ladder of (rows, length) and learned from every batch.
+"""Predicts the seconds of a batch from its rows and length: measured over a grid, and learned from every batch.
 
-Between the rungs it interpolates, beyond the last it goes on in proportion; it never falls as rows or length grow.
+It interpolates inside the grid and extrapolates in proportion beyond it. The prediction never falls as rows or length
+grow.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ __all__ = ["CostTable"]
 # Before anything is measured: right within a small factor on common CPUs.
 _FIXED_SECONDS = 5e-4
 _TOKEN_SECONDS = 5e-5
-# What a batch teaches, as shares (in the exponent) of what it saw. Most of it moves the whole table: a machine that is
-# busy is slower at everything, and if only the rungs in use learned that, the others would look cheap and padding free.
-# A batch counts for this factor at most: an outlier moves a figure by 1.5 ** 0.2 = 8 % (9 at most, between rungs),
-# while a lasting change by 4 is learned in about 20 batches.
+# Learning rates, as exponents of the observed ratio. Most of it moves the whole table: a busy machine is slower at
+# everything, and if only the points in use learned that, the others would look cheap and padding free. The ratio of a
+# batch is clipped: an outlier moves a value by 1.5 ** 0.2 = 8 % (9 at most, between points), while a lasting change by
+# a factor of 4 is learned in about 20 batches.
 _LEVEL_RATE = 0.16
 _SHAPE_RATE = 0.04
 _OUTLIER = 1.5
-# A stored table whose figures are off by more than this factor was measured in another reality.
+# A stored table off by more than this factor was measured under other conditions, and is measured again.
 _MISFIT = 2.0
 _REPEATS = 3
 
@@ -33,21 +34,27 @@ Place = tuple[int, int, float, float]
 class CostTable:
     """Seconds by (rows, length). Safe to use from any thread.
 
-    Lanes' threads measure, the completion thread observes, the scheduler reads. `seconds` reads without the lock:
-    each figure is one float, and a reader may see one batch's lesson half learned.
+    Lanes' threads measure, the completer's thread observes, the scheduler reads. `seconds` reads without the lock: each
+    value is one float, and a reader may see an update half done.
+
+    Attributes:
+        rows: Rows of the grid, ascending.
+        lengths: Lengths of the grid, ascending.
+        measured: Whether the values were measured, now or at an earlier start.
     """
 
     def __init__(self, rows: Sequence[int] = (1, 8, 64), lengths: Sequence[int] = (16, 128, 1024)) -> None:
+        """Create a table with estimated values over a grid."""
         self.rows = sorted(set(rows))
         self.lengths = sorted(set(lengths))
         self.measured = False
-        self._stored = False  # whether the figures are those of an earlier start, which measuring throws away
+        self._stored = False  # values of an earlier start: measuring replaces them
         self._grid = [[_FIXED_SECONDS + _TOKEN_SECONDS * r * n for n in self.lengths] for r in self.rows]
         self._lock = threading.Lock()  # guards writes to the grid
 
     @property
     def grid(self) -> list[list[float]]:
-        """A copy of the figures: seconds[row rung][length rung]."""
+        """A copy of the values, grid[row][length], in seconds."""
         with self._lock:
             return [list(line) for line in self._grid]
 
@@ -61,7 +68,7 @@ class CostTable:
         return (near + (far - near) * part) * over * beyond
 
     def observe(self, rows: int, length: int, seconds: float) -> None:
-        """Learn from a batch that took `seconds`."""
+        """Learn from a batch of `rows` rows, padded to `length`, that took `seconds`."""
         with self._lock:
             ratio = min(_OUTLIER, max(1 / _OUTLIER, seconds / self.seconds(rows, length)))
             low, high, part, _ = _place(self.rows, rows)
@@ -69,11 +76,11 @@ class CostTable:
             corners: dict[tuple[int, int], float] = {}
             for (i, wide), (j, tall) in product(((low, 1 - part), (high, part)), ((left, 1 - along), (right, along))):
                 corners[i, j] = corners.get((i, j), 0.0) + wide * tall
-            whole = sum(weight * weight for weight in corners.values())  # so that a place between rungs learns as fast
+            whole = sum(weight * weight for weight in corners.values())  # so that values between points learn as fast
             self._grid = [[figure * ratio**_LEVEL_RATE for figure in line] for line in self._grid]
             for (i, j), weight in corners.items():
                 self._grid[i][j] *= ratio ** (_SHAPE_RATE * weight / whole)
-            # What was just seen is right, so its neighbours give way to it, not it to them.
+            # The newest observation is right: its neighbours are adjusted to it, not it to them.
             self._grid = _rising(self._grid) if ratio > 1 else _falling(self._grid)
 
     def measure(
@@ -84,14 +91,17 @@ class CostTable:
         tokens: int | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Measure the ladder from its cheap end until `budget` seconds are spent; the rest follows in proportion.
+        """Measure the grid, cheapest batches first, until the budget is spent. The rest follows in proportion.
 
-        `run(rows, length)` runs one such batch. Batches over `tokens` padded tokens are not run at all,
-        but for the smallest.
+        Args:
+            run: Runs a batch of `rows` rows padded to `length`.
+            budget: Seconds.
+            tokens: Batches with more padded tokens are not measured, except the smallest batch.
+            clock: Seconds, monotonic.
         """
         start = clock()
         known: dict[tuple[int, int], float] = {}
-        run(self.rows[0], self.lengths[0])  # the first run of all pays for what is allocated once
+        run(self.rows[0], self.lengths[0])  # the first run pays for one-time allocations
         rungs = product(range(len(self.rows)), range(len(self.lengths)))
         sized = sorted((self.rows[i] * self.lengths[j], i, j) for i, j in rungs)
         for _, i, j in (rung for rung in sized if tokens is None or rung[0] <= max(tokens, sized[0][0])):
@@ -106,7 +116,7 @@ class CostTable:
         self._merge(grid)
 
     def fits(self, run: Callable[[int, int], None], *, clock: Callable[[], float] = time.perf_counter) -> bool:
-        """Return whether a few cheap rungs still take about as long as the table says."""
+        """Run two cheap batches and return whether they take about as long as predicted."""
         run(self.rows[0], self.lengths[0])
         ratios = []
         for rows, length in ((self.rows[0], self.lengths[0]), (self.rows[0], self.lengths[1 % len(self.lengths)])):
@@ -114,7 +124,7 @@ class CostTable:
         return all(1 / _MISFIT < ratio < _MISFIT for ratio in ratios)
 
     def restore(self, grid: Sequence[Sequence[float]]) -> bool:
-        """Take over stored figures; False if they are not a table of this ladder."""
+        """Take over stored values, grid[row][length]. Return False if they do not fit this grid."""
         shaped = len(grid) == len(self.rows) and all(len(line) == len(self.lengths) for line in grid)
         if not shaped or not all(0 < figure < float("inf") for line in grid for figure in line):
             return False
@@ -124,18 +134,18 @@ class CostTable:
         return True
 
     def _merge(self, grid: list[list[float]]) -> None:
-        """Take over a lane's figures; where a sibling measured too, the mean of both (of their logarithms)."""
+        """Take over a lane's values, or their geometric mean with those of another lane."""
         with self._lock:
             if self.measured and not self._stored:
                 grid = [
                     [(a * b) ** 0.5 for a, b in zip(*lines, strict=True)]
                     for lines in zip(grid, self._grid, strict=True)
                 ]
-            self._grid = _falling(grid)  # what disturbs a run only ever makes it slower
+            self._grid = _falling(grid)  # disturbances only make a run slower
             self.measured, self._stored = True, False
 
     def _from_known(self, known: dict[tuple[int, int], float], i: int, j: int) -> float:
-        """Return a rung's seconds in proportion to the measured rung nearest to it in size."""
+        """Return the seconds of a point, in proportion to the measured point nearest in size."""
         size = self.rows[i] * self.lengths[j]
         (a, b), seconds = max(
             known.items(), key=lambda item: ((item[0][1] == j), self.rows[item[0][0]] * self.lengths[item[0][1]])
@@ -146,7 +156,7 @@ class CostTable:
 def _fastest(
     run: Callable[[int, int], None], rows: int, length: int, clock: Callable[[], float], budget: float
 ) -> float:
-    """Return the least of a few timings: what disturbs a run only ever makes it slower."""
+    """Return the least of a few timings: disturbances only make a run slower."""
     times: list[float] = []
     while len(times) < _REPEATS and (not times or sum(times) + min(times) < budget / 4):
         start = clock()
@@ -156,7 +166,7 @@ def _fastest(
 
 
 def _place(rungs: list[int], value: int) -> Place:
-    """Return the rungs around a value, how far it is between them, and the factor by which it lies beyond the last."""
+    """Return the points around a value, its share of the way between them, and its factor beyond the last point."""
     if value <= rungs[0]:
         return 0, 0, 0.0, 1.0
     last = len(rungs) - 1
@@ -167,7 +177,7 @@ def _place(rungs: list[int], value: int) -> Place:
 
 
 def _rising(grid: list[list[float]]) -> list[list[float]]:
-    """Return the grid with every figure at least as large as those of fewer rows or shorter rows."""
+    """Raise values to at least those of fewer or shorter rows."""
     for i, line in enumerate(grid):
         for j in range(len(line)):
             line[j] = max(line[j], line[j - 1] if j else 0.0, grid[i - 1][j] if i else 0.0)
@@ -175,7 +185,7 @@ def _rising(grid: list[list[float]]) -> list[list[float]]:
 
 
 def _falling(grid: list[list[float]]) -> list[list[float]]:
-    """Return the grid with every figure at most as large as those of more rows or longer rows."""
+    """Lower values to at most those of more or longer rows."""
     for i in reversed(range(len(grid))):
         line = grid[i]
         for j in reversed(range(len(line))):

@@ -1,20 +1,20 @@
-"""The queue: waiting entries in fair order and by length. A plain data structure: no lock, no clock.
+"""Waiting entries in fair order and by length. A plain data structure without lock and clock.
 
-Order is start-time fair queueing between calls. A call pays for what is taken of it: its own virtual time moves on by
-the predicted seconds of every entry that leaves for a lane, company of another's batch included. A call that comes in,
-or comes back, starts at virtual time now. The call that has paid least is first: its oldest entry anchors the next
-batch and is always in it, and virtual time moves on past the place where that call stood. So calls of one item run in
-the order in which they come, and a large call gives way to them after each batch that was mostly its own.
+Calls are ordered by start-time fair queueing. The virtual time of a call advances by the predicted seconds of every
+entry that leaves for a lane, also in a batch anchored by another call. A call that arrives, or returns after it was
+empty, starts at virtual time now. The call with the least virtual time is first: its oldest entry anchors the next
+batch, and virtual time now advances past it. So calls of one item run in order of arrival, and a large call yields to
+them after each batch.
 
 One exception: smaller calls may overtake an interactive entry that is first, as long as all of them together take no
-more than `OVERTAKING_SHARE` of its own seconds. So a short text does not wait for every long one before it, and no wait
-exceeds the one in order of arrival by more than about that share.
+more than `OVERTAKING_SHARE` of its own seconds. So a short string does not wait for every long one before it, and no
+wait exceeds the one in order of arrival by more than about that share.
 
 While interactive and bulk work both wait, bulk anchors one batch in `BULK_TURN + 1`.
 
-Why nothing starves: before a call at place T only those run whose place is below T, and the little that these let pass.
-Each time, virtual time moves on, where every new call starts, or one of the places below T is used up, and the queue is
-bounded. So after finitely many batches T is the least.
+Nothing starves. Before a call at virtual time T, only calls below T run, plus the small share that may overtake. Each
+batch advances virtual time, where every new call starts, or uses up a call below T. The queue is bounded, so after a
+finite number of batches T is the least.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from embedge.scheduling.forming import CostModel, Limits, form_batch
 __all__ = ["BULK_TURN", "FOREVER", "OVERTAKING_SHARE", "Call", "Entry", "FairQueue"]
 
 FOREVER = float("inf")
-# Batches in a row that interactive work may anchor while bulk waits.
+# Batches in a row that interactive work may anchor while bulk work waits.
 BULK_TURN = 8
-# Work that may pass an entry which is first, as a share of its own. Admission allows for waits predicted too short by
-# half (`_CAUTION`): what passes uses up half of that.
+# Work that may overtake the first entry, as a share of its own seconds. Admission allows waits to be 1.5 times the
+# prediction (`_CAUTION`); overtaking uses half of that margin.
 OVERTAKING_SHARE = 0.25
 
 Waiting = tuple[int, int, "Entry"]
@@ -44,15 +44,33 @@ QueueKey = tuple[float, int]
 
 
 class Call(ABC):
-    """One request's way through the queue. Calls of one trunk share batches; by default that is the tower alone.
+    """One request in the queue.
 
-    The fields after `priority` belong to the scheduler and change only under its lock. paid: the virtual time up to
-    which the call has had its share. owed: items admitted but not pushed yet. each, size: predicted seconds and bytes
-    of one of them.
-    left: seconds of those that wait. dropped: why no more may come.
+    The fields from `virtual_time` on belong to the scheduler and change only under its lock.
+
+    Attributes:
+        tower: The tower that its items are for.
+        trunk: Calls of one trunk share batches.
+        deadline: On the scheduler's clock; inf for none.
+        priority: Interactive or bulk.
+        virtual_time: The virtual time up to which the call has had its share.
+        unprepared: Items admitted but not pushed yet.
+        size: Predicted bytes of one of them.
+        item_seconds: Predicted seconds of one of them.
+        queued_seconds: Predicted seconds of the waiting entries.
+        waiting: The waiting entries, in order of arrival.
+        dropped: Why the call was dropped.
     """
 
     def __init__(self, tower: str, *, deadline: float | None, priority: Priority, trunk: str | None = None) -> None:
+        """Create a call.
+
+        Args:
+            tower: The tower that its items are for.
+            deadline: On the scheduler's clock; None for none.
+            priority: Interactive or bulk.
+            trunk: The tower whose batches it joins; by default its own.
+        """
         self.tower = tower
         self.trunk = trunk or tower
         self.deadline = FOREVER if deadline is None else deadline
@@ -60,33 +78,43 @@ class Call(ABC):
         self.virtual_time = 0.0
         self.unprepared = self.size = 0
         self.item_seconds = self.queued_seconds = 0.0
-        self.waiting: OrderedDict[Entry, None] = OrderedDict()  # in the order in which they came
+        self.waiting: OrderedDict[Entry, None] = OrderedDict()
         self.dropped: EmbedgeError | None = None
 
     @property
     def oldest(self) -> Entry:
-        """The first of the waiting entries."""
+        """The first waiting entry."""
         return next(iter(self.waiting))
 
     @property
     def remaining_seconds(self) -> float:
-        """Predicted seconds of all that is still to be taken."""
+        """Predicted seconds of all entries that have not left for a lane."""
         return self.queued_seconds + self.unprepared * self.item_seconds
 
     @abstractmethod
     def failed(self, error: EmbedgeError) -> None:
-        """Hear that the call is dropped: entries that wait will not run. Called outside the scheduler's lock."""
+        """React to a dropped call: its waiting entries will not run. Called outside the scheduler's lock."""
 
 
 class Entry:
-    """One item of a call that waits for a lane. `length` in tokens, `seconds` predicted, `pushed` on the clock.
+    """One item of a call that waits for a lane.
 
-    size: bytes of its row. passed: seconds of work that went before it while it was first.
+    Attributes:
+        call: Its call.
+        index: Its place among the call's items.
+        row: Its prepared arrays.
+        length: Its length in tokens.
+        size: Bytes of its row.
+        seconds: Predicted seconds alone.
+        pushed: When it entered the queue, on the scheduler's clock.
+        overtaken_seconds: Seconds of work that overtook it while it was first.
+        sequence: Its place in order of arrival.
     """
 
     __slots__ = ("call", "index", "length", "overtaken_seconds", "pushed", "row", "seconds", "sequence", "size")
 
     def __init__(self, call: Call, index: int, row: Row, length: int) -> None:
+        """Create an entry of `length` tokens for item `index` of a call."""
         self.call = call
         self.index = index
         self.row = row
@@ -97,22 +125,22 @@ class Entry:
 
 
 class _PriorityClass:
-    """Calls that wait, least key first.
+    """Waiting calls, least key first.
 
-    A key that grew is corrected when its call comes to the top; one that fell keeps the call where it is until then.
+    A key that grew is corrected when its call reaches the top. A key that fell takes effect at the same moment.
     """
 
     def __init__(self, key: Callable[[Call], QueueKey]) -> None:
         self._key = key
         self._heap: list[tuple[QueueKey, Call]] = []
-        self._members: set[Call] = set()  # those in the heap, each once
+        self._members: set[Call] = set()  # the calls in the heap
         self._tidy_above = 64
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def add(self, call: Call) -> None:
-        """Add a call that waits, unless it is there."""
+        """Add a waiting call, unless it is a member."""
         if call in self._members:
             return
         if len(self._heap) > self._tidy_above:
@@ -121,7 +149,7 @@ class _PriorityClass:
         heapq.heappush(self._heap, (self._key(call), call))
 
     def first(self) -> Call | None:
-        """Return the call of the least key."""
+        """Return the call with the least key."""
         while self._heap:
             key, call = self._heap[0]
             if not call.waiting:
@@ -134,7 +162,7 @@ class _PriorityClass:
         return None
 
     def _tidy(self) -> None:
-        """Forget calls that left from the middle of the heap, so that it does not keep what is long done."""
+        """Remove finished calls from the middle of the heap."""
         self._heap = [listed for listed in self._heap if listed[1].waiting]
         heapq.heapify(self._heap)
         self._members = {call for _, call in self._heap}
@@ -142,7 +170,11 @@ class _PriorityClass:
 
 
 class FairQueue:
-    """Entries that wait: by call in tag order, and sorted by length."""
+    """Waiting entries, by call in fair order and sorted by length.
+
+    Attributes:
+        virtual: Virtual time now, by priority.
+    """
 
     def __init__(self) -> None:
         self.virtual: dict[Priority, float] = {"interactive": 0.0, "bulk": 0.0}
@@ -157,7 +189,7 @@ class FairQueue:
         self._bulk_waits = 0  # batches in a row that interactive work anchored while bulk waited
 
     def push(self, entry: Entry) -> None:
-        """Add an entry, whose `seconds` are set, behind the others of its call."""
+        """Add an entry behind the others of its call. Its `seconds` must be set."""
         call = entry.call
         self._sequence += 1
         entry.sequence = self._sequence
@@ -171,7 +203,7 @@ class FairQueue:
             self._by_remaining.add(call)
 
     def anchor(self) -> Entry | None:
-        """Return the oldest entry of the call that is first, or of the smallest, if that may pass."""
+        """Return the oldest entry of the first call, or of the smallest call if that may overtake; None if empty."""
         interactive, bulk = self._first("interactive"), self._first("bulk")
         if interactive is None or (bulk is not None and self._bulk_waits >= BULK_TURN):
             return bulk
@@ -182,7 +214,15 @@ class FairQueue:
         return small.oldest if overtaken <= OVERTAKING_SHARE * interactive.seconds else interactive
 
     def window(self, anchor: Entry, now: float, cost: CostModel, limits: Limits, *, free: int) -> list[Entry]:
-        """Return the entries that ride with the anchor. While `free` lanes are idle, each takes its share at most."""
+        """Return the entries of the batch around an anchor.
+
+        Args:
+            anchor: The entry that must be in the batch.
+            now: The time on the scheduler's clock.
+            cost: The cost table of the anchor's trunk.
+            limits: The largest batch.
+            free: Idle lanes. Each takes at most its share of the entries.
+        """
         queue = self._by_length[anchor.call.trunk]
         rows = min(limits.rows, -(-len(queue) // free))
         place = bisect_left(queue, (anchor.length, anchor.sequence))
@@ -198,12 +238,12 @@ class FairQueue:
         return near[low:high]
 
     def take(self, anchor: Entry, entries: Sequence[Entry]) -> None:
-        """Take a window out; each entry's call pays for it, and virtual time moves on."""
+        """Remove the entries of a batch, and advance virtual time and that of their calls."""
         priority = anchor.call.priority
         first = self._first("interactive")
         if first is not None and first is not anchor:
             first.overtaken_seconds += sum(entry.seconds for entry in entries)
-        # Half-way into the anchor: whoever comes now is behind what came before it, and before what the call has left.
+        # Half of the anchor: a new call runs after the calls that arrived before it, and before the rest of this call.
         self.virtual[priority] = max(self.virtual[priority], anchor.call.virtual_time + anchor.seconds / 2)
         queue = self._by_length[anchor.call.trunk]
         low = bisect_left(queue, (entries[0].length, entries[0].sequence))
@@ -214,7 +254,7 @@ class FairQueue:
         self._bulk_waits = self._bulk_waits + 1 if priority == "interactive" and self._first("bulk") else 0
 
     def remove(self, call: Call) -> list[Entry]:
-        """Take all entries of a call out, and return them in the order in which they came."""
+        """Remove all entries of a call, and return them in order of arrival."""
         entries = list(call.waiting)
         queue = self._by_length.get(call.trunk, [])
         if len(entries) > len(queue) // 8:

@@ -1,4 +1,4 @@
-"""Forming batches: which waiting entries go together. Pure functions over plain values."""
+"""Chooses the waiting entries that form a batch. Pure functions over plain values."""
 
 from __future__ import annotations
 
@@ -10,40 +10,51 @@ __all__ = ["CostModel", "Limits", "form_batch"]
 
 
 class CostModel(Protocol):
-    """What a batch of `rows` rows, each padded to `length`, costs in seconds."""
+    """Predicts the cost of batches."""
 
     def seconds(self, rows: int, length: int) -> float:
-        """Return the predicted seconds."""
+        """Return the predicted seconds of a batch of `rows` rows padded to `length`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Most rows in a batch, and most padded tokens (rows x longest row). One row alone may exceed the latter.
+    """The largest batch.
 
-    A token stands for a unit of length of any modality.
+    Attributes:
+        rows: Rows at most.
+        tokens: Padded tokens at most, rows times the longest row, in the unit of length of the modality. A single row
+            may exceed it.
     """
 
     rows: int
     tokens: int
 
 
-# A larger batch must do more work a second by more than this share, or the smaller one is taken: it is done sooner.
+# A larger batch must raise the work per second by more than this share. Otherwise the smaller one is better: it ends
+# sooner.
 _GAIN = 0.03
 
 
 def form_batch(
     lengths: Sequence[int], anchor: int, slack: Sequence[float], cost: CostModel, limits: Limits
 ) -> tuple[int, int]:
-    """Return the window [low, high) of the queue that makes the best batch around its anchor.
+    """Return the best window of the queue around an anchor.
 
-    lengths: of the waiting entries, ascending. anchor: position of the entry that must be in.
-    slack: seconds until each entry's deadline (inf: none).
+    Entries join in order of nearness in length. A window is scored by its speed-up: the seconds of its entries one at
+    a time, divided by its seconds as one batch. The smallest window near the best score wins. So the batch is not
+    slower than its entries one at a time, nor than all entries at once where the limits allow that. An entry does not
+    join if the batch would miss a deadline that can be met without it. Takes O(limits.rows).
 
-    Entries join in order of nearness in length. Each window on the way is scored by its speed-up: the seconds that its
-    entries would take one at a time, over the seconds that it takes as a batch. The smallest window near the best score
-    wins, so the batch is not slower than one at a time, nor than everything at once where the limits allow that.
-    An entry whose company would break a deadline that could be met alone is not joined. O(limits.rows).
+    Args:
+        lengths: Lengths of the waiting entries, ascending.
+        anchor: Position of the entry that must be in the window.
+        slack: Seconds until each entry's deadline; inf for none.
+        cost: Predicts the seconds of a batch.
+        limits: The largest batch.
+
+    Returns:
+        The window [low, high).
     """
     low, high = anchor, anchor + 1
     alone = cost.seconds(1, lengths[anchor])
@@ -68,7 +79,7 @@ def form_batch(
 
 
 def _nearest(lengths: Sequence[int], anchor: int, low: int, high: int, limits: Limits) -> int | None:
-    """Return the position beside the window that is nearest to the anchor in length and within the token limit."""
+    """Return the position beside the window nearest to the anchor in length, within the token limit."""
     rows = high - low + 1
     shorter = low - 1 if low > 0 and rows * lengths[high - 1] <= limits.tokens else None
     longer = high if high < len(lengths) and rows * lengths[high] <= limits.tokens else None
