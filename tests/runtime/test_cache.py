@@ -61,7 +61,7 @@ def test_a_read_only_directory_is_told_and_done_without(home: Path, caplog: pyte
 
     cache.save("cost", "name", Record([1.0]))
 
-    assert "not written" in caplog.text
+    assert "cannot be written" in caplog.text
     assert cache.load("cost", "name", Record) is None
 
 
@@ -73,7 +73,7 @@ def test_a_directory_that_cannot_be_is_told_and_done_without(
 
     cache.save("cost", "name", Record([1.0]))
 
-    assert "not written" in caplog.text
+    assert "cannot be written" in caplog.text
     assert cache.load("cost", "name", Record) is None
 
 
