@@ -56,7 +56,14 @@ def test_no_file_names_a_machine() -> None:
 
 def test_pages_that_must_be_there() -> None:
     names = {str(page.relative_to(ROOT)) for page in PAGES}
-    wanted = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md"}
+    wanted = {
+        "README.md",
+        "CHANGELOG.md",
+        "CODE_OF_CONDUCT.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/architecture.md",
+    }
     wanted |= {f"{root}/README.md" for root in ("runtime", "export", "benchmarks", "engines")}
     assert wanted <= names
 
@@ -74,3 +81,11 @@ def test_pages_that_must_be_there() -> None:
 def test_source_roots_hold_only_their_package_and_a_readme(root: str, allowed: set[str]) -> None:
     inside = {path.relative_to(ROOT / root).parts[0] for path in files() if path.is_relative_to(ROOT / root)}
     assert inside <= allowed
+
+
+def test_files_that_contributing_names_are_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:runtime|export|benchmarks|tests|protos|docs)/[\w/.]*)`", page)
+    missing = {name for name in named if not (ROOT / name).exists()}
+    assert named
+    assert not missing
