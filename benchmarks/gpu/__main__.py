@@ -1,4 +1,4 @@
-"""Everything that is measured on a GPU, in one run; docs/benchmarks-gpu.md says what, and how to read it."""
+"""All GPU benchmarks in one run; docs/benchmarks-gpu.md describes them and how to read them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main(
     batches: Annotated[int, typer.Option(min=1, help="In a round of throughput.")] = 96,
     calls: Annotated[int, typer.Option(min=1, help="In a round of latency.")] = 100,
 ) -> None:
-    """Measure on the GPU that is here. Exit code 2: there is none; 1: a check or parity missed."""
+    """Measure on this machine's GPU, and return the exit status: 1 if a check or parity failed, 2 without a GPU."""
     told = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def tell(text: str) -> None:

@@ -32,7 +32,7 @@ REFERENCE = "reference.npz"
 
 @dataclass(frozen=True)
 class Case:
-    """One model."""
+    """One model on disk."""
 
     name: str
     folder: Path
@@ -43,12 +43,12 @@ class Case:
         return {each: self.folder / each for each in PRECISIONS if (self.folder / each / "manifest.json").exists()}
 
     def program(self, precision: str) -> Path | None:
-        """Return PyTorch's program of this precision, if there is one."""
+        """Return PyTorch's program of this precision; None if it has none."""
         path = self.folder / f"{precision}.pt2"
         return path if path.exists() else None
 
     def reference(self) -> tuple[list[Batch], NDArray[np.float32]]:
-        """Return items, each a batch of its own, and their true vectors, (n, dim)."""
+        """Return items, each a batch of one row, and their reference vectors, `(n, dim)`."""
         with np.load(self.folder / REFERENCE) as kept:
             rows: list[dict[str, NDArray[np.generic]]] = [{} for _ in kept["lengths"]]
             for key in kept.files:
@@ -61,7 +61,11 @@ class Case:
 
 
 def find(folder: Path) -> list[Case]:
-    """Return the models in a folder. Raises NotFound."""
+    """Return the models in a folder.
+
+    Raises:
+        NotFound: It has none.
+    """
     found = [Case(path.parent.name, path.parent) for path in sorted(folder.glob(f"*/{REFERENCE}"))]
     if not found:
         raise NotFound(f"{folder}: no models here; make them with: python -m benchmarks.gpu.prepare DIR")
@@ -69,12 +73,12 @@ def find(folder: Path) -> list[Case]:
 
 
 def tower_of(bundle: Bundle) -> str:
-    """Return the name of the tower that is measured: the first."""
+    """Return the name of the measured tower: the first."""
     return next(iter(bundle.manifest.towers))
 
 
 def model_of(path: Path, config: RuntimeConfig) -> BackendModel:
-    """Return the first tower of a bundle, as a backend is given it."""
+    """Return the first tower of a bundle, in the form that backends load."""
     bundle = Bundle.load(path)
     tower = tower_of(bundle)
     probes = Probes(bundle.manifest, {tower: ItemInput.of(bundle, tower, config).probe()})
@@ -82,7 +86,7 @@ def model_of(path: Path, config: RuntimeConfig) -> BackendModel:
 
 
 class Items:
-    """Draws items of a model's tower: the same for the same seed."""
+    """Draws random items of a model's tower; the same seed gives the same items."""
 
     def __init__(self, model: BackendModel) -> None:
         self._model = model
@@ -94,7 +98,7 @@ class Items:
                 self._words[part.prepare.inputs["ids"]] = tokenizer.get_vocab_size()
 
     def longest(self, length: int) -> int:
-        """Return this length, or the tower's own limit if that is less, or its only one."""
+        """Return this length, at most the tower's maximum; its only length, if it has one."""
         form = self._model.probes.layouts[self.tower]
         if not form.varies:
             return self._model.probes.width(self.tower)
@@ -126,7 +130,7 @@ class Items:
 
 
 def refer(folder: Path, items: Sequence[Batch], truth: NDArray[np.float32]) -> None:
-    """Keep items, each a batch of its own, and their vectors."""
+    """Write items, each a batch of one row, and their vectors, `(n, dim)`."""
     arrays = {f"{number}:{name}": array for number, each in enumerate(items) for name, array in each.rows[0].items()}
     lengths = np.array([each.width for each in items])
     np.savez(folder / REFERENCE, allow_pickle=False, tower=items[0].towers[0], lengths=lengths, truth=truth, **arrays)

@@ -1,4 +1,4 @@
-"""Our lanes, fed by hand: the GPU's side of embedge is measured, with no scheduler and no tokenizer before it."""
+"""Lanes fed directly, to measure the GPU side of embedge without scheduler and tokenizer."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Vectors = NDArray[np.generic]
 
 
 class Way(Protocol):
-    """A way to compute vectors. Any thread may call it, one at a time."""
+    """An implementation to measure. Any thread may call it, one at a time."""
 
     name: str
 
     def run(self, batches: Sequence[Arrays]) -> list[Vectors]:
-        """Return the vectors of each batch, (rows, dim), once all are there. `batches`: arrays on the host."""
+        """Wait for all batches, given as arrays on the host, and return the vectors of each, `(rows, dim)`."""
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free its resources."""
         ...
 
 
 class Lanes:
-    """So many lanes of a backend, each with so many batches in flight. Batches are dealt out in turn."""
+    """Lanes of a backend, each with several batches in flight. Batches are dealt out in turn."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Lanes:
         name: str = "",
         cuda: str = "auto",
     ) -> None:
-        """`max_in_flight`: batches in flight; None: the backend's own. Raises what `backends.ready` and slots raise."""
+        """Open the lanes; raises as `backends.ready`. `max_in_flight`: None for the backend's default."""
         config = RuntimeConfig(backend=backend, cuda_graphs=cuda_graphs, lanes=lanes, warm_up_seconds=0, cuda=cuda)
         self.name = name or f"embedge, {backend}"
         self.model = model_of(path, config)
@@ -69,7 +69,7 @@ class Lanes:
             raise
 
     def run(self, batches: Sequence[Arrays]) -> list[Vectors]:
-        """Return the vectors of each batch."""
+        """Return the vectors of each batch, `(rows, dim)`."""
         lanes = len(self._threads)
         jobs = [
             thread.submit(self._work, program, batches[number::lanes])
@@ -103,7 +103,7 @@ class Lanes:
         return slot, Program(bundle.manifest, opened)
 
     def _work(self, program: Program, batches: Sequence[Arrays]) -> list[Vectors]:
-        """Run batches with up to `max_in_flight` in flight. In a lane's thread, which here waits for results, too."""
+        """Run batches with up to `max_in_flight` in flight, in a lane's thread, which waits for the results, too."""
         (tower,) = self.model.probes.towers
         output = next(iter(self.model.bundle.manifest.towers[tower].outputs.values()))
         pending: deque[Callable[[], Computed]] = deque()

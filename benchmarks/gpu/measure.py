@@ -1,4 +1,4 @@
-"""Measuring ways side by side: rounds in an order drawn by lot, ratios within a round, and how true the vectors are."""
+"""Measure implementations side by side: rounds in random order, ratios within a round, and accuracy of the vectors."""
 
 from __future__ import annotations
 
@@ -22,12 +22,18 @@ __all__ = ["Pace", "compared", "gap", "interleaved", "parity", "quotients", "rat
 
 Clock = Callable[[], float]
 Rounds = Mapping[str, Sequence[Sequence[float]]]
-"""By way, for each round, what was measured in it."""
+"""The measurements of each round, by implementation."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How much is measured. rounds: of each way. batches: in a round of throughput. calls: in a round of latency."""
+    """How much to measure.
+
+    Attributes:
+        rounds: Rounds per implementation.
+        batches: Batches in a round of throughput.
+        calls: Calls in a round of latency.
+    """
 
     rounds: int = 5
     batches: int = 96
@@ -35,7 +41,7 @@ class Pace:
 
 
 def rates(ways: Sequence[Way], batches: Sequence[Arrays], pace: Pace, clock: Clock = time.perf_counter) -> Rounds:
-    """Return rows a second, one figure a round."""
+    """Return rows per second, one value per round."""
     rows = sum(len(next(iter(feeds.values()))) for feeds in batches)
 
     def once(way: Way) -> list[float]:
@@ -47,7 +53,7 @@ def rates(ways: Sequence[Way], batches: Sequence[Arrays], pace: Pace, clock: Clo
 
 
 def times(ways: Sequence[Way], feeds: Arrays, pace: Pace, clock: Clock = time.perf_counter) -> Rounds:
-    """Return the seconds of single calls with the same batch, so many a round."""
+    """Return the seconds of single calls with the same batch, several per round."""
 
     def once(way: Way) -> list[float]:
         found = []
@@ -76,7 +82,7 @@ def interleaved(ways: Sequence[Way], once: Callable[[Way], Sequence[float]], rou
 
 
 def compared(found: Rounds, rank: float = 50.0, scale: float = 1.0) -> dict[str, Estimate]:
-    """Return by way the estimate over rounds of a percentile within each, times `scale`."""
+    """Return each implementation's estimate, over rounds, of a percentile within each round, times `scale`."""
     return {
         name: figure(estimate([scale * float(np.percentile(each, rank)) for each in rounds]))
         for name, rounds in found.items()
@@ -84,7 +90,7 @@ def compared(found: Rounds, rank: float = 50.0, scale: float = 1.0) -> dict[str,
 
 
 def quotients(found: Rounds, way: str, base: str) -> Estimate:
-    """Return the geometric mean over rounds of a way's median over the base's in the same round."""
+    """Return the geometric mean, over rounds, of an implementation's median divided by the base's in that round."""
     pairs = zip(found[way], found[base], strict=True)
     return figure(geometric([float(np.median(ours) / np.median(theirs)) for ours, theirs in pairs]))
 
@@ -97,7 +103,7 @@ def parity(
     length_multiple: int = 1,
     company: int = 8,
 ) -> tuple[float, float]:
-    """Return the gaps of vectors made in company: to the true ones, and to those made alone (batch invariance)."""
+    """Return the gaps of vectors from batches, to the reference and to vectors of single rows (batch invariance)."""
     lone, truth = reference
     groups = [lone[start : start + company] for start in range(0, len(lone), company)]
     alone = way.run([items.feeds(each, length_multiple) for each in lone])
@@ -106,7 +112,7 @@ def parity(
 
 
 def gap(ours: Vectors, theirs: Vectors) -> float:
-    """Return 1 minus the lowest cosine of rows, not below 0; 2 where a row is not finite or has no direction."""
+    """Return 1 minus the lowest cosine of the rows, at least 0; 2 if a row is not finite or zero."""
     left, right = ours.astype(np.float64), theirs.astype(np.float64)
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     if not np.isfinite(norms).all() or not norms.all():

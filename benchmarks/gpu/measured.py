@@ -25,18 +25,18 @@ log = logging.getLogger("benchmarks.gpu")
 
 LANES = 3
 OVERLAP = 1.3
-"""What three lanes must do at least, of what one stream does that waits for each small batch."""
+"""Least throughput of three lanes, relative to one stream that waits for each small batch."""
 
 # What the gate of an export allows the lowest cosine to miss, see docs/export.md.
 LIMITS = {"float32": 1e-5, "float16": 2e-4, "bfloat16": 2e-3}
 _OTHER = 0.01  # what lacks more of a cosine of 1 is no rounding
 SMALL, LARGE, LONE = (4, 32), (32, 128), (1, 32)
-"""Shapes of batches: rows and length. Images have a length of their own."""
+"""Batch shapes: rows and length. Images have a fixed length."""
 
 
 @dataclass
 class Found:
-    """What was found so far."""
+    """Results so far."""
 
     missing: list[str]
     versions: dict[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Found:
 
 
 class Measured:
-    """Measures each backend that is here, beside others; what fails is told, and the rest goes on."""
+    """Measures each available backend beside its alternatives. Reports a failure, and goes on."""
 
     def __init__(
         self, case: Case, precision: str, found: Found, pace: Pace, backends: Sequence[str], *, torch: bool
@@ -72,7 +72,7 @@ class Measured:
             self._part("throughput", self._throughput, *self._backends)
 
     def _part(self, what: str, part: Callable[..., None], *backends: str) -> None:
-        """Run a part, whose ways are closed at its end. The others matter too, so it may fail."""
+        """Run one part, and close its implementations. A failure must not stop the other parts."""
         about = f"{self._about['model']}, {self._about['precision']}, {what}, {', '.join(backends)}"
         with self._told(about), ExitStack() as stack:
             part(stack, *backends)
@@ -104,7 +104,7 @@ class Measured:
         self._ratio("overlap", many, one, SMALL, value, OVERLAP)
 
     def _latency(self, stack: ExitStack, backend: str) -> None:
-        """Measure one row alone, with nothing recorded, and with recorded graphs where lanes record any."""
+        """Measure one row alone, without CUDA graphs, and with them if lanes capture any."""
         plain = self._lanes(stack, backend, cuda_graphs=0, name=f"{backend}, nothing recorded")
         ways = [plain]
         if backend == "tensorrt":
@@ -120,7 +120,7 @@ class Measured:
             self._ratio("latency", way, plain, LONE, measure.quotients(found, plain.name, way.name))
 
     def _throughput(self, stack: ExitStack, *backends: str) -> None:
-        """Measure all that is here in the same rounds."""
+        """Measure everything available in the same rounds."""
         ours = [self._lanes(stack, backend, lanes=LANES) for backend in backends]
         peers = self._peers(stack)
         length_multiple = max((lanes.length_multiple for lanes in ours), default=1)
@@ -134,7 +134,7 @@ class Measured:
                     self._ratio("throughput", lanes, peer, shape, value)
 
     def _peers(self, stack: ExitStack) -> list[Way]:
-        """Open what is here of others, PyTorch in both of its precisions."""
+        """Open the available alternatives, PyTorch in both precisions."""
         ways: list[Way] = []
         if "onnxruntime-cuda" in self._backends:
             with self._told(f"{self._case.name}, {self._about['precision']}, plain ONNX Runtime"):

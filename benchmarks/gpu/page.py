@@ -1,4 +1,4 @@
-"""The page of GPU benchmarks, rendered from the record of a run; without one it states that nothing was measured."""
+"""The page of GPU benchmarks, rendered from the record of a run; without a record it states that none was made."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _estimate(found: Estimate) -> str:
 
 
 def _number(value: float) -> str:
-    """Return the number as it is recorded, which says how many digits of it count."""
+    """Return the number as recorded: with its significant digits."""
     return str(int(value)) if value == int(value) else repr(value)
 
 

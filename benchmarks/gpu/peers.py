@@ -1,4 +1,4 @@
-"""What people use without us: ONNX Runtime's CUDA provider with arrays of the host, and PyTorch."""
+"""The alternatives to embedge: ONNX Runtime's CUDA provider on host arrays, and PyTorch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,17 @@ _CUDA = "CUDAExecutionProvider"
 
 
 class PlainOnnxRuntime:
-    """A session on the GPU that copies its arrays in and out itself, as its documentation shows it."""
+    """A session on the GPU that copies its arrays in and out itself, as in ONNX Runtime's documentation."""
 
     name = "ONNX Runtime CUDA, plain"
 
     def __init__(self, path: Path) -> None:
-        """Raises NotFound for a tower of several graphs, Unavailable without the CUDA provider."""
+        """Open the session.
+
+        Raises:
+            NotFound: The tower has several graphs.
+            Unavailable: The CUDA provider can't be loaded.
+        """
         import onnxruntime as ort
 
         bundle = Bundle.load(path)
@@ -42,16 +47,16 @@ class PlainOnnxRuntime:
             raise Unavailable("ONNX Runtime cannot load its CUDA provider")
 
     def run(self, batches: Sequence[Arrays]) -> list[Vectors]:
-        """Return the vectors of each batch."""
+        """Return the vectors of each batch, `(rows, dim)`."""
         return [self._session.run(self._outputs, dict(feeds))[0] for feeds in batches]
 
     def close(self) -> None:
-        """Let go of the session."""
+        """Free the session."""
         self._session = None
 
 
 def torch_missing() -> str:
-    """Return why PyTorch does not run on a GPU here, or nothing if it does."""
+    """Return why PyTorch can't use a GPU here; an empty string if it can."""
     try:
         import torch
     except ImportError:
@@ -60,10 +65,10 @@ def torch_missing() -> str:
 
 
 class PyTorch:
-    """The module that the graph was exported from, as a program that `prepare` exported; eager, no compiler."""
+    """The exported graph's PyTorch module, as a program written by `prepare`; run eagerly, without a compiler."""
 
     def __init__(self, program: Path, *, name: str, device: str = "cuda") -> None:
-        """`program`: takes the graph's inputs in their order, gives its outputs, the vectors first."""
+        """Load the program. It takes the graph's inputs in order, and returns its outputs, the vectors first."""
         import torch
         from torch.export.passes import move_to_device_pass
 
@@ -75,7 +80,7 @@ class PyTorch:
         self._module: Any = move_to_device_pass(loaded, device).module()
 
     def run(self, batches: Sequence[Arrays]) -> list[Vectors]:
-        """Return the vectors of each batch."""
+        """Return the vectors of each batch, `(rows, dim)`."""
         import torch
 
         with torch.inference_mode():
@@ -89,7 +94,7 @@ class PyTorch:
         return found[0] if isinstance(found, tuple | list) else found
 
     def close(self) -> None:
-        """Let go of the module, and of the memory that PyTorch keeps."""
+        """Free the module and PyTorch's cached memory."""
         import torch
 
         self._module = None

@@ -1,4 +1,4 @@
-"""Make the models that are measured on a GPU, on any machine with `embedge[export]`.
+"""Export the models for the GPU benchmarks, on any machine with `embedge[export]`.
 
     python -m benchmarks.gpu.prepare DIR [MODEL …]
 
@@ -39,7 +39,7 @@ Tell = Callable[[str], None]
 
 
 def prepare(folder: Path, tell: Tell = lambda _: None, names: Sequence[str] = ()) -> None:
-    """Make the models of these names (all) in the folder; those that are there already stay. Raises ExportError."""
+    """Export the named models, by default all, into the folder. Keeps those it has already. Raises ExportError."""
     for name in names or MODELS:
         if (folder / name / "reference.npz").exists():
             continue
@@ -54,7 +54,7 @@ def prepare(folder: Path, tell: Tell = lambda _: None, names: Sequence[str] = ()
 
 
 def lowered(case: Case, precision: Precision) -> None:
-    """Copy the float32 bundle, with its graphs in another precision. What was proven of it does not hold for these."""
+    """Copy the float32 bundle with its graphs in another precision. Its certificate doesn't hold for the copy."""
     path = case.folder / precision
     shutil.copytree(case.folder / "float32", path)
     found = Bundle.load(path).manifest
@@ -67,7 +67,7 @@ def lowered(case: Case, precision: Precision) -> None:
 
 
 def reference(case: Case) -> None:
-    """Keep items of several lengths and the vectors that the float32 graph gives for each alone, on the CPU."""
+    """Write items of several lengths, with the vectors of the float32 graph for each alone, on the CPU."""
     lanes = Lanes("onnxruntime", case.bundles["float32"])
     try:
         items = Items(lanes.model)
@@ -96,7 +96,7 @@ def _built(name: str, source: dict[str, Any], case: Case, tell: Tell) -> None:
 
 
 def _program(recipe: Any, path: Path, *, half: bool) -> None:
-    """Export the module that the graph is made from as PyTorch's own program: the graph's inputs, by keyword."""
+    """Export the graph's module as a PyTorch program that takes the graph's inputs by keyword."""
     import torch
 
     from embedge_export import sources

@@ -1,4 +1,4 @@
-"""Whether each library that gives CUDA does here what our lanes need of it."""
+"""Check each CUDA library on this machine for the functions that lanes need."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def drivers() -> tuple[list[Driver], list[str]]:
-    """Return the drivers that can run here, and why the others cannot."""
+    """Return the drivers that can run here, and why the others can't."""
     found, missing = [], []
     for name in cuda.names():
         try:
@@ -31,7 +31,7 @@ def drivers() -> tuple[list[Driver], list[str]]:
 
 
 def device(driver: Driver) -> Device:
-    """Return what the GPU is."""
+    """Return the GPU's properties."""
     gpu = driver.gpu()
     words = _DRIVER.read_text(encoding="utf-8").splitlines()[0] if _DRIVER.exists() else ""
     return Device(
@@ -45,7 +45,7 @@ def device(driver: Driver) -> Device:
 
 
 def check(driver: Driver) -> Check:
-    """Copy in, on the device and out, plainly and recorded; time it, and ask for the memory that is free."""
+    """Copy in, on the device and out, plainly and captured; time it, and query the free memory."""
     driver.enter()
     try:
         with ExitStack() as stack:
@@ -58,7 +58,7 @@ def check(driver: Driver) -> Check:
 
 
 def _trial(driver: Driver, stack: ExitStack) -> str:
-    """Return what went wrong, or nothing."""
+    """Return the error; an empty string if all went well."""
     stream = stack.enter_context(closing(driver.stream()))
     start, end = (stack.enter_context(closing(driver.event(timing=True))) for _ in range(2))
     source, target = (stack.enter_context(closing(driver.pinned(_BYTES))) for _ in range(2))

@@ -1,4 +1,4 @@
-"""What a run on a GPU found. JSON in and out; a page shows nothing that is not in here."""
+"""The record of a run on a GPU, as JSON. The page shows only what is in it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Check", "Device", "Latency", "Parity", "Rate", "Ratio", "Record", "f
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A record refuses what it does not know."""
+    """Base of the records: unknown fields are errors."""
 
 
 class Device(_Record, frozen=True, kw_only=True):
-    """The GPU. memory: GiB. cuda: the newest that its driver supports. driver: its own words, "" where it has none."""
+    """The GPU. memory: GiB. cuda: newest version the driver supports. driver: its version, "" if unknown."""
 
     name: str
     capability: str
@@ -28,7 +28,7 @@ class Device(_Record, frozen=True, kw_only=True):
 
 
 class Check(_Record, frozen=True, kw_only=True):
-    """Whether a library that gives CUDA does what our lanes need of it. captures: whether it can record work."""
+    """Whether a CUDA library does what lanes need. captures: whether it can capture work."""
 
     provider: str
     version: str
@@ -38,9 +38,12 @@ class Check(_Record, frozen=True, kw_only=True):
 
 
 class Parity(_Record, frozen=True, kw_only=True):
-    """How far a way's vectors are from those of the float32 graph on a CPU, and from their own in other company.
+    """How far an implementation's vectors are from the float32 graph's on a CPU, and how much they depend on the batch.
 
-    `gap`: 1 minus the lowest cosine; `invariance`: the same between a row alone and among others; `limit`: of both.
+    Attributes:
+        gap: 1 minus the lowest cosine with the float32 graph's vectors.
+        invariance: 1 minus the lowest cosine between a row alone and in a batch.
+        limit: The threshold of both.
     """
 
     model: str
@@ -53,12 +56,12 @@ class Parity(_Record, frozen=True, kw_only=True):
 
     @property
     def good(self) -> bool:
-        """Whether both are within the limit."""
+        """Whether both are within the threshold."""
         return max(self.gap, self.invariance) <= self.limit
 
 
 class Rate(_Record, frozen=True, kw_only=True):
-    """Rows a second of a way, at a shape of batches ("4 x 32")."""
+    """Rows per second of an implementation, at a batch shape ("4 x 32")."""
 
     model: str
     precision: str
@@ -68,7 +71,7 @@ class Rate(_Record, frozen=True, kw_only=True):
 
 
 class Latency(_Record, frozen=True, kw_only=True):
-    """Milliseconds of one row alone, from its arrays on the host to its vector there: medians over rounds."""
+    """Milliseconds for one row alone, from its arrays on the host to its vector on the host: medians over rounds."""
 
     model: str
     precision: str
@@ -79,7 +82,7 @@ class Latency(_Record, frozen=True, kw_only=True):
 
 
 class Ratio(_Record, frozen=True, kw_only=True):
-    """How many times as good a way is as another, in the same rounds. target: what was wanted, where something was."""
+    """How many times as good as another an implementation is, in the same rounds. target: the goal, if it has one."""
 
     what: str
     model: str
@@ -92,7 +95,7 @@ class Ratio(_Record, frozen=True, kw_only=True):
 
 
 class Record(_Record, frozen=True, kw_only=True):
-    """One run. versions: by library. missing: what was not there, or failed, and why. lanes: of those of ours."""
+    """One run. versions: by library. missing: what was missing or failed, and why. lanes: of embedge's lanes."""
 
     date: str
     device: Device
@@ -108,23 +111,27 @@ class Record(_Record, frozen=True, kw_only=True):
 
     @property
     def good(self) -> bool:
-        """Whether all that must hold on any GPU does: checks and parity."""
+        """Whether the checks and parity hold, as they must on any GPU."""
         return all(each.good for each in self.checks) and all(each.good for each in self.parity)
 
 
 def rounded(value: float) -> float:
-    """Return the value with four significant digits: more are chance."""
+    """Return the value with four significant digits: more would be noise."""
     return float(f"{value:.4g}")
 
 
 def figure(found: Estimate) -> Estimate:
-    """Return an estimate as it is recorded."""
+    """Return an estimate in the record's form."""
     low, high = (None if edge is None else rounded(edge) for edge in (found.low, found.high))
     return Estimate(value=rounded(found.value), low=low, high=high)
 
 
 def read(path: Path) -> Record:
-    """Read a record. Raises InvalidInput."""
+    """Read a record.
+
+    Raises:
+        InvalidInput: The file isn't a record.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
     except (OSError, msgspec.DecodeError) as error:

@@ -1,4 +1,4 @@
-"""One run: all that can be measured with what is here, and a line for each thing that is not."""
+"""One run: measures everything available, and records why the rest is missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "torch", "tensorrt", "cu
 
 
 def run(cases: Sequence[Case], pace: Pace, tell: Callable[[str], None] = lambda _: None) -> Record:
-    """Measure everything. `tell` hears what is being measured. Raises Unavailable where there is no GPU."""
+    """Measure everything. `tell` is called with a line for each part. Raises Unavailable without a GPU."""
     drivers, missing = providers.drivers()
     if not drivers:
         raise Unavailable("; ".join(missing))
@@ -54,7 +54,7 @@ def run(cases: Sequence[Case], pace: Pace, tell: Callable[[str], None] = lambda 
 
 
 def _missing(name: str) -> str:
-    """Return why a backend cannot run here, or nothing."""
+    """Return why a backend can't run here; an empty string if it can."""
     try:
         backends.choose(RuntimeConfig(backend=name))
     except Unavailable as error:

@@ -1,4 +1,4 @@
-"""Kernels for the simulated GPU, and a lane over it by hand."""
+"""Executables for the simulated GPU, and a lane driven directly."""
 
 from __future__ import annotations
 
@@ -115,7 +115,11 @@ class Stateful(Weigh):
 
 
 class Lane:
-    """A slot, opened in this thread. kernels: those that it opened."""
+    """A slot, opened in this thread.
+
+    Attributes:
+        executables: Those that it opened.
+    """
 
     def __init__(self, machine: Machine, make: Callable[[Machine], Any] = Weigh, **settings: Any) -> None:
         self.driver = cuda.choose()

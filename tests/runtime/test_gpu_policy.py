@@ -1,4 +1,4 @@
-"""How many lanes are tried on a GPU: as many as have room at once, and one where memory is scarce."""
+"""How many lanes are tried on a GPU: as many as fit at once, and one on a small GPU."""
 
 from __future__ import annotations
 

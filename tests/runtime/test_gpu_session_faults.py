@@ -1,4 +1,4 @@
-"""A lane on a GPU when something goes wrong: every result is told, nothing stays taken, and others hear of it."""
+"""A lane on a GPU when something fails: every result raises, buffers are free again, and other lanes are woken."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_kernel_that_fails_is_told_to_all_lanes_and_the_next_ones_run(
         same(*opened.run(feeds(0)), feeds(0))
         opened.slot.check()
         machine.faults.fail()
-        for number in range(5):  # more than there are sets: a batch that failed has given its own back
+        for number in range(5):  # more than the staging buffers: a failed batch frees its own
             with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
                 opened.run(feeds(number))
         assert opened.woken == 1

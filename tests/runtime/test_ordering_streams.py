@@ -60,7 +60,7 @@ def test_a_lane_that_breaks_the_context_in_opening_tells_the_others(simulate: Si
 def test_memory_that_is_not_enough_is_given_back(
     simulate: Simulate, monkeypatch: pytest.MonkeyPatch, board: str, what: str, made: int
 ) -> None:
-    """Two sets want four pinned blocks and four events: each of them may be the one that is refused."""
+    """Two buffers need four pinned blocks and four events: any of them may be refused."""
     machine = simulate("cuda-python", device=BOARDS[board])
     with lane(machine) as opened:
         before, count = machine.memory.alive(), iter(range(made))
@@ -131,7 +131,7 @@ def test_a_graph_that_runs_alone_tells_of_a_broken_context_when_it_is_opened(sim
 
 
 class Plan:
-    """A TensorRT engine in this thread, and two kernels of it in one lane."""
+    """A TensorRT engine in this thread, and two executables of it in one lane."""
 
     def __init__(self, machine: Machine, path: Path) -> None:
         self.machine = machine
@@ -168,7 +168,7 @@ def test_a_kernel_that_is_closed_twice_leaves_the_others_their_scratch_memory(
 
 
 def test_a_kernel_that_is_closed_holds_no_context(simulate: Simulate, tmp_path: Path) -> None:
-    """Its device memory goes with the last kernel, and a context must not outlive that."""
+    """Its device memory goes with the last executable, and a context must not outlive that."""
     machine = simulate("cuda-python", tensorrt="11.4.0")
     plan = Plan(machine, tmp_path)
     assert contexts() == 2

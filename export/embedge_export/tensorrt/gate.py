@@ -1,8 +1,8 @@
-"""The gate on the device: a plan is used here only if it gives, here, what the graph gives.
+"""The gate on the device: a plan is used only if it gives the graph's results on this GPU.
 
-At the corners of every profile its outputs are held against ONNX Runtime's on the processor, and each row of a full
-batch against the same row alone. TensorRT has been wrong in both, on some devices and versions and not on others.
-Where lanes replay captured graphs, those are held against plain runs; if they differ, the plan is used without them.
+At the corners of every profile, the gate compares its outputs with ONNX Runtime's on the CPU, and each row of a full
+batch with the same row alone. TensorRT has been wrong in both, on some devices and versions and not on others. If lanes
+replay CUDA graphs, the gate compares those with plain runs; if they differ, the plan is used without them.
 """
 
 from __future__ import annotations
@@ -35,12 +35,16 @@ __all__ = ["Miss", "prove"]
 log = logging.getLogger("embedge.tensorrt")
 
 _TINY = 1e-12
-_SETS = 2  # of staging, as lanes have by default
+_SETS = 2  # staging buffers, as lanes have by default
 _TURNS = 6 * _SETS  # a shape runs plainly twice, is captured, and replayed three times
 
 
 class Miss(Exception):
-    """The plan's numbers are wrong here. The text says which figure missed which limit, and where."""
+    """The plan's results are wrong on this GPU. The message names the metric, its threshold and the case.
+
+    Attributes:
+        figures: The metrics so far.
+    """
 
     def __init__(self, text: str, figures: dict[str, float]) -> None:
         super().__init__(text)
@@ -50,9 +54,23 @@ class Miss(Exception):
 def prove(
     bundle: Bundle, graph: str, engine: Engine, driver: Driver, reference: OnnxReference, *, cuda_graphs: int = 1
 ) -> dict[str, float]:
-    """Return the figures of a plan that passes. The calling thread has entered. Raises Miss, PlanError, CudaError.
+    """Return the metrics of a plan that passes. Call this in a thread that has entered.
 
-    cuda_graphs: 0 where lanes capture nothing. Without figures of captured graphs, they are not to be used.
+    Args:
+        bundle: The model.
+        graph: The graph's name.
+        engine: Its plan, deserialized.
+        driver: The GPU.
+        reference: Gives the expected outputs.
+        cuda_graphs: 0 if lanes capture nothing.
+
+    Returns:
+        Metrics by name. CUDA graphs may be used only if theirs are among them.
+
+    Raises:
+        Miss: The results are wrong.
+        PlanError: The bundle has nothing to compare with.
+        CudaError: A call to CUDA failed.
     """
     spec = bundle.manifest.graphs[graph]
     judged = reference.computes(graph)
@@ -76,7 +94,7 @@ def prove(
 def _session(
     bundle: Bundle, graph: str, engine: Engine, driver: Driver, *, cuda_graphs: int
 ) -> Iterator[StreamSession]:
-    """Give a session of a lane, in the calling thread."""
+    """Yield a lane's session, in the calling thread."""
     scratch = Scratch(driver, engine.scratch)
 
     def kernel(name: str, path: Path, stream: Stream) -> TensorRTExecutable:
@@ -90,7 +108,15 @@ def _session(
 def replayed(
     spec: Graph, cases: Sequence[CornerCase], plain: Session, capturing: StreamSession, judge: _Judge
 ) -> dict[str, float]:
-    """Return the figures of captured graphs, held against plain runs of two contents in turn; none if they differ."""
+    """Return the metrics of CUDA graphs against plain runs, with two contents in turn; none if they differ.
+
+    Args:
+        spec: The graph's manifest entry.
+        cases: Inputs at the corners of the profiles.
+        plain: Runs the graph without CUDA graphs.
+        capturing: Runs it with them.
+        judge: Collects the metrics.
+    """
     try:
         for case in cases:
             _replay(spec, case, plain, capturing, judge)
@@ -106,14 +132,14 @@ def _replay(spec: Graph, case: CornerCase, plain: Session, capturing: StreamSess
     contents = [_take(spec, case.inputs, each) for each in (places, places[::-1])]
     wanted = [plain.start(content)() for content in contents]
     for turn in range(_TURNS):
-        which = turn // _SETS % 2  # so that each staging set, which may have a graph of its own, sees both in turn
+        which = turn // _SETS % 2  # so that each staging buffer, which may have its own graph, sees both in turn
         found = capturing.start(contents[which])()
         for name, array in wanted[which].items():
             judge.replay(found[name], array, f"{case.label}, run {turn + 1}")
 
 
 def _corner(spec: Graph, case: CornerCase, session: Session, judge: _Judge) -> None:
-    """Run a case's rows as a full batch and one at a time, and hold both against what they have to be."""
+    """Run a case's rows as a full batch and one at a time, and compare both with the expected outputs."""
     rows = _rows(spec, case.inputs)
     full = session.start(_take(spec, case.inputs, [place % rows for place in range(max(rows, case.rows))]))()
     alone = [session.start(_take(spec, case.inputs, [place]))() for place in range(rows)]
@@ -131,7 +157,7 @@ def _corner(spec: Graph, case: CornerCase, session: Session, judge: _Judge) -> N
 
 
 def _rows(spec: Graph, inputs: Arrays) -> int:
-    """Return how many rows there are: along the first axis of inputs where it is a symbol."""
+    """Return the number of rows: the first axis of an input where that is dynamic; else 1."""
     return next((len(inputs[each.name]) for each in spec.inputs if each.shape and isinstance(each.shape[0], str)), 1)
 
 
@@ -142,7 +168,7 @@ def _take(spec: Graph, inputs: Arrays, places: Sequence[int]) -> dict[str, NDArr
 
 
 def _result(output: Output, tensors: Arrays) -> NDArray[Any]:
-    """Return one item's result, as golden pairs have it."""
+    """Return one item's result in the form of golden pairs."""
     dim = len(output.labels) if isinstance(output, ScoresOutput) else output.dim
     collector = outputs.collector(output, 1, dim=dim, dtype="float32")
     collector.add(range(1), tensors)
@@ -150,30 +176,30 @@ def _result(output: Output, tensors: Arrays) -> NDArray[Any]:
 
 
 class _Judge:
-    """Keeps the worst of each figure, and refuses as soon as one misses its limit."""
+    """Keeps the worst value of each metric, and raises Miss as soon as one misses its threshold."""
 
     def __init__(self, graph: str, spec: Graph, judged: bool) -> None:
-        """`judged`: there is a reference; else what it would give is what the plan itself gave."""
-        # Sums of int8 are exact, but what is rounded to it may come out one step off: as coarse as bfloat16.
+        """`judged`: the reference computed the expected outputs; else they are the plan's own."""
+        # Sums of int8 are exact, but rounding to int8 may be one step off: as coarse as bfloat16.
         self._limits = Gate().at("bfloat16" if spec.precision == "int8" else spec.precision)
         self._graph, self._judged = graph, judged
         self.figures: dict[str, float] = {}
 
     def parity(self, ours: NDArray[Any], theirs: NDArray[Any], label: str) -> None:
-        """Hold a row against the reference's."""
+        """Compare a row with the reference's; both of the output's shape without its first axis."""
         if self._judged:
             self._near("cosine_min", "max_abs", ours, theirs, f"is not what ONNX Runtime gives for {label}")
 
     def company(self, ours: NDArray[Any], alone: NDArray[Any], label: str) -> None:
-        """Hold a row of a batch against the same row alone."""
+        """Compare a row of a batch with the same row alone; both of the output's shape without its first axis."""
         self._near("batch_cosine", "batch_max_abs", ours, alone, f"depends on the other rows, for {label}")
 
     def replay(self, ours: NDArray[Any], plain: NDArray[Any], label: str) -> None:
-        """Hold what a captured graph gives against a plain run."""
+        """Compare a CUDA graph's output with a plain run's; both of the output's shape."""
         self._near("captured_cosine", CAPTURED, ours, plain, f"is another one when it is replayed, for {label}")
 
     def golden(self, measures: dict[str, float], label: str) -> None:
-        """Hold an item's result against the original model's."""
+        """Check an item's metrics against the original model."""
         for name, value in measures.items():
             limit = self._limits.threshold("cosine_min" if name == "cosine" else name, "")
             self._keep(f"golden_{name}", value, limit, f"is not what the original model gives for {label}")
@@ -194,7 +220,7 @@ class _Judge:
             self._keep(distance, apart, self._limit(distance), told)
 
     def _limit(self, name: str) -> float:
-        """Return a figure's limit; what is replayed may be as far off as a row in a batch."""
+        """Return a metric's threshold; a replay may be as far off as a row in a batch."""
         return float(getattr(self._limits, name.replace("captured_", "batch_")))
 
     def _keep(self, name: str, value: float, limit: float, told: str) -> None:

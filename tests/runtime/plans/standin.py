@@ -1,4 +1,4 @@
-"""A builder that builds nothing: a real process that speaks the protocol, by hand, and ends as the test says.
+"""A builder that builds nothing: a real process with the protocol written by hand, which ends as the test scripts it.
 
 Run as `standin.py SCRIPT --messages FD`. SCRIPT: JSON, by graph the name of what is done for it; by default "build".
 """
