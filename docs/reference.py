@@ -129,6 +129,8 @@ def _type(kind: types.Type) -> str:
 
 
 def _bounds(kind: types.IntType | types.FloatType) -> str:
+    if kind.ge is not None and kind.le is not None:
+        return f" {kind.ge:g} to {kind.le:g}"
     signs = [("≥", kind.ge), (">", kind.gt), ("≤", kind.le), ("<", kind.lt)]
     bounds = [f"{sign} {bound:g}" for sign, bound in signs if bound is not None]
     return f" {', '.join(bounds)}" if bounds else ""
