@@ -1,4 +1,4 @@
-"""Reading TOML files, with errors that name the file."""
+"""Read TOML files, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ __all__ = ["read"]
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds. Raises InvalidInput."""
+    """Return the content of a TOML file.
+
+    Raises:
+        InvalidInput: the file can't be read or isn't valid TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

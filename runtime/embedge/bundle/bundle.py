@@ -1,4 +1,4 @@
-"""A bundle on disk: found, checked against its manifest, and read. Nothing in it is trusted before its hash fits."""
+"""Find a bundle on disk, check it against its manifest, and read it. No file is used before its hash matches."""
 
 from __future__ import annotations
 
@@ -21,16 +21,26 @@ _SHOWN = 300  # characters of a name in a message
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """One version of one model: its directory and its manifest."""
+    """One version of one model.
+
+    Attributes:
+        path: the bundle directory.
+        manifest: its manifest.
+    """
 
     path: Path
     manifest: Manifest
 
     @classmethod
     def load(cls, path: str | Path, *, verify: bool = True) -> Bundle:
-        """Read and check the bundle at `path`: a bundle directory, or a model directory (its newest version).
+        """Read and check a bundle.
 
-        With `verify`, every file's hash is compared with the manifest. Raises BundleError.
+        Args:
+            path: bundle directory, or model directory (its newest version).
+            verify: whether to compare every file's SHA-256 with the manifest.
+
+        Raises:
+            BundleError: the bundle is missing, damaged or of another format.
         """
         root = find(Path(path))
         where = root / manifests.FILE_NAME
@@ -44,7 +54,11 @@ class Bundle:
         return bundle
 
     def file(self, name: str) -> Path:
-        """Return the path of a file that the manifest names. Raises BundleError if it is outside or missing."""
+        """Return the path of a file in the manifest.
+
+        Raises:
+            BundleError: the file is missing or outside the bundle.
+        """
         pure = PurePosixPath(name)
         path = self.path / pure
         with _reading(path):
@@ -65,7 +79,11 @@ class Bundle:
 
 
 def find(path: Path) -> Path:
-    """Return the bundle directory that `path` means: itself, or the newest version inside a model directory."""
+    """Resolve a path to a bundle directory: itself, or the newest version in a model directory.
+
+    Raises:
+        BundleError: the path holds no bundle.
+    """
     with _reading(path):
         if (path / manifests.FILE_NAME).is_file():
             return path
@@ -83,14 +101,18 @@ def find(path: Path) -> Path:
 
 
 def bundles(root: Path, depth: str) -> list[Path]:
-    """Return the bundle directories under `root` at `*` or `*/*`. Hidden ones are builds that are not finished."""
+    """Return the bundle directories at `*` or `*/*` under `root`. Hidden ones are unfinished builds."""
     with _reading(root):
         found = [file.parent for file in root.glob(f"{depth}/{manifests.FILE_NAME}") if file.is_file()]
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
 
 
 def sha256(path: Path) -> str:
-    """Return the hex SHA-256 of a file, read in pieces. Raises BundleError."""
+    """Return the hex SHA-256 of a file.
+
+    Raises:
+        BundleError: the file can't be read.
+    """
     with _reading(path):
         return atomic.sha256(path)
 

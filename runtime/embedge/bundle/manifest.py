@@ -53,7 +53,15 @@ __all__ = [
 
 
 def decode(data: bytes, *, where: str) -> Manifest:
-    """Parse manifest bytes. `where` names the file in messages. Raises BundleError."""
+    """Parse and check a manifest.
+
+    Args:
+        data: JSON bytes.
+        where: name of the file, for messages.
+
+    Raises:
+        BundleError: the manifest is malformed, contradicts itself or has another format version.
+    """
     try:
         head: Any = msgspec.json.decode(data)
         version = head.get("format") if isinstance(head, dict) else None

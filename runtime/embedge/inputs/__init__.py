@@ -1,4 +1,4 @@
-"""Prepare (hop 4): raw parts become arrays. One module a modality, loaded when a tower needs it."""
+"""Inputs: turn raw parts into arrays, one module per modality, imported when a tower needs it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,16 @@ _CLASSES = {
 
 
 def open_part(spec: Prepare, config: RuntimeConfig, file: Callable[[str], Path]) -> PartInput:
-    """Return what prepares a part. `file` finds a file of the bundle. Raises Unavailable if a library is missing."""
+    """Open the input of a part.
+
+    Args:
+        spec: prepare spec of the part.
+        config: limits on media and images.
+        file: finds a file of the bundle by name.
+
+    Raises:
+        Unavailable: a library of the modality isn't installed.
+    """
     place, extra = _CLASSES[type(spec)]
     module, name = place.split(":")
     try:

@@ -49,7 +49,7 @@ class AudioInput:
         """Accept every request: no option of a request is wrong for clips."""
 
     def prepare(self, contents: Sequence[object], request: Request) -> list[Row | EmbedgeError]:
-        """Return for each clip its row, or the error that it has."""
+        """Return each clip's arrays, float32 `(samples,)` or `(windows, samples)`, or its error."""
         results: list[Row | EmbedgeError] = []
         for content in contents:
             go_on()
@@ -60,7 +60,7 @@ class AudioInput:
         return results
 
     def probe(self) -> Audio:
-        """Return a tone of the least that the model takes, and of some length at all."""
+        """Return a short tone, float32 `(samples,)`, of at least the length the model takes."""
         count = min(max(self._least, round(_PROBE_SECONDS * self.spec.rate)), self._window)
         tone = 0.5 * np.sin(2 * np.pi * _PROBE_HZ / self.spec.rate * np.arange(count))
         return Audio(tone.astype(np.float32), self.spec.rate)

@@ -1,4 +1,4 @@
-"""The whole contract of a modality, on one screen."""
+"""The contract of a modality."""
 
 from __future__ import annotations
 
@@ -15,32 +15,37 @@ __all__ = ["PartInput"]
 class PartInput(Protocol):
     """Prepares the contents of one part of a tower. Safe to call from several threads.
 
-    Made as `(spec, config, file)`, where `file` finds a file of the bundle by name.
+    Constructed as `(spec, config, file)`; `file` finds a file of the bundle by name.
     """
 
     def check(self, request: Request) -> None:
-        """Raise what is wrong with the request as a whole, e.g. an unknown prompt."""
+        """Raise an error if the request as a whole doesn't fit, for example an unknown prompt."""
         ...
 
     def prepare(self, contents: Sequence[Any], request: Request) -> list[Row | EmbedgeError]:
-        """Return each content's arrays by graph input, in the spec's shapes and without padding, or its error.
+        """Prepare contents, each on its own.
 
-        Contents are whatever a caller gave: one that is of no use here has an InvalidInput of its own.
+        Args:
+            contents: whatever the caller passed; unusable ones get an InvalidInput.
+            request: the request the contents belong to.
+
+        Returns:
+            For each content its arrays by graph input, unpadded and in the shapes of the spec's `fills`, or its error.
         """
         ...
 
     def probe(self) -> object:
-        """Return the smallest sensible content; warm-up makes longer rows of it, never shorter ones."""
+        """Return the smallest sensible content. Warm-up makes longer rows from it, never shorter ones."""
         ...
 
     def size(self, row: Row) -> int:
-        """Return the length of a prepared row as cost tables count it: tokens, frames, units; 1 if it cannot vary."""
+        """Return the length of a prepared row as cost tables count it: tokens, frames or units; 1 if fixed."""
         ...
 
     def estimate(self, contents: Sequence[Any]) -> int:
-        """Return about the sum of the contents' sizes, without decoding anything."""
+        """Estimate the sum of the contents' sizes without decoding them."""
         ...
 
     def weight(self, content: Any) -> int:
-        """Return a content's bytes or characters, or what is as much work: large calls are cut into chunks by it."""
+        """Return a content's bytes or characters, or equivalent work. Large calls are split into chunks by it."""
         ...

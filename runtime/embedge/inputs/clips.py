@@ -72,9 +72,13 @@ class _Reader:
 
 
 def read(source: bytes | Path, limit: Limit) -> tuple[Samples, float]:
-    """Return a file's samples (n,), the mean of its channels, and their rate in Hz.
+    """Decode a file. Its length is checked before anything is decoded.
 
-    Its length is known before anything is decoded. Raises InvalidInput, also for a file whose end is missing.
+    Returns:
+        Samples `(n,)` float32, the mean of the channels, and their rate in Hz.
+
+    Raises:
+        InvalidInput: the file can't be decoded, is too long, or its end is missing.
     """
     try:
         with _open(source) as stream:
@@ -86,7 +90,14 @@ def read(source: bytes | Path, limit: Limit) -> tuple[Samples, float]:
 
 
 def take(samples: NDArray[np.generic], rate: object, limit: Limit) -> tuple[Samples, float]:
-    """Return an array's samples (n,), the mean of its channels, and their rate. Raises InvalidInput."""
+    """Check samples that came as an array `(n,)` or `(n, channels)`.
+
+    Returns:
+        Samples `(n,)` float32, the mean of the channels, and their rate in Hz.
+
+    Raises:
+        InvalidInput: rate, dtype or shape don't fit.
+    """
     low, high = _RATES
     if not isinstance(rate, Real) or not low <= float(rate) <= high:
         raise InvalidInput(f"samples need their rate, {low:,} to {high:,} Hz, not {rate!r}: Audio(samples, rate)")

@@ -39,11 +39,11 @@ class ImageInput:
         """Accept every request: no option of a request is about images."""
 
     def prepare(self, contents: Sequence[object], request: Request) -> list[Row | EmbedgeError]:
-        """Return for each image its pixels, uint8 (channels, height, width), or the error that it has."""
+        """Return each image's pixels, uint8 `(channels, height, width)` or tiles of it, or its error."""
         return [self._row(content) for content in contents]
 
     def probe(self) -> Pixels:
-        """Return a grey square."""
+        """Return a grey square, uint8 `(height, width, 3)`."""
         return np.full((_PROBE_EDGE, _PROBE_EDGE, 3), 127, np.uint8)
 
     def size(self, row: Row) -> int:
@@ -60,7 +60,11 @@ class ImageInput:
         return 3 * data.width * data.height if isinstance(data, Pillow.Image) else weigh(data)
 
     def pixels(self, image: Pillow.Image) -> Pixels:
-        """Return an upright image as the model takes it: uint8 (channels, height, width). Raises InvalidInput."""
+        """Convert an upright image to uint8 `(channels, height, width)`.
+
+        Raises:
+            InvalidInput: the image can't be converted.
+        """
         image = convert(image, self.spec.mode, self.spec.alpha)
         for step in self.spec.steps:
             image = self._step(image, step)

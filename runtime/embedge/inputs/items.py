@@ -74,7 +74,7 @@ class ItemInput:
             part.check(request)
 
     def prepare(self, items: Sequence[Any], request: Request) -> list[Row | EmbedgeError]:
-        """Return each item's arrays by graph input, or its error."""
+        """Return each item's arrays by graph input, unpadded, or its error."""
         if self._only is not None and not any(isinstance(item, (Mapping, EmbedgeError)) for item in items):
             return self._only.prepare(items, request)
         found = {index: assign(item, self._parts) for index, item in enumerate(items)}

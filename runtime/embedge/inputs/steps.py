@@ -11,7 +11,7 @@ __all__ = ["apply"]
 
 
 def apply(step: TensorStep, values: Array) -> Array:
-    """Return the floats `values` (rows, …) as (step.count, …), of the same dtype."""
+    """Apply a step to floats `(rows, …)`. Returns `(step.count, …)` of the same dtype."""
     return _farthest(values, step.count) if isinstance(step, FarthestPoints) else _resampled(values, step.count)
 
 

@@ -49,7 +49,7 @@ class TableInput:
         """Accept every request: no option of a request is about tables."""
 
     def prepare(self, contents: Sequence[object], request: Request) -> list[Row | EmbedgeError]:
-        """Return the arrays of each row (see TablePrepare), or the error that it has."""
+        """Return each row's arrays, numbers, categories and observed `(columns,)` each, or its error."""
         found = [self._cells(content) for content in contents]
         rows = iter(self._rows([cells for cells in found if not isinstance(cells, EmbedgeError)]))
         return [cells if isinstance(cells, EmbedgeError) else next(rows) for cells in found]

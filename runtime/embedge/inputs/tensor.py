@@ -43,13 +43,13 @@ class TensorInput:
         """Accept every request: no option of a request is about tensors."""
 
     def prepare(self, contents: Sequence[object], request: Request) -> list[Row | EmbedgeError]:
-        """Return for each array its row, or the error that it has."""
+        """Return each array's row, values and observed in the spec's shape, or its error."""
         found = [self._array(content) for content in contents]
         rows = iter(self._rows([array for array in found if isinstance(array, np.ndarray)]))
         return [next(rows) if isinstance(array, np.ndarray) else array for array in found]
 
     def probe(self) -> Array:
-        """Return an array of the right form whose numbers differ and are in bounds."""
+        """Return an array of the spec's dtype and shape, with numbers within bounds."""
         shape = tuple(min(_PROBE_ROWS, self.spec.max_length) if isinstance(s, str) else s for s in self.spec.shape)
         low, high = _span(self.spec)
         values = low + (high - low) * (7 - np.arange(math.prod(shape)) % 7) / 8

@@ -58,7 +58,7 @@ class TextInput:
         self._prompt(request)
 
     def prepare(self, contents: Sequence[Any], request: Request) -> list[Row | EmbedgeError]:
-        """Return for each str or Text its arrays (int64, by graph input but the mask), or the error that it has."""
+        """Return each text's arrays, int64 ids and types `(length,)` and language `()` by graph input, or its error."""
         prompt = self._prompt(request)
         results: list[Row | EmbedgeError | None] = [self._fault(content) for content in contents]
         texts = {index: self._first(contents[index], prompt) for index, fault in enumerate(results) if fault is None}

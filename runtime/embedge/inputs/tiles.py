@@ -31,7 +31,11 @@ def target(size: tuple[int, int], tiles: Tiles) -> tuple[int, int]:
 
 
 def cut(pixels: NDArray[np.uint8], tiles: Tiles) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return pixels (channels, height, width) as (tiles, merge * merge, channels, patch, patch), and the grid (2,)."""
+    """Cut pixels `(channels, height, width)` into tiles.
+
+    Returns:
+        Tiles `(tiles, merge * merge, channels, patch, patch)` uint8, and the grid `(2,)` int64: tiles down and across.
+    """
     down, across = (edge // tiles.edge for edge in pixels.shape[1:])
     shape = (len(pixels), down, tiles.merge, tiles.patch, across, tiles.merge, tiles.patch)
     ordered = pixels.reshape(shape).transpose(1, 4, 2, 5, 0, 3, 6)

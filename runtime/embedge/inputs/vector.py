@@ -31,13 +31,13 @@ class VectorInput:
         """Accept every request: no option of a request is about vectors."""
 
     def prepare(self, contents: Sequence[object], request: Request) -> list[Row | EmbedgeError]:
-        """Return for each vector its row, float32 (dim,), or the error that it has."""
+        """Return each vector's row, float32 `(dim,)`, or its error."""
         rows = self._tensor.prepare([each.values if isinstance(each, Vector) else each for each in contents], request)
         rows = [self._space_fault(each) or row for each, row in zip(contents, rows, strict=True)]
         return self._normalized(rows) if self.spec.normalize else rows
 
     def probe(self) -> NDArray[np.generic]:
-        """Return a vector of the right size."""
+        """Return a vector `(dim,)`."""
         return self._tensor.probe()
 
     def size(self, row: Row) -> int:

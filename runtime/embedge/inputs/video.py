@@ -40,11 +40,11 @@ class VideoInput:
         """Accept every request: what it says about cutting is looked at video by video."""
 
     def prepare(self, contents: Sequence[object], request: Request) -> list[Row | EmbedgeError]:
-        """Return for each video its frames, uint8 (frames, channels, height, width), or the error that it has."""
+        """Return each video's frames, uint8 `(frames, channels, height, width)`, or its error."""
         return [self._row(content, truncate=request.truncate) for content in contents]
 
     def probe(self) -> Video:
-        """Return two grey frames: of a longer video there would be more."""
+        """Return two grey frames, uint8 `(2, height, width, 3)`, the fewest that show a video's shape."""
         rate = max(self.spec.fps, 2 / self.spec.max_seconds)
         return Video(np.full((2, _PROBE_EDGE, _PROBE_EDGE, 3), 127, np.uint8), rate=rate)
 

@@ -61,15 +61,26 @@ _KINDS: dict[type, OutputKind[Any]] = {
 
 
 def check(output: Output, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
-    """Return how many numbers each vector of the output will have: what `collector` takes as dim. Raises InvalidInput.
+    """Check the options of a request against an output.
 
-    pool: at most this many vectors an item, where an item has many.
+    Args:
+        output: spec of the output.
+        dim: dimension to truncate to; None keeps all.
+        dtype: dtype of the result.
+        pool: most vectors per item, for outputs with several.
+        name: name of the output, for messages.
+
+    Returns:
+        How many numbers each vector will have, the `dim` of `collector`.
+
+    Raises:
+        InvalidInput: an option isn't possible.
     """
     return _KINDS[type(output)].check(output, dim, dtype, pool, name=name)
 
 
 def good(specs: Iterable[Output], tensors: Tensors, rows: int) -> RowMask:
-    """Return (rows,) bool: whether a row of every output is what its kind may be; at least finite."""
+    """Return the mask `(rows,)` of rows that are valid in every output."""
     flags = np.ones(rows, bool)
     for output in specs:
         flags &= _KINDS[type(output)].good(output, tensors)
@@ -77,7 +88,7 @@ def good(specs: Iterable[Output], tensors: Tensors, rows: int) -> RowMask:
 
 
 def fits(output: Output, tensors: Tensors, rows: int, *, name: str) -> None:
-    """Raise BundleError unless the output's tensors have the dtypes and shapes that its spec says."""
+    """Raise BundleError unless the output's tensors `(rows, …)` have the dtypes and shapes of its spec."""
     axes: dict[str, int] = {}
     for tensor, (kinds, rest) in _KINDS[type(output)].shapes(output).items():
         array = tensors[tensor]
@@ -98,5 +109,5 @@ def fits(output: Output, tensors: Tensors, rows: int, *, name: str) -> None:
 
 
 def collector(output: Output, count: int, *, dim: int, dtype: DType, pool: int | None = None) -> Collector:
-    """Return what makes the result for `count` items of their rows. The options passed `check`, which told `dim`."""
+    """Return a collector for the rows of `count` items. `check` accepted the options and returned `dim`."""
     return _KINDS[type(output)].collector(output, count, dim=dim, dtype=dtype, pool=pool)

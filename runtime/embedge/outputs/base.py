@@ -1,4 +1,4 @@
-"""What every kind of output has in common: how it is asked for, looked at, and collected."""
+"""The contract of an output kind, and checks that the kinds share."""
 
 from __future__ import annotations
 
@@ -35,39 +35,51 @@ S = TypeVar("S", contravariant=True)
 
 
 class Collector(Protocol):
-    """Takes the rows of one request's items as they are computed, in any order, and makes the result of them."""
+    """Collects the rows of one request's items, in any order, and makes the result."""
 
     def add(self, indices: Sequence[int], tensors: Tensors) -> None:
-        """Keep what the result needs. Row i of each tensor belongs to item indices[i]; the tensors are not kept."""
+        """Copy what the result needs. Row i of each tensor `(rows, …)` belongs to item `indices[i]`."""
 
     def finish(self) -> Result:
-        """Return the result; items that never came are zero, or empty. Raises InvalidInput."""
+        """Return the result. Items without a row are zero, or empty.
+
+        Raises:
+            InvalidInput: a number is too large for the dtype.
+        """
 
 
 class OutputKind(Protocol[S]):
-    """A module of a kind. `output` is its spec."""
+    """A module that implements one kind of output. `output` is its spec."""
 
     def check(self, output: S, dim: int | None, dtype: str, pool: int | None, *, name: str) -> int:
-        """Return how many numbers a row, or each vector of a row, will have. Raises InvalidInput."""
+        """Return how many numbers a row, or each vector of a row, will have.
+
+        Raises:
+            InvalidInput: an option doesn't fit this kind.
+        """
 
     def shapes(self, output: S) -> Shapes:
-        """Return what each tensor must be: NumPy's kinds of dtype, and the axes after the rows."""
+        """Return for each tensor the accepted NumPy dtype kinds and the axes after the rows."""
 
     def good(self, output: S, tensors: Tensors) -> RowMask:
-        """Return (rows,) bool: whether a row can be told to anybody."""
+        """Return the mask `(rows,)` of valid rows."""
 
     def collector(self, output: S, count: int, *, dim: int, dtype: DType, pool: int | None) -> Collector:
-        """Return what collects the rows of `count` items. The options passed `check`, `dim` is what it returned."""
+        """Return a collector for `count` items. `check` accepted the options and returned `dim`."""
 
 
 def magnitudes(array: NDArray[Any]) -> NDArray[np.float64]:
-    """Return sums of magnitudes along the last axis: finite where all is finite, 0 where all is 0."""
+    """Sum magnitudes along the last axis, `(…, n)` to `(…)`: finite if all are finite, 0 if all are 0."""
     # A sum of finite float32 numbers cannot overflow in float64.
     return np.abs(array).sum(axis=-1, dtype=np.float64)  # type: ignore[no-any-return]
 
 
 def cut_to(output: DenseOutput | MultiVectorOutput, dim: int | None, dtype: str, *, name: str) -> int:
-    """Return the size that vectors of this output will have. Raises InvalidInput."""
+    """Return the dimension that vectors of this output will have.
+
+    Raises:
+        InvalidInput: `dim` or `dtype` isn't possible.
+    """
     one_of(dtype, DTYPES, name=name)
     try:
         size = output.dim if dim is None else operator.index(dim)
@@ -84,14 +96,18 @@ def cut_to(output: DenseOutput | MultiVectorOutput, dim: int | None, dtype: str,
 
 
 def uncut(size: int, dim: int | None, *, name: str, why: str) -> int:
-    """Return the size of an output that cannot be cut. Raises InvalidInput, which says why."""
+    """Return the size of an output that can't be truncated.
+
+    Raises:
+        InvalidInput: another `dim` was requested; the message gives `why`.
+    """
     if dim is not None and dim != size:
         raise InvalidInput(f"dim {dim!r} is not possible: output {name!r} has {why}; leave dim out")
     return size
 
 
 def one_of(dtype: str, possible: Sequence[str], *, name: str, why: str = "") -> None:
-    """Raise InvalidInput unless the dtype is among those possible; `why` says what speaks against the others."""
+    """Raise InvalidInput unless `dtype` is possible. `why` explains what rules out the others."""
     if dtype not in DTYPES:
         raise InvalidInput(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
     if dtype not in possible:
@@ -100,6 +116,6 @@ def one_of(dtype: str, possible: Sequence[str], *, name: str, why: str = "") -> 
 
 
 def unpooled(pool: int | None, *, name: str) -> None:
-    """Raise InvalidInput if an output that is not of many vectors is to be pooled."""
+    """Raise InvalidInput if pooling is requested of an output with one vector per item."""
     if pool is not None:
         raise InvalidInput(f"pool is not possible: output {name!r} has not many vectors an item; leave pool out")

@@ -21,7 +21,11 @@ _INT32 = np.iinfo(np.int32)
 
 
 def check(output: CodesOutput, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
-    """Return the length of a code. Raises InvalidInput."""
+    """Return the length of a code.
+
+    Raises:
+        InvalidInput: an option doesn't fit this kind of output.
+    """
     unpooled(pool, name=name)
     # float32 is what a request says that names no dtype; codes are then what they are.
     possible = ("float32", "ubinary") if output.form == "bits" else ("float32",)
@@ -30,7 +34,7 @@ def check(output: CodesOutput, dim: int | None, dtype: str, pool: int | None = N
 
 
 def shapes(output: CodesOutput) -> Shapes:
-    """Return that the tensor is numbers (rows, dim), or (rows, places, dim) beside keep."""
+    """Return the required dtypes and shapes: numeric `(rows, dim)`, or `(rows, places, dim)` with a keep tensor."""
     kinds = "fbiu" if output.form == "bits" else "iu"
     if output.keep is None:
         return {output.tensor: (kinds, (output.dim,))}
@@ -38,7 +42,7 @@ def shapes(output: CodesOutput) -> Shapes:
 
 
 def good(output: CodesOutput, tensors: Tensors) -> RowMask:
-    """Return which rows are finite, or integers that int32 holds."""
+    """Return the mask `(rows,)` of valid rows: finite, or within int32 for integers."""
     array = tensors[output.tensor]
     fine: RowMask = np.isfinite(array) if array.dtype.kind == "f" else (array >= _INT32.min) & (array <= _INT32.max)
     if output.keep is not None:
@@ -56,7 +60,7 @@ class CodesCollector:
         self._rows = None if output.keep is None else RaggedRows(count, self._values[:0])
 
     def add(self, indices: Sequence[int], tensors: Tensors) -> None:
-        """Take over rows."""
+        """Keep the rows of a batch: row i of each tensor belongs to item `indices[i]`."""
         if self._rows is None:
             self._values[indices] = self._held(tensors[self._output.tensor])
         else:
@@ -64,7 +68,7 @@ class CodesCollector:
             self._rows.add(indices, counts, self._held(codes))
 
     def finish(self) -> Codes:
-        """Return the codes, in the items' order."""
+        """Return the codes in the items' order."""
         if self._rows is None:
             return Codes(self._values, self._output.space, self._output.form)
         offsets, (values,) = self._rows.finish()
@@ -75,5 +79,5 @@ class CodesCollector:
 
 
 def collector(output: CodesOutput, count: int, *, dim: int, dtype: DType, pool: int | None) -> CodesCollector:
-    """Return what collects the codes of `count` items."""
+    """Return a collector for the codes of `count` items."""
     return CodesCollector(output, count)

@@ -15,19 +15,23 @@ __all__ = ["GaussianCollector", "check", "collector", "good", "shapes"]
 
 
 def check(output: GaussianOutput, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
-    """Return the number of dimensions. Raises InvalidInput."""
+    """Return the number of dimensions.
+
+    Raises:
+        InvalidInput: an option doesn't fit this kind of output.
+    """
     unpooled(pool, name=name)
     one_of(dtype, FLOAT_DTYPES, name=name, why="variances, which one scale or a sign cannot hold")
     return uncut(output.dim, dim, name=name, why=f"distributions of {output.dim} dimensions")
 
 
 def shapes(output: GaussianOutput) -> Shapes:
-    """Return that both tensors are floats (rows, dim)."""
+    """Return the required dtypes and shapes: both float `(rows, dim)`."""
     return dict.fromkeys(output.tensors, ("f", (output.dim,)))
 
 
 def good(output: GaussianOutput, tensors: Tensors) -> RowMask:
-    """Return which rows are finite; a mean of 0 and any variance are answers."""
+    """Return the mask `(rows,)` of valid rows: finite; zero is valid."""
     return np.isfinite(magnitudes(tensors[output.mean]) + magnitudes(tensors[output.log_variance]))
 
 
@@ -39,16 +43,20 @@ class GaussianCollector:
         self._mean, self._log_variance = np.zeros((2, count, output.dim), np.float32)
 
     def add(self, indices: Sequence[int], tensors: Tensors) -> None:
-        """Take over rows."""
+        """Keep the rows of a batch: row i of each tensor belongs to item `indices[i]`."""
         self._mean[indices] = tensors[self._output.mean]
         self._log_variance[indices] = tensors[self._output.log_variance]
 
     def finish(self) -> Gaussian:
-        """Return the distributions. Raises InvalidInput for numbers that the dtype cannot hold."""
+        """Return the distributions in the items' order.
+
+        Raises:
+            InvalidInput: a number is too large for the dtype.
+        """
         mean, log_variance = halve(self._mean, self._dtype), halve(self._log_variance, self._dtype)
         return Gaussian(mean, log_variance, self._output.space, self._dtype)
 
 
 def collector(output: GaussianOutput, count: int, *, dim: int, dtype: DType, pool: int | None) -> GaussianCollector:
-    """Return what collects the distributions of `count` items."""
+    """Return a collector for the distributions of `count` items."""
     return GaussianCollector(output, count, dtype=dtype)

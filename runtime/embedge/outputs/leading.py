@@ -1,4 +1,4 @@
-"""The highest numbers of each row, without sorting the row."""
+"""Find the highest numbers of each row without sorting it."""
 
 from __future__ import annotations
 

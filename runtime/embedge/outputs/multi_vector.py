@@ -26,7 +26,11 @@ Offsets = NDArray[np.int64]
 
 
 def check(output: MultiVectorOutput, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
-    """Return the size that vectors of this output will have. Raises InvalidInput."""
+    """Return the dimension the vectors will have.
+
+    Raises:
+        InvalidInput: an option doesn't fit this kind of output.
+    """
     try:
         possible = pool is None or operator.index(pool) >= 1
     except TypeError:
@@ -37,7 +41,7 @@ def check(output: MultiVectorOutput, dim: int | None, dtype: str, pool: int | No
 
 
 def shapes(output: MultiVectorOutput) -> Shapes:
-    """Return that the tensor is floats (rows, places, dim), and what keep is."""
+    """Return the required dtypes and shapes: float `(rows, places, dim)`, and keep `(rows, places)` if any."""
     known: Shapes = {output.tensor: ("f", ("places", output.dim))}
     if output.keep is not None:
         known[output.keep] = ("biu", ("places",))
@@ -45,7 +49,7 @@ def shapes(output: MultiVectorOutput) -> Shapes:
 
 
 def kept(output: MultiVectorOutput | CodesOutput, tensors: Tensors) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Return how many places of each row have an entry of their own, (rows,), and these entries, (total, dim)."""
+    """Return the number of kept places of each row, `(rows,)`, and their entries, `(total, dim)`."""
     array = tensors[output.tensor]
     if output.keep is None:
         return np.full(len(array), array.shape[1], np.int64), array.reshape(-1, array.shape[2])
@@ -54,7 +58,7 @@ def kept(output: MultiVectorOutput | CodesOutput, tensors: Tensors) -> tuple[NDA
 
 
 def good(output: MultiVectorOutput, tensors: Tensors) -> RowMask:
-    """Return which rows are finite and not all zero, wherever they have a vector; a row may have none."""
+    """Return the mask `(rows,)` of valid rows: finite and not all zero at every kept place; a row may keep none."""
     totals = magnitudes(tensors[output.tensor])
     empty: RowMask = np.zeros(len(totals), bool)
     if output.keep is not None:
@@ -94,13 +98,17 @@ class MultiVectorCollector:
         self._rows = RaggedRows(count, np.empty((0, dim), np.float32))
 
     def add(self, indices: Sequence[int], tensors: Tensors) -> None:
-        """Take over rows; batches may differ in their number of places."""
+        """Keep the rows of a batch: row i of each tensor belongs to item `indices[i]`."""
         counts, vectors = kept(self._output, tensors)
         # A copy: what is kept must not hold on to the batch.
         self._rows.add(indices, counts, vectors[:, : self._dim].astype(np.float32))
 
     def finish(self) -> MultiVectors:
-        """Return the vectors, in the items' order. Raises InvalidInput for numbers that the dtype cannot hold."""
+        """Return the vectors in the items' order.
+
+        Raises:
+            InvalidInput: a number is too large for the dtype.
+        """
         offsets, (values,) = self._rows.finish()
         cut = self._dim < self._output.dim
         changed = np.full(len(values), cut)
@@ -117,5 +125,5 @@ class MultiVectorCollector:
 def collector(
     output: MultiVectorOutput, count: int, *, dim: int, dtype: DType, pool: int | None
 ) -> MultiVectorCollector:
-    """Return what collects the vectors of `count` items."""
+    """Return a collector for the vectors of `count` items."""
     return MultiVectorCollector(output, count, dim=dim, dtype=dtype, pool=pool)

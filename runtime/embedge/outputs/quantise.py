@@ -1,4 +1,4 @@
-"""What becomes of float32 vectors on their way out: scaled to length 1 again, then held in the dtype asked for."""
+"""Normalize float32 vectors and convert them to the requested dtype."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLOAT_DTYPES = ("float32", "float16")
 
 
 def normalize(values: Floats) -> Floats:
-    """Return rows scaled to length 1; a zero row stays zero."""
+    """Scale rows `(n, dim)` to length 1. Zero rows stay zero."""
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     scaled = np.zeros_like(values)
     np.divide(values, norms, out=scaled, where=norms > 0)
@@ -27,12 +27,21 @@ def normalize(values: Floats) -> Floats:
 
 
 def quantise(values: Floats, dtype: DType) -> tuple[NDArray[Any], Floats | None]:
-    """Return float32 rows (n, dim) in another dtype, and the scales (n,) that int8 needs.
+    """Convert float32 rows to another dtype.
 
-    int8: scale = max |x| / 127 of the row, q = round(x / scale), to the even one where two are as near, and x ≈ q *
-    scale. The error of a number is at most scale / 2 = max |x| / 254, so that of a dot product with y at most
-    scale / 2 * sum |y|. ubinary: 1 where x > 0, packed, first number in the high bit; dim is a multiple of 8.
-    Raises InvalidInput for numbers that float16 cannot hold.
+    - int8: scale = max |x| / 127 of the row, q = round(x / scale), half to even; x ≈ q * scale. The error of a number
+      is at most scale / 2 = max |x| / 254, and that of a dot product with y at most scale / 2 * sum |y|.
+    - ubinary: 1 where x > 0, packed, first number in the high bit; `dim` must be a multiple of 8.
+
+    Args:
+        values: float32 `(n, dim)`.
+        dtype: dtype of the result.
+
+    Returns:
+        Values `(n, dim)`, or `(n, dim / 8)` uint8 for ubinary; scales `(n,)` float32 for int8, else None.
+
+    Raises:
+        InvalidInput: a number is too large for float16.
     """
     if dtype == "int8":
         peak = np.abs(values).max(axis=1, initial=0.0)
@@ -44,7 +53,11 @@ def quantise(values: Floats, dtype: DType) -> tuple[NDArray[Any], Floats | None]
 
 
 def halve(values: Floats, dtype: str) -> NDArray[Any]:
-    """Return float32 numbers as float32 or float16. Raises InvalidInput for numbers that float16 cannot hold."""
+    """Convert float32 numbers of any shape to float32 or float16.
+
+    Raises:
+        InvalidInput: a number is too large for float16.
+    """
     with np.errstate(over="ignore"):
         cast = values.astype(dtype, copy=False)
     if dtype == "float16" and not np.isfinite(cast).all():

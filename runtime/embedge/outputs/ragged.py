@@ -1,4 +1,4 @@
-"""Ragged arrays: the entries of all items one after the other, item i's at [offsets[i], offsets[i + 1])."""
+"""Ragged arrays: the entries of all items in sequence, item i at `[offsets[i], offsets[i + 1])`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Counts = NDArray[np.int64]
 
 
 def offsets_of(counts: Counts) -> NDArray[np.int64]:
-    """Return (n + 1,): where the entries of each item begin, and where the last end."""
+    """Return offsets `(n + 1,)` for counts `(n,)`: where each item's entries begin, and where the last end."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
 
 
 def places(starts: NDArray[np.int64], counts: Counts) -> NDArray[np.int64]:
-    """Return starts[0], starts[0] + 1, … (counts[0] of them), then those from starts[1] on, and so on."""
+    """Return the indices of all runs in sequence, `(sum of counts,)`: `counts[i]` of them from `starts[i]` on."""
     before = offsets_of(counts)
     return np.arange(before[-1]) + np.repeat(starts - before[:-1], counts)
 
@@ -38,13 +38,13 @@ class RaggedRows:
         self._pieces: list[tuple[NDArray[np.int64], tuple[NDArray[np.generic], ...]]] = []
 
     def add(self, indices: Sequence[int], counts: Counts, *arrays: NDArray[np.generic]) -> None:
-        """Add items' entries; counts[i] of them, in turn, belong to item indices[i]."""
+        """Add the entries of items: `counts[i]` of each array `(total, …)` belong to item `indices[i]`, in turn."""
         items = np.asarray(indices, np.int64)
         self._counts[items] = counts
         self._pieces.append((items, arrays))
 
     def finish(self) -> tuple[NDArray[np.int64], list[NDArray[Any]]]:
-        """Return offsets (count + 1,), and the arrays with entries in the items' order."""
+        """Return offsets `(count + 1,)`, and the arrays `(total, …)` with entries in the items' order."""
         offsets = offsets_of(self._counts)
         merged: list[NDArray[Any]] = [
             np.empty((int(offsets[-1]), *each.shape[1:]), each.dtype) for each in self._templates

@@ -1,7 +1,6 @@
-"""Results: what a request gets of one output, for all its items. Row i belongs to item i.
+"""Results: one output for all items of a request. Row i belongs to item i.
 
-Each has `kind`, `len()` and, by `[i]`, the row of an item. Rows of failed items are zero, or empty where they are
-ragged.
+Every result has `kind`, `len()` and, by index, the row of an item. Rows of failed items are zero, or empty if ragged.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class _Rowwise:
         return slice(place, place + 1) if offsets is None else slice(int(offsets[place]), int(offsets[place + 1]))
 
     def take(self, rows: Sequence[int] | NDArray[np.integer[Any]]) -> Self:
-        """Return a result of these rows, in this order."""
+        """Return a result of these rows `(k,)`, in this order."""
         chosen = np.asarray(rows, np.int64)
         offsets = self._offsets()
         changes: dict[str, Any] = {}
@@ -64,7 +63,7 @@ class _Rowwise:
         return replace(self, **changes)  # type: ignore[type-var]
 
     def join(self, *others: Self) -> Self:
-        """Return a result of the rows of this one and then of the others, which come from the same output."""
+        """Append the rows of other results of the same output."""
         parts = (self, *others)
         changes: dict[str, Any] = {}
         offsets = [each for part in parts if (each := part._offsets()) is not None]
@@ -78,10 +77,13 @@ class _Rowwise:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vectors(_Rowwise):
-    """Dense vectors of one space; `[i]` is values[i].
+    """Dense vectors of one space. `[i]` is the vector of item i.
 
-    values: (n, dim) in float32, float16 or int8; (n, dim / 8) uint8 for ubinary, first number in the high bit.
-    scales: (n,) float32 for int8, with vector ≈ values * scale; None otherwise.
+    Attributes:
+        values: `(n, dim)` float32, float16 or int8; `(n, dim / 8)` uint8 for ubinary, first number in the high bit.
+        space: id of the vector space.
+        dtype: how the numbers are stored.
+        scales: `(n,)` float32 for int8, with vector ≈ values * scale; None otherwise.
     """
 
     kind: ClassVar[str] = "dense"
@@ -98,10 +100,14 @@ class Vectors(_Rowwise):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MultiVectors(_Rowwise):
-    """Several vectors an item, of one space: a token's, a patch's or a frame's each; `[i]` is (k, dim).
+    """Several vectors per item, one per token, patch or frame. `[i]` is `(k, dim)`.
 
-    values: (total, dim) as those of `Vectors`. offsets: (n + 1,) int64, item i has rows offsets[i] to offsets[i + 1].
-    scales: (total,) float32 for int8.
+    Attributes:
+        values: `(total, dim)`, stored as in `Vectors`.
+        offsets: `(n + 1,)` int64; item i has rows `offsets[i]` to `offsets[i + 1]`.
+        space: id of the vector space.
+        dtype: how the numbers are stored.
+        scales: `(total,)` float32 for int8; None otherwise.
     """
 
     kind: ClassVar[str] = "multi_vector"
@@ -122,10 +128,14 @@ class MultiVectors(_Rowwise):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sparse(_Rowwise):
-    """Weights over 0 of a vocabulary's entries; `[i]` is (indices, weights), each (k,).
+    """Positive weights over the entries of a vocabulary. `[i]` is `(indices, weights)`, each `(k,)`.
 
-    indices: (total,) int32, ascending in each row. weights: (total,) float32 or float16. offsets: (n + 1,) int64.
-    size: entries in the vocabulary.
+    Attributes:
+        indices: `(total,)` int32, ascending in each row.
+        weights: `(total,)` float32 or float16.
+        offsets: `(n + 1,)` int64; item i has entries `offsets[i]` to `offsets[i + 1]`.
+        space: id of the vector space.
+        size: entries in the vocabulary.
     """
 
     kind: ClassVar[str] = "sparse"
@@ -142,7 +152,7 @@ class Sparse(_Rowwise):
 
     @property
     def dtype(self) -> DType:
-        """How weights are held."""
+        """How the numbers are stored."""
         return cast("DType", str(self.weights.dtype))
 
     def __getitem__(self, row: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
@@ -152,9 +162,13 @@ class Sparse(_Rowwise):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gaussian(_Rowwise):
-    """Normal distributions with diagonal covariances; `[i]` is (mean, log_variance), each (dim,).
+    """Normal distributions with diagonal covariance. `[i]` is `(mean, log_variance)`, each `(dim,)`.
 
-    mean, log_variance: (n, dim) float32 or float16. log_variance is the natural logarithm.
+    Attributes:
+        mean: `(n, dim)` float32 or float16.
+        log_variance: `(n, dim)`, natural logarithm.
+        space: id of the vector space.
+        dtype: how the numbers are stored.
     """
 
     kind: ClassVar[str] = "gaussian"
@@ -172,10 +186,14 @@ class Gaussian(_Rowwise):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Codes(_Rowwise):
-    """Discrete codes; `[i]` is (dim,), or (k, dim) where an item has several.
+    """Discrete codes. `[i]` is `(dim,)`, or `(k, dim)` for outputs with several per item.
 
-    values: form `bits`: uint8 (n, dim / 8), first bit in the high place; form `integers`: int32 (n, dim). With offsets,
-    (n + 1,) int64, the first axis of values goes over the codes of all items, as in `MultiVectors`.
+    Attributes:
+        values: for bits `(n, dim / 8)` uint8, first bit in the high place; for integers `(n, dim)` int32. With offsets,
+            the first axis runs over the codes of all items, as in `MultiVectors`.
+        space: id of the vector space.
+        form: bits or integers.
+        offsets: `(n + 1,)` int64 for several codes per item; None otherwise.
     """
 
     kind: ClassVar[str] = "codes"
@@ -191,7 +209,7 @@ class Codes(_Rowwise):
 
     @property
     def dtype(self) -> Literal["ubinary", "int32"]:
-        """How values are held."""
+        """How the numbers are stored."""
         return "ubinary" if self.form == "bits" else "int32"
 
     def __getitem__(self, row: int) -> NDArray[Any]:
@@ -201,10 +219,12 @@ class Codes(_Rowwise):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores(_Rowwise):
-    """A number for each label; `[i]` is a list of (label, number), in the order of `labels`, or best first.
+    """A number for each label. `[i]` is a list of `(label, number)`, in the order of `labels`, or best first.
 
-    values: (n, labels) float32 or float16. indices: None, or (n, k) int32 after `best`: values is then (n, k), and
-    values[i, j] belongs to labels[indices[i, j]].
+    Attributes:
+        values: `(n, labels)` float32 or float16; `(n, k)` after `best`.
+        labels: names of the labels.
+        indices: None, or `(n, k)` int32 after `best`: `values[i, j]` belongs to `labels[indices[i, j]]`.
     """
 
     kind: ClassVar[str] = "scores"
@@ -216,7 +236,7 @@ class Scores(_Rowwise):
 
     @property
     def dtype(self) -> DType:
-        """How values are held."""
+        """How the numbers are stored."""
         return cast("DType", str(self.values.dtype))
 
     def __getitem__(self, row: int) -> list[tuple[str, float]]:
@@ -225,7 +245,7 @@ class Scores(_Rowwise):
         return list(zip(labels, self.values[place].tolist(), strict=True))
 
     def best(self, count: int) -> Scores:
-        """Return the `count` highest of each row, best first; of equal ones the earlier label comes first."""
+        """Return the `count` highest scores of each row, best first. Ties keep the order of the labels."""
         width = min(count, self.values.shape[1])
         places = np.nonzero(leading(self.values, count))[1].reshape(len(self), width)
         order = np.argsort(-np.take_along_axis(self.values, places, axis=1), axis=1, kind="stable")

@@ -15,19 +15,23 @@ __all__ = ["ScoresCollector", "check", "collector", "good", "shapes"]
 
 
 def check(output: ScoresOutput, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
-    """Return the number of labels. Raises InvalidInput."""
+    """Return the number of labels.
+
+    Raises:
+        InvalidInput: an option doesn't fit this kind of output.
+    """
     unpooled(pool, name=name)
     one_of(dtype, FLOAT_DTYPES, name=name, why="scores, whose numbers are what they mean")
     return uncut(len(output.labels), dim, name=name, why="a number for each label")
 
 
 def shapes(output: ScoresOutput) -> Shapes:
-    """Return that the tensor is floats (rows, labels)."""
+    """Return the required dtype and shape of the tensor: float `(rows, labels)`."""
     return {output.tensor: ("f", (len(output.labels),))}
 
 
 def good(output: ScoresOutput, tensors: Tensors) -> RowMask:
-    """Return which rows are finite; 0 is a score."""
+    """Return the mask `(rows,)` of valid rows: finite; zero is valid."""
     return np.isfinite(magnitudes(tensors[output.tensor]))
 
 
@@ -39,14 +43,18 @@ class ScoresCollector:
         self._values = np.zeros((count, len(output.labels)), np.float32)
 
     def add(self, indices: Sequence[int], tensors: Tensors) -> None:
-        """Take over rows."""
+        """Keep the rows of a batch: row i of each tensor belongs to item `indices[i]`."""
         self._values[indices] = tensors[self._output.tensor]
 
     def finish(self) -> Scores:
-        """Return the scores. Raises InvalidInput for numbers that the dtype cannot hold."""
+        """Return the scores in the items' order.
+
+        Raises:
+            InvalidInput: a number is too large for the dtype.
+        """
         return Scores(halve(self._values, self._dtype), self._output.labels)
 
 
 def collector(output: ScoresOutput, count: int, *, dim: int, dtype: DType, pool: int | None) -> ScoresCollector:
-    """Return what collects the scores of `count` items."""
+    """Return a collector for the scores of `count` items."""
     return ScoresCollector(output, count, dtype=dtype)

@@ -17,19 +17,23 @@ __all__ = ["SparseCollector", "check", "collector", "good", "shapes"]
 
 
 def check(output: SparseOutput, dim: int | None, dtype: str, pool: int | None = None, *, name: str) -> int:
-    """Return the size of the vocabulary. Raises InvalidInput."""
+    """Return the size of the vocabulary.
+
+    Raises:
+        InvalidInput: an option doesn't fit this kind of output.
+    """
     unpooled(pool, name=name)
     one_of(dtype, FLOAT_DTYPES, name=name, why="a few weights an item, which are not packed")
     return uncut(output.dim, dim, name=name, why="a weight for each entry of a vocabulary")
 
 
 def shapes(output: SparseOutput) -> Shapes:
-    """Return that the tensor is floats (rows, dim)."""
+    """Return the required dtype and shape of the tensor: float `(rows, dim)`."""
     return {output.tensor: ("f", (output.dim,))}
 
 
 def good(output: SparseOutput, tensors: Tensors) -> RowMask:
-    """Return which rows are finite; nothing over 0 is an answer, too."""
+    """Return the mask `(rows,)` of valid rows: finite; all zeros is valid."""
     return np.isfinite(magnitudes(tensors[output.tensor]))
 
 
@@ -41,7 +45,7 @@ class SparseCollector:
         self._rows = RaggedRows(count, np.empty(0, np.int32), np.empty(0, np.float32))
 
     def add(self, indices: Sequence[int], tensors: Tensors) -> None:
-        """Take over rows."""
+        """Keep the rows of a batch: row i of each tensor belongs to item `indices[i]`."""
         weights = tensors[self._output.tensor]
         chosen = weights > 0
         if self._output.top is not None:
@@ -51,11 +55,15 @@ class SparseCollector:
         self._rows.add(indices, chosen.sum(axis=1, dtype=np.int64), entries.astype(np.int32), weights[chosen])
 
     def finish(self) -> Sparse:
-        """Return the weights, in the items' order. Raises InvalidInput for numbers that the dtype cannot hold."""
+        """Return the weights in the items' order.
+
+        Raises:
+            InvalidInput: a number is too large for the dtype.
+        """
         offsets, (entries, weights) = self._rows.finish()
         return Sparse(entries, halve(weights, self._dtype), offsets, self._output.space, self._output.dim)
 
 
 def collector(output: SparseOutput, count: int, *, dim: int, dtype: DType, pool: int | None) -> SparseCollector:
-    """Return what collects the weights of `count` items."""
+    """Return a collector for the weights of `count` items."""
     return SparseCollector(output, count, dtype=dtype)

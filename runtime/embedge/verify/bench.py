@@ -1,4 +1,4 @@
-"""Chosen rows in chosen batches, straight on a backend session: what the invariances need and the scheduler decides."""
+"""Run chosen rows in chosen batches directly on a backend, to measure invariance without the scheduler."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ROWS = 48
 
 
 class Bench:
-    """Runs chosen rows of one tower in chosen batches, straight on backend sessions of its own."""
+    """Runs chosen rows of one tower in chosen batches, on its own backend sessions."""
 
     def __init__(self, bundle: Bundle, tower: str, pairs: Pairs, config: RuntimeConfig) -> None:
         """Raises BackendError, and what is wrong with an item."""
@@ -65,9 +65,17 @@ class Bench:
         return self._pairs.label(self._places[row])
 
     def run(self, rows: Sequence[int], *, extra: int = 0) -> dict[str, list[NDArray[Any]]]:
-        """Return the results of the rows as one batch by output, with `extra` more places of padding, up to the limit.
+        """Run rows as one batch.
 
-        Raises BackendError.
+        Args:
+            rows: which rows, in order.
+            extra: places of padding beyond the longest row, up to the model's limit.
+
+        Returns:
+            For each output one array per row, shaped as in `Pairs.outputs`.
+
+        Raises:
+            BackendError: the batch can't be computed.
         """
         chosen = [self._rows[row] for row in rows]
         arrays = pad(chosen, self._wider(chosen, extra), self._backend.length_multiple)
@@ -79,7 +87,7 @@ class Bench:
         return {name: self._read(output, tensors, len(rows)) for name, output in self._spec.outputs.items()}
 
     def fitting(self, rows: Sequence[int]) -> Sequence[int]:
-        """Return the first of these rows: as many as the scheduler would put into one batch, and at least one."""
+        """Return the first of these rows that the scheduler would put into one batch, at least one."""
         longest = 0
         for count, row in enumerate(rows[: self._limits.rows]):
             longest = max(longest, self._lengths[row])
@@ -88,15 +96,18 @@ class Bench:
         return rows[: self._limits.rows]
 
     def close(self) -> None:
-        """Close the sessions, and what they ran on. Called in the thread that opened them."""
+        """Close the sessions and the backend. Call it in the thread that opened them."""
         self._program.close()
         self._slot.close()
         self._backend.close()
 
     def mixes(self, sizes: Sequence[int]) -> list[tuple[int, dict[str, NDArray[Any]]]]:
-        """Return (row, results by output) for all rows in batches of each size, short rows beside long ones.
+        """Run all rows in batches of each size, short rows next to long ones.
 
-        A batch that the scheduler would not make is cut, as a backend may hold no memory for it.
+        Batches that the scheduler wouldn't form are split, because a backend may lack memory for them.
+
+        Returns:
+            `(row, results by output)` for every row at every size.
         """
         by_length = np.argsort(self._lengths, kind="stable")
         # Shortest, longest, next shortest, …: the most uneven company there is.

@@ -1,4 +1,4 @@
-"""One item's result held against another's, by kind of output. Computed in float64: 1 - cosine is far below float32."""
+"""Compare one item's result with the original's, by kind of output, in float64: 1 - cosine is far below float32."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _TINY = 1e-12
 
 
 def compare(output: Output, ours: Array, theirs: Array) -> Measures:
-    """Return how near one item's result is to the original's; both as in `Pairs.outputs`."""
+    """Return how close one item's result is to the original's; both shaped as in `Pairs.outputs`."""
     return _KINDS[type(output)](output, ours, theirs)
 
 
 def rows(result: Result) -> list[Array]:
-    """Return a result's rows as `Pairs.outputs` has them."""
+    """Split a result into one array per item, shaped as in `Pairs.outputs`."""
     if isinstance(result, Sparse):
         return [_spread(result.size, *result[row]) for row in range(len(result))]
     if isinstance(result, Gaussian):

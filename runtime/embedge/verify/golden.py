@@ -1,4 +1,4 @@
-"""Golden pairs: items of every tower and what the original model gives for them, which travel in the bundle."""
+"""Golden pairs: items of every tower with the original model's results, stored in the bundle."""
 
 from __future__ import annotations
 
@@ -44,10 +44,13 @@ _INDEX = "index"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """Items of one tower, and for each output what the original gives, an array an item.
+    """Items of one tower with the original's results.
 
-    items: contents by part. outputs: dense (dim,); multi_vector (places, dim); sparse (dim,), every weight; gaussian
-    (2, dim), mean and log-variance; codes (dim,) or (places, dim), bits as 0 and 1; scores (labels,).
+    Attributes:
+        items: contents by part.
+        outputs: one array per item, by output: dense `(dim,)`; multi_vector `(places, dim)`; sparse `(dim,)`, every
+            weight; gaussian `(2, dim)`, mean and log-variance; codes `(dim,)` or `(places, dim)`, bits as 0 and 1;
+            scores `(labels,)`.
     """
 
     items: Sequence[Mapping[str, Any]]
@@ -98,7 +101,11 @@ class Golden:
 
     @classmethod
     def read(cls, bundle: Bundle) -> Golden:
-        """Read the bundle's golden pairs. Raises BundleError."""
+        """Read a bundle's golden pairs.
+
+        Raises:
+            BundleError: they can't be read, or belong to other towers.
+        """
         file = bundle.file(bundle.manifest.golden)
         try:
             arrays = _arrays(file)

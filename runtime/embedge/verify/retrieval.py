@@ -1,4 +1,4 @@
-"""Does a search find the same with our vectors as with the original's?"""
+"""Compare search results over our vectors with those over the original's."""
 
 from __future__ import annotations
 
@@ -26,11 +26,18 @@ _MANY = 64
 def scores(
     output: Output, queries: Sequence[Array], items: Sequence[Array] | None = None
 ) -> NDArray[np.float64] | None:
-    """Return the score of each query with each item; None where the kind knows no search.
+    """Score each query against each item.
 
-    Rows are as in `Pairs.outputs`. items: None means the queries themselves, and a row is then never its own hit.
-    dense and gaussian (its means): cosine; sparse: dot product; codes: equal ones, less all; multi_vector: the sum over
-    the query's vectors of the highest cosine (Khattab and Zaharia, 2020, arXiv:2004.12832).
+    Cosine for dense and gaussian (by mean), dot product for sparse, matching entries for codes; for multi_vector the
+    sum over the query's vectors of the highest cosine (Khattab and Zaharia, 2020, arXiv:2004.12832).
+
+    Args:
+        output: spec of the output.
+        queries: rows shaped as in `Pairs.outputs`.
+        items: rows to search; None searches the queries themselves, where a row never matches itself.
+
+    Returns:
+        Scores `(queries, items)`, or None for kinds without search.
     """
     if isinstance(output, ScoresOutput) or (isinstance(output, CodesOutput) and output.keep is not None):
         return None
@@ -69,10 +76,19 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 def compare(
     theirs: NDArray[np.float64], ours: NDArray[np.float64], *, top: int = 10, deep: int = 50, tie: float = 1e-5
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return for each query the share of the original's top 10 that ours has, and Spearman's rank agreement.
+    """Compare two searches by recall@10 and rank agreement.
 
-    Scores that the original tells apart by less than `tie` count as equal: which of them comes first is chance.
-    Ranks are compared over the original's best 50.
+    Scores that the original separates by less than `tie` count as equal. Ranks cover the original's best 50.
+
+    Args:
+        theirs: scores of the original, `(queries, items)`.
+        ours: scores of the bundle, `(queries, items)`.
+        top: hits for recall.
+        deep: hits for rank agreement.
+        tie: smallest difference that counts.
+
+    Returns:
+        For each query, `(queries,)` each: the share of the original's top hits, and Spearman's rank correlation.
     """
     recalls, agreements = np.ones(len(theirs)), np.ones(len(theirs))
     # A row that is never its own hit has the lowest score there is, and is no part of any ranking.
