@@ -1,4 +1,4 @@
-"""Buckets: the lengths that a tower's items can have, as cost tables count them."""
+"""Buckets: lengths of a tower's items in cost tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["buckets_of"]
 
 
 def buckets_of(parts: Iterable[Part]) -> Buckets:
-    """Return the buckets of a tower: powers of two from 16, and the limit of all parts together."""
+    """Return the buckets of a tower: powers of two from 16, and the total length limit of its parts."""
     spans = [_span(part.prepare) for part in parts]
     least, limit = sum(low for low, _ in spans), sum(high for _, high in spans)
     steps = (1 << power for power in range(4, 20))
@@ -19,7 +19,7 @@ def buckets_of(parts: Iterable[Part]) -> Buckets:
 
 
 def _span(prepare: Prepare) -> tuple[int, int]:
-    """Return the least and the most of length that a part can have."""
+    """Return the minimum and maximum length of a part."""
     if isinstance(prepare, TextPrepare):
         return 1, prepare.max_length
     if isinstance(prepare, ImagePrepare) and prepare.tiles is not None:

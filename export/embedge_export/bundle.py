@@ -1,4 +1,4 @@
-"""Bundles on their way to disk: built in a hidden directory, made durable, then moved into place in one step."""
+"""Publishes bundles: builds them in a hidden directory, makes them durable, and moves them into place in one step."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ GOLDEN = "golden.npz"
 
 
 def target_of(out: Path, recipe: Recipe) -> Path:
-    """Return where the recipe's bundle goes: OUT/<name>/<version>."""
+    """Return the path of the recipe's bundle: OUT/<name>/<version>."""
     return out / recipe.name / recipe.version
 
 
 def check_free(target: Path, *, force: bool) -> None:
-    """Raise ExportError if nothing can be written at `target`, or a bundle there is not to be replaced."""
-    for place in (target.parent, target.parent.parent):  # we build in the repository, and rename into the model
+    """Raise ExportError if `target` is not writable, or holds a bundle and `force` is not set."""
+    for place in (target.parent, target.parent.parent):  # the build is in the repository, the rename in the model
         _check_writable(place)
     if target.exists() and not force:
-        raise ExportError(f"{target}: there is a bundle already; choose another version, or replace it with --force")
+        raise ExportError(f"{target}: a bundle already exists; choose another version, or replace it with --force")
 
 
 def _check_writable(directory: Path) -> None:
-    """Raise ExportError unless files can be made in `directory`, or it can itself be made."""
+    """Raise ExportError unless `directory` is writable, or can be created."""
     nearest = next(path for path in (directory, *directory.parents) if path.exists())
     if not nearest.is_dir():
         raise ExportError(f"{nearest}: not a directory; choose another place with --out")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise ExportError(f"{nearest}: not writable; change that, or choose another place with --out")
+        raise ExportError(f"{nearest}: not writable; change its permissions, or choose another directory with --out")
 
 
 @contextmanager
 def staging(out: Path, recipe: Recipe) -> Iterator[Path]:
-    """Give a hidden directory in `out` to build in; whatever is left of it at the end goes away.
+    """Yield a hidden directory in `out` to build in, and remove the rest of it at the end.
 
-    It lies beside the models, not among the versions: a model's newest version must never be a half-built one.
+    It is beside the models, not among the versions: a half-built bundle must never be a model's newest version.
     """
     existed = out.exists()
     out.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def staging(out: Path, recipe: Recipe) -> Iterator[Path]:
     finally:
         shutil.rmtree(staged, ignore_errors=True)
         if not existed:
-            with contextlib.suppress(OSError):  # a bundle came of it, so the directory stays
+            with contextlib.suppress(OSError):  # not empty: the bundle was published
                 out.rmdir()
 
 
@@ -86,7 +86,7 @@ def describe(
     steps: Mapping[str, tuple[str, ...]],
     provenance: Provenance,
 ) -> Manifest:
-    """Return the manifest of what lies in `staged`, yet without a certificate. steps: names of graphs by tower."""
+    """Return the manifest of the files in `staged`, without a certificate. `steps` names each tower's graphs."""
     ids = {key: space_id(space) for key, space in model.spaces.items()}
     towers = {name: _tower(tower, steps[name], ids) for name, tower in model.towers.items()}
     used = {output.space for tower in towers.values() for output in tower.outputs.values() if hasattr(output, "space")}
@@ -107,7 +107,7 @@ def describe(
 
 
 def space_id(space: SpaceSource) -> str:
-    """Return the id of a vector space: the same for the same weights, pooling and projection."""
+    """Return the id of a space: equal for equal weights, pooling and projection."""
     if space.id is not None:
         return space.id
     facts = {**space.definition, "dim": space.dim}
@@ -121,7 +121,7 @@ def _space(key: str, source: SpaceSource) -> Space:
 
 
 def _tower(source: TowerSource, steps: tuple[str, ...], ids: Mapping[str, str]) -> Tower:
-    """Return a tower's record, with space ids in place of the source's keys."""
+    """Return a tower's record, with ids of spaces in place of the source's keys."""
     outputs = {
         name: output if isinstance(output, ScoresOutput) else replace(output, space=ids[output.space])
         for name, output in source.outputs.items()
@@ -132,7 +132,7 @@ def _tower(source: TowerSource, steps: tuple[str, ...], ids: Mapping[str, str]) 
 
 
 def _part(part: Part, ids: Mapping[str, str]) -> Part:
-    """Return a part; a vector of one of the model's own spaces names its id."""
+    """Return a part, with the space id of a vector from the model's own spaces."""
     prepare = part.prepare
     if isinstance(prepare, VectorPrepare) and prepare.space is not None and prepare.space in ids:
         return replace(part, prepare=replace(prepare, space=ids[prepare.space]))
@@ -140,10 +140,10 @@ def _part(part: Part, ids: Mapping[str, str]) -> Part:
 
 
 def publish(staged: Path, manifest: Manifest, target: Path, *, force: bool) -> None:
-    """Write the manifest, make everything durable, and move the bundle into place in one step. Raises ExportError."""
+    """Write the manifest, sync all files, and move the bundle into place in one step. Raises ExportError."""
     (staged / manifests.FILE_NAME).write_bytes(manifests.encode(manifest))
     atomic.sync_folder(staged)
-    staged.chmod(0o755)  # mkdtemp lets nobody else in
+    staged.chmod(0o755)  # mkdtemp restricts access to the owner
     check_free(target, force=force)
     existed = target.parent.exists()
     target.parent.mkdir(exist_ok=True)
@@ -151,7 +151,7 @@ def publish(staged: Path, manifest: Manifest, target: Path, *, force: bool) -> N
         atomic.move_folder(staged, target)  # a bundle that was there goes with `staged`
     except BaseException:
         if not existed:
-            with contextlib.suppress(OSError):  # not empty: someone else's version is there by now
+            with contextlib.suppress(OSError):  # not empty: another process published a version
                 target.parent.rmdir()
         raise
     atomic.sync(target.parent)

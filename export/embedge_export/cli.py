@@ -1,4 +1,4 @@
-"""`embedge export`: a trained encoder becomes a proven bundle. Imports nothing heavy until it runs."""
+"""`embedge export`: turns a trained encoder into a verified bundle. Heavy imports wait until it runs."""
 
 from __future__ import annotations
 
@@ -33,28 +33,31 @@ def export(
         str | None, typer.Argument(help="A directory, an ONNX file, a hub id, or package:NAME/PATH.")
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe (TOML); the options here override it.")] = None,
-    extend: Annotated[Path | None, typer.Option(help="A bundle that gets the recipe's towers, too.")] = None,
+    extend: Annotated[Path | None, typer.Option(help="A bundle to add the recipe's towers to.")] = None,
     out: Annotated[Path, typer.Option(help="The engine repository.")] = Path("engines"),
     name: Annotated[str | None, typer.Option(help="The model's name.")] = None,
     version: Annotated[str | None, typer.Option(help="The bundle's version.")] = None,
     pooling: Annotated[str | None, typer.Option(help=f"{', '.join(recipes.POOLING)}; several with commas.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Most tokens of a text, specials included.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Length limit of a text in tokens.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="Of matrix products. (default: float32)")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="Passages for the gate: a line each, or JSONL.")] = None,
-    allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read pickled weights that you trust.")] = False,
+    corpus: Annotated[Path | None, typer.Option(help="Passages for the gate: one per line, or JSONL.")] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read pickled weights. Only if you trust them.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle of the same version.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
-    """Export a trained encoder, and prove that the bundle gives its vectors.
+    """Export a trained encoder as a bundle, and verify it against the original model.
 
-    Exit code 1 means that the gate stopped the bundle, 2 that source or recipe must change. Both leave nothing behind.
+    Exit code 1: a metric missed its threshold. Exit code 2: the source or the recipe needs a change. In both cases,
+    nothing is written.
     """
     overrides: dict[str, object] = {"source": source, "name": name, "version": version, "max_length": max_length}
     overrides |= {"extends": str(extend) if extend else None}
     overrides |= {"pooling": _modes(pooling), "corpus": str(corpus) if corpus else None}
     overrides |= {"precision": precision}
     if recipe is None and source is None:
-        raise ExportError("name a SOURCE, or a --recipe that does")
+        raise ExportError("name a SOURCE, or a --recipe with a source")
     plan = recipes.load(recipe, **overrides)
     _check_installed(plan)
     try:
@@ -69,7 +72,7 @@ def export(
 
 
 def _check_installed(plan: recipes.Recipe) -> None:
-    """Raise ExportError if a package that makes bundles is not there, before anything else is looked at."""
+    """Raise ExportError if a package for export is missing, before anything else happens."""
     from embedge_export.sources import onnx
 
     source = Path(plan.source)
@@ -109,7 +112,7 @@ def _print_json(values: dict[str, object]) -> None:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Show on stderr which stage runs; yield the function that hears of the next one."""
+    """Show the running stage on stderr; yield a function to call with the next one."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -127,8 +130,8 @@ def _progress() -> Iterator[Callable[[str], None]]:
         try:
             yield stage
         except BaseException:
-            progress.live.transient = True  # the message that follows says all; half a stage beside it says nothing
+            progress.live.transient = True  # the error message follows, without a half-finished stage
             progress.live.stop()
-            progress.disable = True  # or it would end with an empty line
+            progress.disable = True  # avoids an empty line at the end
             raise
         finish()

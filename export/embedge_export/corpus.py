@@ -1,4 +1,4 @@
-"""The passages that the gate compares: the user's, or the documentation of Python's standard library."""
+"""Passages for the gate: your own, or the documentation of Python's standard library."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MODULES = (
 )
 # fmt: on
 
-# What documentation seldom has: tiny texts, other scripts, emoji, code, odd whitespace, texts of one repeated word.
+# Rare in documentation: tiny texts, other scripts, emoji, code, odd whitespace, repeated words.
 _ODD = (
     "a",
     "?!",
@@ -65,7 +65,7 @@ _ODD = (
 
 
 def load(path: str | None, count: int) -> tuple[list[str], str]:
-    """Return at most `count` passages, and the corpus's name. Raises ExportError for a file that has too few."""
+    """Return at most `count` passages, and the corpus's name. Raises ExportError if the file has too few."""
     if path is None:
         return standard(count), "documentation of Python's standard library"
     file = Path(path)
@@ -81,12 +81,12 @@ def load(path: str | None, count: int) -> tuple[list[str], str]:
 
 
 def standard(count: int) -> list[str]:
-    """Return `count` passages of many lengths, the odd ones always among them: the same ones for the same Python."""
+    """Return `count` passages of many lengths, unusual ones included; the same for the same Python version."""
     return [*_ODD[:count], *thin(_documentation(), count - len(_ODD))]
 
 
 def thin(texts: Sequence[_T], count: int) -> list[_T]:
-    """Return at most `count` of them, evenly spread."""
+    """Return at most `count` entries, evenly spread."""
     count = max(0, min(count, len(texts)))
     return [texts[index * len(texts) // count] for index in range(count)]
 
@@ -99,7 +99,7 @@ def _documentation() -> tuple[str, ...]:
 
 
 def _documented(file: Path) -> Iterator[str]:
-    """Yield each docstring of a module, and for some its name as a short title."""
+    """Yield each docstring of a module, and some names as short titles."""
     if not file.is_file():  # modules come and go between Python versions
         return
     tree = ast.parse(file.read_bytes())

@@ -1,4 +1,4 @@
-"""What can go wrong in an export, apart from bugs."""
+"""Errors of an export."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from embedge.errors import EmbedgeError
 
 __all__ = ["ExportError", "GateMiss"]
 
-# A model of many towers has many figures; the table shows them all.
-_TOLD = 6
+# A model of many towers has many metrics; the table shows them all.
+_SHOWN = 6
 
 
 class ExportError(EmbedgeError):
-    """The recipe or the source cannot be exported as it is; the message says what to change."""
+    """The recipe or the source needs a change; the message explains it."""
 
 
 class GateMiss(EmbedgeError):
-    """The bundle's vectors are not the original model's. `certificate` has every metric beside its threshold."""
+    """The bundle does not reproduce the original model.
+
+    Attributes:
+        certificate: Every metric with its threshold.
+    """
 
     def __init__(self, certificate: Certificate) -> None:
         missed = [name for name, metric in certificate.metrics.items() if not metric.passed]
-        told = ", ".join(missed[:_TOLD]) + (f" and {len(missed) - _TOLD} more" if len(missed) > _TOLD else "")
-        super().__init__(f"the gate stopped the bundle: {told} missed the limit; nothing was written")
+        names = ", ".join(missed[:_SHOWN]) + (f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else "")
+        super().__init__(f"the gate stopped the bundle: {names} missed the threshold; nothing was written")
         self.certificate = certificate

@@ -1,4 +1,4 @@
-"""A bundle with more towers: what it has stays, byte for byte and with its figures, and only new towers are proven."""
+"""Adds towers to a bundle: the old content and metrics stay as they are, and only new towers go through the gate."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ __all__ = ["BaseBundle"]
 
 @dataclass(frozen=True)
 class BaseBundle:
-    """The bundle that is extended, checked against its hashes, and its golden pairs."""
+    """The bundle to extend, checked against its hashes, and its golden pairs."""
 
     bundle: Bundle
     golden: Golden
 
     @classmethod
     def open(cls, path: str) -> BaseBundle:
-        """Raises BundleError for a bundle that is damaged, ExportError for one that was never proven."""
+        """Open a bundle. Raises BundleError if it is damaged, ExportError if it has no certificate."""
         bundle = Bundle.load(path)
         if bundle.manifest.certificate is None:
-            raise ExportError(f"{bundle.path}: the bundle has no certificate; export it again before it is extended")
+            raise ExportError(f"{bundle.path}: the bundle has no certificate; export it again before you extend it")
         return cls(bundle, Golden.read(bundle))
 
     def spaces(self) -> dict[str, SpaceSource]:
-        """Return its spaces as those of a model, by id, and by `tower.output` of every output in them."""
+        """Return the bundle's spaces by id, and by `tower.output` for every output in them."""
         found = {key: _space(space) for key, space in self.bundle.manifest.spaces.items()}
         for name, tower in self.bundle.manifest.towers.items():
             for key, output in tower.outputs.items():
@@ -45,7 +45,7 @@ class BaseBundle:
         return found
 
     def check(self, model: SourceModel, labels: Mapping[str, object]) -> None:
-        """Raise ExportError where a name of the model is one of the bundle already."""
+        """Raise ExportError if the model reuses a name of the bundle."""
         there = self.bundle.manifest
         steps = {step.name for tower in model.towers.values() for step in (*tower.modules, *tower.steps) if step.graph}
         whole = {name for name, tower in model.towers.items() if tower.graph is not None}
@@ -55,20 +55,20 @@ class BaseBundle:
             ("label set", {*model.label_sets, *labels}, there.label_sets.keys()),
         ):
             if both := sorted(new & old):
-                raise ExportError(f"{self.bundle.path}: it has a {what} {both[0]!r} already; name yours otherwise")
+                raise ExportError(f"{self.bundle.path}: it already has a {what} {both[0]!r}; choose another name")
         for name, content in model.files.items():
             if name in there.files and self.bundle.file(name).read_bytes() != content:
-                raise ExportError(f"{self.bundle.path}: the bundle has another file {name!r}; name yours otherwise")
+                raise ExportError(f"{self.bundle.path}: the bundle has another file {name!r}; choose another name")
 
     def copy(self, staged: Path) -> None:
-        """Copy graphs and files as they are; weights that lie beside a graph are among the files."""
+        """Copy graphs and files unchanged; external weights are among the files."""
         there = self.bundle.manifest
         for name in (*(graph.file for graph in there.graphs.values()), *there.files):
             if name != there.golden:
                 shutil.copyfile(self.bundle.file(name), staged / name)
 
     def merged(self, new: Manifest) -> Manifest:
-        """Return the manifest of both, yet without a certificate. Files are those of the new one, as staged."""
+        """Return the manifest of both, without a certificate. Its files are those of `new`, which cover both."""
         old = self.bundle.manifest
         return msgspec.structs.replace(
             new,
@@ -80,7 +80,7 @@ class BaseBundle:
         )
 
     def certified(self, merged: Manifest, new: Certificate) -> Certificate:
-        """Return the certificate of both: the old towers' figures as they were, by their names among more towers."""
+        """Return the certificate of both: old metrics keep their values, with names for several towers."""
         old = self.bundle.manifest
         kept = old.certificate
         if kept is None:
@@ -92,12 +92,12 @@ class BaseBundle:
         )
 
 
-def _renamed(figure: str, old: Manifest, merged: Manifest) -> str:
-    """Return a figure's full name in a bundle of more towers: one of a single output stood alone before."""
+def _renamed(metric: str, old: Manifest, merged: Manifest) -> str:
+    """Return a metric's full name among more towers: that of a single output had no prefix before."""
     pair, prefix = next(iter(prefixes(old).items()))
     if prefix:
-        return figure
-    return f"{pair[0]}.{figure}" if figure == "known_tokens" else prefixes(merged)[pair] + figure
+        return metric
+    return f"{pair[0]}.{metric}" if metric == "known_tokens" else prefixes(merged)[pair] + metric
 
 
 def _space(space: Space) -> SpaceSource:
@@ -113,7 +113,7 @@ def _space(space: Space) -> SpaceSource:
 
 
 def _both(old: Manifest, new: Provenance, digest: str) -> Provenance:
-    """Return where both came from. digest: of the old manifest, which says more."""
+    """Return the provenance of both. `digest` is the hash of the old manifest, for its details."""
     before = old.provenance
     return msgspec.structs.replace(
         new,

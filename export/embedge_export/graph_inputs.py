@@ -1,4 +1,4 @@
-"""Graph inputs as the parts of a tower make them: names, symbolic shapes, and examples to trace with."""
+"""Graph inputs of a tower's parts: names, symbolic shapes, and examples to trace with."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from embedge_export.model import GraphInput
 
 __all__ = ["BATCH", "inputs_of"]
 
-BATCH = 3  # not 1, which the exporter takes for a constant
+BATCH = 3  # not 1: the exporter takes 1 for a constant
 _TOKENS, _FRAMES, _WINDOWS, _TILES = 21, 5, 4, 6
-_SECONDS = 0.6137  # of a clip: odd on purpose, so that no hop or stride divides it
+_SECONDS = 0.6137  # of a clip: odd on purpose, so that hops and strides do not divide it
 
 
 @dataclass(frozen=True)
 class _RoleShape:
-    """What one role of a part is in the graph: dtype, axes after `batch`, and how long each symbol is and may be."""
+    """A part's role as a graph input: dtype, axes after `batch`, and (example, maximum) size of each symbol."""
 
     dtype: str
     axes: tuple[int | str, ...]
@@ -43,13 +43,18 @@ class _RoleShape:
 
 
 def inputs_of(parts: Mapping[str, Part], examples: Mapping[str, NDArray[Any]] | None = None) -> tuple[GraphInput, ...]:
-    """Return the inputs that parts make, each with the example given for it, or one of the usual dtype.
+    """Return the graph inputs of parts.
 
-    Raises ExportError for an example of an input that is not there, or of another shape.
+    Args:
+        parts: The parts by name.
+        examples: Examples by input name, for dtypes other than the default.
+
+    Raises:
+        ExportError: An example has an unknown name, or another shape.
     """
     named, given = dict(_shapes(parts)), examples or {}
     if unknown := set(given) - set(named):
-        raise ExportError(f"there is no input {sorted(unknown)[0]!r}; the parts make: {', '.join(named)}")
+        raise ExportError(f"unknown input {sorted(unknown)[0]!r}; the parts make: {', '.join(named)}")
     return tuple(_input(name, shape, fill, given.get(name)) for name, (shape, fill) in named.items())
 
 
@@ -79,7 +84,7 @@ def _example(shape: _RoleShape, fill: Fill) -> NDArray[np.generic]:
 
 
 def _shapes(parts: Mapping[str, Part]) -> Iterator[tuple[str, tuple[_RoleShape, Fill]]]:
-    """Yield shape and fill of each graph input; axes that two parts have for themselves get the part's name."""
+    """Yield shape and fill of each graph input; axes of the same name in two parts get a prefix."""
     axes = {name: _axes(part.prepare) for name, part in parts.items()}
     own = Counter(symbol for name in parts for symbol in axes[name][1] if not _shared(parts[name].prepare))
     for name, part in parts.items():
@@ -100,7 +105,7 @@ def _shapes(parts: Mapping[str, Part]) -> Iterator[tuple[str, tuple[_RoleShape, 
 
 
 def _shared(prepare: Prepare) -> bool:
-    """Return whether a part's symbols are those of the item, which other parts may name too."""
+    """Return whether a part shares its symbols with other parts of an item."""
     return isinstance(prepare, TensorPrepare)
 
 
@@ -109,7 +114,7 @@ _SymbolSizes = dict[str, tuple[int, int]]
 
 
 def _axes(prepare: Prepare) -> tuple[_Roles, _SymbolSizes]:
-    """Return dtype and axes by role, and for each symbol its size in an example and the most that it may be."""
+    """Return dtype and axes by role, and (example, maximum) size of each symbol."""
     if isinstance(prepare, TextPrepare):
         tokens: tuple[int | str, ...] = (prepare.max_length,) if prepare.fixed_length else ("length",)
         roles: _Roles = dict.fromkeys(("ids", "mask", "types"), ("int64", tokens))
@@ -158,7 +163,7 @@ def _audio(prepare: AudioPrepare) -> tuple[_Roles, _SymbolSizes]:
 
 
 def _tensor(prepare: TensorPrepare) -> tuple[_Roles, _SymbolSizes]:
-    # A step sets how many rows there are, whatever came.
+    # A step fixes the number of rows.
     first: tuple[int | str, ...] = (prepare.steps[-1].count,) if prepare.steps else prepare.shape[:1]
     shape = (*first, *prepare.shape[1:])
     longest = prepare.max_length

@@ -1,4 +1,4 @@
-"""The graph files of a bundle: each graph written once, in the order in which towers run them."""
+"""Writes the graph files of a bundle, each once, in the order of the towers' steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ _GraphInputs = dict[str, GraphInput]
 
 
 class Graphs:
-    """Writes graphs into a staged bundle. records: all graphs by name, `there` of a bundle that is extended first."""
+    """Writes graphs into a staged bundle.
+
+    Attributes:
+        records: All graphs by name, those of the bundle to extend (`there`) first.
+    """
 
     def __init__(self, staged: Path, *, opset: int, precision: Precision, there: Mapping[str, Graph]) -> None:
         self.records = dict(there)
@@ -37,7 +41,7 @@ class Graphs:
         self._names: dict[int, str] = {}
 
     def write(self, model: SourceModel) -> dict[str, tuple[str, ...]]:
-        """Write each graph of the towers once; return the names of each tower's steps. Raises ExportError."""
+        """Write each graph of the towers once. Return each tower's graph names. Raises ExportError."""
         every = {id(source) for tower in model.towers.values() for source in _sources(tower)}
         only = len(every) == 1 and not self.records
         steps = {name: self._tower(name, tower, only=only) for name, tower in model.towers.items()}
@@ -45,14 +49,14 @@ class Graphs:
         return steps
 
     def _lower(self) -> None:
-        """Give the written graphs their precision, once all that is made of them is known."""
+        """Lower the precision of the written graphs, after all steps have run on their float32 results."""
         for name in self._names.values():
             file = self._staged / self.records[name].file
             precision = lower(file, self._precision)
             self.records[name] = replace(self.records[name], precision=precision, sha256=sha256(file))
         written = {self.records[name].precision for name in self._names.values()}
         if written and self._precision not in written:
-            raise ExportError(f"no graph has a matrix product that could be {self._precision}; export as float32")
+            raise ExportError(f"no graph has a matrix product to run in {self._precision}; export as float32")
 
     def _tower(self, name: str, tower: TowerSource, *, only: bool) -> tuple[str, ...]:
         prepared = {each.name: each for each in inputs_of(tower.parts, tower.examples)}
@@ -75,7 +79,7 @@ class Graphs:
         return tuple(step.name for step in tower.steps)
 
     def _step(self, step: GraphStep, there: _GraphInputs, tower: str) -> _GraphInputs:
-        """Write a step that is given those of its inputs that are there; return what it makes."""
+        """Write a step for its available inputs; return its outputs as inputs of later steps."""
         inputs = [_reshaped(there[key], step) for key in step.takes if key in there]
         self._write(step.name, step.graph, inputs, tower=tower)
         return self._made(step.name, inputs)
@@ -83,7 +87,7 @@ class Graphs:
     def _write(self, name: str, source: GraphSource | None, inputs: Sequence[GraphInput], *, tower: str) -> None:
         if source is not None and id(source) not in self._names:
             if name in self.records:
-                raise ExportError(f"two graphs would have the name {name!r}; give a step or a tower another one")
+                raise ExportError(f"two graphs have the name {name!r}; rename a step or a tower")
             file = self._staged / (GRAPH if name == ONLY_GRAPH else f"{name}.onnx")
             source.write(file, inputs, opset=self._opset)
             self._names[id(source)] = name
@@ -94,16 +98,16 @@ class Graphs:
             raise ExportError(f"the steps {own!r} and {name!r} are the same; name one of them in both places")
         shapes = {spec.name: spec.shape for spec in self.records[name].inputs}
         if unlike := [each for each in inputs if not _fits(each, shapes.get(each.name))]:
-            told = f"{unlike[0].name!r} of {', '.join(map(str, unlike[0].shape))}"
+            shape = f"{unlike[0].name!r} of {', '.join(map(str, unlike[0].shape))}"
             raise ExportError(
-                f"tower {tower!r} shares the graph {name!r}, but makes {told} for it; where a size may vary, say so in "
+                f"tower {tower!r} shares the graph {name!r}, but makes {shape} for it; if a size may vary, name it in "
                 "the step's takes"
             )
         if len(inputs) != len(shapes):
             raise ExportError(f"tower {tower!r} shares the graph {name!r}, but makes other inputs for it")
 
     def _made(self, name: str, inputs: Sequence[GraphInput]) -> _GraphInputs:
-        """Return what a written graph makes of the examples, as inputs of the steps after it."""
+        """Run a written graph on the examples; return its outputs as inputs of later steps."""
         backend, _ = backends.choose(RuntimeConfig(backend="onnxruntime"))
         slot = backend.slot(threads=1, wake=lambda: None)
         session = slot.open(name, self._staged / self.records[name].file)
@@ -118,7 +122,7 @@ class Graphs:
 
 
 def _input(spec: TensorSpec, example: NDArray[np.generic], longest: Mapping[str, int]) -> GraphInput:
-    """Return a tensor as an input; a size that is not a symbol of the parts, such as `length + 1`, becomes its own."""
+    """Return a tensor as an input; a computed size, such as `length + 1`, becomes a new symbol."""
     axes = tuple(
         size if isinstance(size, int) or size.isidentifier() else f"{spec.name}_{place}"
         for place, size in enumerate(spec.shape)
@@ -127,17 +131,17 @@ def _input(spec: TensorSpec, example: NDArray[np.generic], longest: Mapping[str,
 
 
 def _reshaped(given: GraphInput, step: GraphStep) -> GraphInput:
-    """Return an input with the sizes that the step says, if it does. Raises ExportError."""
+    """Return an input with the shape from the step's `takes`, if set. Raises ExportError."""
     shape = step.shapes.get(given.name)
     if shape is None:
         return given
     if not _fits(given, shape):
-        raise ExportError(f"step {step.name!r} says that it takes {given.name!r} of {shape}, but it is {given.shape}")
+        raise ExportError(f"step {step.name!r} takes {given.name!r} of shape {shape}, but gets {given.shape}")
     return GraphInput(given.name, shape, given.example)
 
 
 def _fits(given: GraphInput, shape: Sequence[int | str] | None) -> bool:
-    """Return whether an input has the axes of `shape`: a fixed size where that has one."""
+    """Return whether an input matches `shape`; names match any size."""
     sizes = given.example.shape
     return (
         shape is not None

@@ -1,4 +1,4 @@
-"""What every source gives: towers with their graphs, the spaces of their vectors, and the original to hold them to.
+"""The result of every source: towers with graphs, the spaces of their vectors, and the originals to compare with.
 
 A source's `load(path, recipe)` returns a `SourceModel`. Everything after it (graphs, manifest, golden pairs, gate) is
 the same for every source.
@@ -36,15 +36,19 @@ __all__ = [
 PreparedArray = NDArray[np.generic]
 
 SampleItem = Content | Mapping[str, Content]
-"""What one call of a tower is given: the content of its only part, or of each part by name."""
+"""One item of a tower: the content of its only part, or of each part by name."""
 
 
 @dataclass(frozen=True, eq=False)
 class GraphInput:
-    """A graph input: its name, its shape of sizes and symbols (`batch` first), and an example of it to trace with.
+    """A graph input.
 
-    The example has the input's dtype. No symbol is 1 or 0 long in it, and a symbol has one size in all inputs of a
-    graph: tracing takes a size of 1 for a constant. longest: the most that a symbol may be, where that is known.
+    Attributes:
+        name: The input's name.
+        shape: Sizes and symbols, `batch` first.
+        example: An array to trace with, in the input's dtype. Symbols are longer than 1 in it, since tracing takes 1
+            for a constant, and have the same size in all inputs of a graph.
+        longest: Upper bounds of symbols, where known.
     """
 
     name: str
@@ -54,20 +58,22 @@ class GraphInput:
 
 
 class GraphSource(Protocol):
-    """Something that becomes one ONNX file. Towers that name the same object share the file."""
+    """Writes one ONNX file. Towers with the same object share the file."""
 
     def write(self, path: Path, inputs: Sequence[GraphInput], *, opset: int) -> None:
-        """Write the graph; its inputs are exactly `inputs`. Raises ExportError."""
+        """Write the graph, with exactly these inputs. Raises ExportError."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class GraphStep:
-    """One graph of several that a tower runs. Towers that name the same step share its file.
+    """One of several graphs in a tower. Towers with the same step share its file.
 
-    graph: None is the graph of this name in the bundle that is extended.
-    takes: names of inputs that it can take. It is given those of them that are there: prepared, or made by a step
-    before it. shapes: of inputs, in which a name is a size that may vary; of others, those of the first tower.
+    Attributes:
+        name: The graph's name.
+        graph: The graph, or None for the graph of this name in the bundle to extend.
+        takes: Names of accepted inputs. A tower passes those it has: prepared, or from an earlier step.
+        shapes: Shapes of inputs; names are sizes that may vary. Other inputs have the shape of the first tower.
     """
 
     name: str
@@ -77,28 +83,37 @@ class GraphStep:
 
 
 class Original(Protocol):
-    """The original's own code, one item at a time: its processor, its model, no batch, no padding, nothing of ours."""
+    """The original's own processor and model, one item at a time: no batch, no padding, none of embedge's code."""
 
     def __call__(self, item: Any, /) -> Mapping[str, PreparedArray]:
-        """Return an array by output name; floats are float32.
+        """Compute the results of one item. Texts over the length limit are cut as the original's processor does.
 
-        dense (dim,); multi_vector (places, dim), only the places that are kept; sparse (dim,), the weight of every
-        entry; gaussian (2, dim), mean and log-variance; codes (dim,) or (places, dim), bits as 0 and 1; scores
-        (labels,). A text over the length limit is cut, as the original's processor cuts it.
+        Returns:
+            An array by output name; floats are float32. dense: (dim,). multi_vector: (vectors, dim), only those kept.
+            sparse: (dim,), the weight of every entry. gaussian: (2, dim), mean and log-variance. codes: (dim,) or
+            (codes, dim), bits as 0 and 1. scores: (labels,).
         """
         ...
 
 
 SampleSource = Callable[[int], Sequence[SampleItem]]
-"""Gives at most so many items, varied and the same every time, for the gate."""
+"""Returns at most a given number of items for the gate: varied, and the same every time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceSource:
-    """A space of vectors. Its id is a hash of `definition` and `dim`, or `id` where there is such a space already.
+    """A space of vectors.
 
-    definition: JSON values that say all that defines it (weights of every tower, pooling, projection, normalisation),
-    and nothing that does not: two builds of the same weights share the id. See `weights.definition`.
+    Attributes:
+        definition: JSON values of everything that defines the space (weights of every tower, pooling, projection,
+            normalization) and nothing else, so that two builds of the same weights share an id. See
+            `weights.definition`.
+        dim: Size of its vectors.
+        metric: How to compare vectors.
+        scale: As in the manifest.
+        bias: As in the manifest.
+        lineage: As in the manifest.
+        id: Id of an existing space. Default: a hash of `definition` and `dim`.
     """
 
     definition: Mapping[str, Any]
@@ -112,15 +127,19 @@ class SpaceSource:
 
 @dataclass(frozen=True, kw_only=True)
 class TowerSource:
-    """One tower, ready to be exported.
+    """One tower, ready for export.
 
-    parts: as in the manifest; files that they name are in `SourceModel.files`.
-    graph: takes the inputs that the parts make. steps: graphs in order, where it is not one of all inputs; none where
-    outputs are what the parts make. chain: as in the manifest; modules: the steps that it names, its start first.
-    outputs: as in the manifest, but `space` holds a key of `SourceModel.spaces`; the id takes its place.
-    examples: examples of graph inputs, by name, for tracing; others are made from the parts.
-    samples: items for the gate; None: the built-in ones of the parts' modalities.
-    buckets: None: from the parts' limits.
+    Attributes:
+        parts: As in the manifest; their files are in `SourceModel.files`.
+        outputs: As in the manifest, but `space` is a key of `SourceModel.spaces`.
+        original: The original.
+        graph: The only graph, for all inputs of the parts.
+        steps: Several graphs in order, in place of `graph`. Without either, the outputs are inputs of the parts.
+        chain: As in the manifest.
+        modules: The chain's steps, its start first.
+        examples: Examples of graph inputs by name, for tracing. Default: made from the parts.
+        samples: Items for the gate. Default: built-in items of the parts' modalities.
+        buckets: Lengths for cost tables. Default: from the parts' length limits.
     """
 
     parts: Mapping[str, Part]
@@ -137,10 +156,16 @@ class TowerSource:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceModel:
-    """A trained model, ready to be exported.
+    """A trained model, ready for export.
 
-    kind: which source read it. files: what travels beside the graphs, by name in the bundle, such as tokenizers.
-    hashes: SHA-256 of the source's files. tools: versions of what read them.
+    Attributes:
+        kind: Name of its source.
+        towers: Towers by name.
+        spaces: Spaces by a key that outputs use.
+        files: Other files of the bundle by name, such as tokenizers.
+        label_sets: As in the manifest.
+        hashes: SHA-256 of the source's files.
+        tools: Versions of the libraries that read them.
     """
 
     kind: str
@@ -152,7 +177,7 @@ class SourceModel:
     tools: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse outputs of spaces that are not there, or that have another size."""
+        """Raise ExportError for outputs of unknown spaces, or spaces of another size."""
         for name, tower in self.towers.items():
             for key, output in tower.outputs.items():
                 if isinstance(output, ScoresOutput):
@@ -160,14 +185,14 @@ class SourceModel:
                 space = self.spaces.get(output.space)
                 if space is None:
                     known = ", ".join(self.spaces) or "none"
-                    raise ExportError(f"output {name}.{key} names the space {output.space!r}; there are: {known}")
+                    raise ExportError(f"output {name}.{key} names the space {output.space!r}; the spaces are: {known}")
                 if space.dim != output.dim:
                     raise ExportError(
                         f"output {name}.{key} has {output.dim:,} numbers, its space {output.space!r} {space.dim:,}"
                     )
 
     def only(self, names: Sequence[str]) -> SourceModel:
-        """Return the model with these towers only; no names: all of them. Raises ExportError."""
+        """Return the model with these towers only; without names, with all. Raises ExportError."""
         if unknown := [name for name in names if name not in self.towers]:
             raise ExportError(f"the source has no tower {unknown[0]!r}; it has: {', '.join(self.towers)}")
         towers = {name: self.towers[name] for name in names or self.towers}

@@ -1,4 +1,4 @@
-"""Silence around libraries that talk: their warnings, log lines and progress bars say nothing about our export."""
+"""Silences warnings, log lines and progress bars of other libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["quiet"]
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop warnings, log records below critical and progress bars of what runs inside. Errors still come through."""
+    """Suppress warnings, logging and progress bars in the block. Errors still propagate."""
     disabled = logging.root.manager.disable
     bars = os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS")
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
@@ -32,6 +32,6 @@ def quiet() -> Iterator[None]:
 def _no_bars() -> None:
     try:
         from transformers.utils import logging as transformers_logging
-    except ImportError:  # nothing there that could draw bars
+    except ImportError:  # without transformers, no bars
         return
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers is untyped there

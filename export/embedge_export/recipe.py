@@ -1,4 +1,4 @@
-"""The recipe: a small TOML file that says how to build a bundle. Unknown keys are refused."""
+"""The recipe: a small TOML file that describes a bundle to build. Unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class StepRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     takes: dict[str, tuple[int | str, ...]] = {}
 
     def __post_init__(self) -> None:
-        """Refuse a step of nothing, or of two things."""
+        """Raise ValueError unless the step has exactly one implementation."""
         if bool(self.module) == bool(self.onnx):
-            raise ValueError("a step is of a module or of an ONNX file: name one")
+            raise ValueError("a step needs either module or onnx")
         if self.module and not self.gives:
-            raise ValueError("gives has to name the tensors that the module returns")
+            raise ValueError("a step with a module needs gives: the names of its tensors")
 
 
 class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,27 +120,27 @@ class TowerRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     original: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse towers of one's own that do not say enough, or too much."""
+        """Raise ValueError for a custom tower with keys missing, or in conflict."""
         if bool(self.module) + bool(self.onnx) + bool(self.steps) > 1:
-            raise ValueError("a tower is of a module, of an ONNX file or of steps: name one of them")
+            raise ValueError("a tower has one of module, onnx and steps; remove the others")
         if self.custom and not (self.parts and self.outputs):
-            raise ValueError("a tower of a module, an ONNX file or steps needs parts and outputs")
+            raise ValueError("a tower with module, onnx or steps needs parts and outputs")
         if not self.custom and (self.parts or self.outputs):
-            raise ValueError("parts and outputs are for towers of a module, an ONNX file or steps; name one")
+            raise ValueError("parts and outputs need module, onnx or steps in the same tower")
         if self.normalize and self.custom and not self.module:
-            raise ValueError("outputs of an ONNX file, or of steps, are taken as they are; normalize is for modules")
+            raise ValueError("normalize needs a module; scale the outputs of an ONNX file or of steps in the graph")
         if self.chain is not None and (self.chain.start is None or not self.steps):
-            raise ValueError("a chain needs a start, the step that gives the first state, and steps that read the last")
+            raise ValueError("a chain needs start, the step for the first state, and steps for the last state")
 
     @property
     def custom(self) -> bool:
-        """Whether this is a tower of one's own, and not one of the source. One that pools a set needs no steps."""
+        """Whether this is a custom tower, not one of the source. A tower that pools a set needs no steps."""
         pools = any(part.set is not None and part.set.pool is not None for part in self.parts.values())
         return bool(self.module or self.onnx or self.steps or pools)
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """The tensors that the outputs are read from, in the order in which the outputs name them."""
+        """Tensors of the outputs, in order."""
         return tuple(dict.fromkeys(tensor for output in self.outputs.values() for tensor in output.tensors))
 
 
@@ -215,40 +215,46 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     folder: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse names that are no plain directory names."""
+        """Raise ValueError for an invalid name or version, or a recipe without towers."""
         for key, value in (("name", self.name), ("version", self.version)):
             if not _NAME.fullmatch(value):
                 raise ValueError(f"{key} {value!r} is not possible: use letters, digits, '.', '_' and '-'")
         if not self.source and not any(tower.custom for tower in self.tower.values()):
-            raise ValueError("name a source, or a tower with a module, an onnx file or steps")
+            raise ValueError("set source, or a tower with module, onnx or steps")
         if both := self.step.keys() & self.tower.keys():
-            raise ValueError(f"{min(both)!r} is a step and a tower; give one of them another name")
+            raise ValueError(f"{min(both)!r} is both a step and a tower; rename one of them")
 
     @property
     def modes(self) -> tuple[PoolingMode, ...]:
-        """The pooling modes named here; none if the source decides."""
+        """The pooling modes; empty if the source decides."""
         if self.pooling is None:
             return ()
         return self.pooling if isinstance(self.pooling, tuple) else (self.pooling,)
 
     def of(self, tower: str) -> TowerRecipe:
-        """Return what is said of a tower, in its own table or else at the top."""
-        said = self.tower.get(tower, TowerRecipe())
+        """Return a tower's options: its own table, completed from the top level."""
+        spec = self.tower.get(tower, TowerRecipe())
         top: dict[str, Any] = {
             "max_length": self.max_length,
             "prompts": self.prompts or None,
             "default_prompt": self.default_prompt,
             "instruction": self.instruction,
             "dims": self.dims or None,
-            "normalize": self.normalize if said.module or not said.custom else None,
+            "normalize": self.normalize if spec.module or not spec.custom else None,
         }
-        return msgspec.structs.replace(said, **{k: v for k, v in top.items() if getattr(said, k) is None})
+        return msgspec.structs.replace(spec, **{k: v for k, v in top.items() if getattr(spec, k) is None})
 
 
 def load(path: Path | None, **overrides: Any) -> Recipe:
-    """Read a recipe; `overrides` that are not None take the place of its values.
+    """Read a recipe.
 
-    Raises InvalidInput for a file that is no TOML, ExportError for one that is no recipe.
+    Args:
+        path: The TOML file; None for a recipe of overrides alone.
+        overrides: Values that replace those of the file, unless None.
+
+    Raises:
+        InvalidInput: The file cannot be read, or is not TOML.
+        ExportError: The values are not a valid recipe.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -270,25 +276,25 @@ def load(path: Path | None, **overrides: Any) -> Recipe:
         raise ExportError(f"{where}: not a valid recipe: {_named(values, str(error))}") from error
 
 
-def _named(values: dict[str, Any], told: str) -> str:
-    """Return msgspec's message with the names of the tables in its path, where msgspec writes `[...]`."""
-    what, at, path = told.partition(" - at `$.")
+def _named(values: dict[str, Any], message: str) -> str:
+    """Return msgspec's message with table names in its path in place of `[...]`."""
+    what, at, path = message.partition(" - at `$.")
     values = copy.deepcopy(values)
     here: Any = values
     keys: list[str] = []
     for step in _STEP.findall(path.rstrip("`")):
         if step == "...":
-            found = _culprit(values, here, told)
+            found = _culprit(values, here, message)
             if found is None:
-                return told
+                return message
             step = found
         keys.append(step)
         here = here[int(step) if isinstance(here, list) else step]
-    return f"{what} - at `{'.'.join(keys)}`" if at else told
+    return f"{what} - at `{'.'.join(keys)}`" if at else message
 
 
-def _culprit(values: dict[str, Any], table: dict[str, Any], told: str) -> str | None:
-    """Leave in a table of the values only the entry that the message is about, and return its name."""
+def _culprit(values: dict[str, Any], table: dict[str, Any], message: str) -> str | None:
+    """Reduce a table to the entry at fault, and return its name."""
     entries = dict(table)
     for name, entry in entries.items():
         table.clear()
@@ -296,19 +302,19 @@ def _culprit(values: dict[str, Any], table: dict[str, Any], told: str) -> str | 
         try:
             msgspec.convert(values, Recipe)
         except msgspec.ValidationError as error:
-            if str(error) == told:
+            if str(error) == message:
                 return name
     return None
 
 
 def _next(base: str) -> dict[str, str]:
-    """Return name and version of what extends a bundle: the version's last number and one more. Raises BundleError."""
+    """Return the name of a bundle, and its version with the last number increased. Raises BundleError."""
     there = Bundle.load(base, verify=False).manifest
     version = re.sub(r"\d+$", lambda found: str(int(found[0]) + 1), there.version)
     return {"name": there.name, "version": version if version != there.version else f"{version}-2"}
 
 
 def _name_of(source: str) -> str:
-    """Return a model name for a source that has no recipe: the last part of its path or id."""
+    """Return a model name for a source: the last part of its path or id."""
     last = Path(source.removeprefix("package:")).stem if source.endswith(".onnx") else source.rstrip("/").split("/")[-1]
     return re.sub(r"[^a-z0-9._-]+", "-", last.lower()).strip("-._") or "model"

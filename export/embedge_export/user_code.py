@@ -1,4 +1,4 @@
-"""Code that a recipe names: `package.file:name`, from a file in the recipe's directory or an installed package."""
+"""User code of a recipe: `package.file:name`, from a file in the recipe's directory or an installed package."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _OURS = "_embedge_recipe_"
 
 
 def resolve(name: str, folder: str) -> Callable[..., Any]:
-    """Return what `package.file:name` means, for a recipe in `folder`. Raises ExportError."""
+    """Import `package.file:name` for a recipe in `folder`. Raises ExportError."""
     place, _, attribute = name.partition(":")
     if not place or not attribute:
-        raise ExportError(f"{name!r} names no code; write it as package.file:name")
+        raise ExportError(f"{name!r} is not a name of code; write it as package.file:name")
     file = Path(folder, *place.split(".")).with_suffix(".py")
     try:
         with _importing(folder):
@@ -33,19 +33,19 @@ def resolve(name: str, folder: str) -> Callable[..., Any]:
     found = getattr(module, attribute, None)
     if not callable(found):
         raise ExportError(f"{name}: {module.__name__ if not file.is_file() else file} has no callable {attribute!r}")
-    return found  # type: ignore[no-any-return]  # nothing is known of it but that it can be called
+    return found  # type: ignore[no-any-return]  # any callable
 
 
 def _from_file(file: Path) -> ModuleType:
-    """Import a file under a name that no other has, and no other state of it: two recipes may have a `model.py`."""
+    """Import a file under a name unique to its path and content: two recipes may have a `model.py`."""
     name = f"{_OURS}{sha256(str(file.resolve()).encode() + file.read_bytes()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{file} is no Python file")
+        raise ImportError(f"{file} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as the import system does: dataclasses and pickle look there
+    sys.modules[name] = module  # as the import system does, for dataclasses and pickle
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -56,7 +56,7 @@ def _from_file(file: Path) -> ModuleType:
 
 @contextmanager
 def _importing(folder: str) -> Iterator[None]:
-    """Let code import what lies beside the recipe, and forget it by name: another recipe may have the same names."""
+    """Allow imports from the recipe's directory, then forget their names: other recipes may reuse them."""
     path = Path(folder).resolve()
     before = set(sys.modules)
     sys.path.insert(0, str(path))

@@ -166,7 +166,7 @@ def test_golden_pairs_travel_thinned_and_within_bytes(monkeypatch: pytest.Monkey
 def test_a_miss_of_many_figures_is_still_one_line() -> None:
     metrics = {f"tower{n}.dense.cosine_min": Metric(value=0, threshold=1, better="higher") for n in range(30)}
     miss = GateMiss(Certificate(metrics=metrics, items=0, corpus="", device="", backend=""))
-    assert "tower5.dense.cosine_min and 24 more missed the limit" in str(miss)
+    assert "tower5.dense.cosine_min and 24 more missed the threshold" in str(miss)
 
 
 def test_the_standard_corpus_is_varied_and_the_same_every_time() -> None:

@@ -1,8 +1,8 @@
-"""Torch to ONNX: one float32 graph of standard operators, with dynamic axes, in a shape that runs fast.
+"""Torch to ONNX: one fast float32 graph of standard operators, with dynamic axes.
 
-The exporter is torch's own (`torch.export` underneath). Three things are put right afterwards, each measured (see
-docs/export.md): reshapes get constant targets, intermediate shapes are left to the runtime to infer, and names and
-stack traces of the exporter go.
+The exporter is torch's own, on top of `torch.export`. Three fixes follow (measurements in docs/export.md): reshapes get
+constant targets, intermediate shapes are left for the runtime to infer, and the exporter's names and stack traces are
+removed.
 """
 
 from __future__ import annotations
@@ -27,17 +27,25 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "describe", "export", "save"]
 
-# The size limit of one protobuf message; weights of larger models lie in a file beside the graph.
+# The size limit of a protobuf message; larger models keep weights in a file beside the graph.
 _ONE_FILE = 2_000_000_000
 
 
 def export(module: nn.Module, path: Path, *, inputs: Sequence[GraphInput], outputs: Sequence[str], opset: int) -> None:
-    """Write a module as a graph. Raises ExportError, which says what of the module cannot be traced, and why.
+    """Write a module as a graph.
 
-    The module takes the inputs as keyword arguments, and gives one tensor or a tuple of them: the outputs in order.
+    Args:
+        module: Takes the inputs as keyword arguments; returns one tensor, or a tuple in the order of `outputs`.
+        path: The file to write.
+        inputs: The graph's inputs.
+        outputs: Names of the graph's outputs.
+        opset: The ONNX opset.
+
+    Raises:
+        ExportError: The module cannot be traced; the message explains why.
     """
     if both := {each.name for each in inputs} & set(outputs):
-        raise ExportError(f"{min(both)!r} is an input and an output; give the output's tensor another name")
+        raise ExportError(f"{min(both)!r} is an input and an output; rename the output's tensor")
     model = _trace(module, inputs, outputs, opset)
     _tidy(model, outputs)
     save(model, path)
@@ -63,9 +71,9 @@ def check(path: Path) -> None:
 
 
 def describe(path: Path, inputs: Sequence[GraphInput]) -> Graph:
-    """Return the manifest's record of a graph file, its symbolic sizes named as in `inputs`.
+    """Return the manifest's record of a graph file, with symbolic sizes named as in `inputs`.
 
-    Raises ExportError for a graph that takes other inputs, or has a fixed size where an input has a symbol.
+    Raises ExportError if the graph has other inputs, or a fixed size in place of a symbol.
     """
     import onnx
 
@@ -86,7 +94,7 @@ def describe(path: Path, inputs: Sequence[GraphInput]) -> Graph:
 
 
 def _match(value: onnx.ValueInfoProto, wanted: GraphInput, names: dict[str, str], where: str) -> None:
-    """Note what the graph calls the symbols of an input. Raises ExportError where sizes do not go together."""
+    """Collect the graph's names for the symbols of an input. Raises ExportError if sizes differ."""
     from onnx import helper
 
     dims = value.type.tensor_type.shape.dim
@@ -125,7 +133,7 @@ def _trace(module: nn.Module, inputs: Sequence[GraphInput], outputs: Sequence[st
     taken = list(inspect.signature(module.forward).parameters)
     if missing := [each.name for each in inputs if each.name not in taken]:
         raise ExportError(f"the model's forward takes {', '.join(taken)}, but no {missing[0]!r}")
-    # The exporter goes through keyword arguments in the order of the signature, and names the inputs so.
+    # The exporter names inputs in the order of the signature.
     ordered = sorted(inputs, key=lambda each: taken.index(each.name))
     dims: dict[str, Any] = {}
     for each in inputs:
@@ -152,12 +160,12 @@ def _trace(module: nn.Module, inputs: Sequence[GraphInput], outputs: Sequence[st
             given = "; ".join(f"{each.name} ({', '.join(map(str, each.shape))})" for each in ordered)
             raise ExportError(f"the model cannot be traced with {given}: {_reason(error)}") from error
     if program is None:
-        raise ExportError("the model cannot be traced: the exporter gave no program")
+        raise ExportError("the model cannot be traced: the exporter returned no program")
     return program.model
 
 
 def _reason(error: BaseException) -> str:
-    """Return the line that says most: the innermost cause's first."""
+    """Return the first line of the innermost cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -175,10 +183,10 @@ def _tidy(model: ir.Model, outputs: Sequence[str]) -> None:
 
 
 def _constant_target(graph: ir.Graph, node: ir.Node) -> None:
-    """Write a reshape's target as constants where its dynamic sizes stand at the same place in its input: 0 copies.
+    """Make a reshape's target constant if its dynamic sizes keep their positions in the input: 0 copies a size.
 
-    The exporter computes such targets from Shape nodes. Constants cost nothing, and ONNX Runtime then leaves the
-    residual sums and LayerNormalization apart, which on CPUs is 12-20 % faster than its fusion of the two.
+    The exporter computes such targets from Shape nodes. Constants cost nothing, and keep ONNX Runtime from fusing
+    residual sums with LayerNormalization, a fusion that is 12-20 % slower on CPUs.
     """
     import onnx_ir as ir
 
@@ -214,7 +222,7 @@ def _target(data: ir.Value, target: ir.Value) -> list[int] | None:
 
 
 def _size_of(value: ir.Value) -> str | None:
-    """Return the name of the one dynamic size that a Shape node gives."""
+    """Return the name of the only dynamic size of a Shape node's result."""
     node = value.producer()
     if node is None or node.op_type != "Shape" or node.inputs[0] is None or node.inputs[0].shape is None:
         return None
@@ -227,7 +235,7 @@ def _size_of(value: ir.Value) -> str | None:
 
 
 def _copied(graph: ir.Graph, value: ir.Value) -> ir.Value:
-    """Return a copy of a value that has a name already, as an input or another output."""
+    """Return a copy of a value whose name is taken, as an input or another output."""
     import onnx_ir as ir
 
     node = ir.node("Identity", [value])
@@ -238,7 +246,7 @@ def _copied(graph: ir.Graph, value: ir.Value) -> ir.Value:
 
 
 def _rename(model: ir.Model, outputs: Sequence[str]) -> None:
-    """Give short names, drop inferred shapes and the exporter's stack traces (they hold paths of this machine)."""
+    """Set short names, and drop inferred shapes and stack traces (they contain local paths)."""
     graph = model.graph
     for number, node in enumerate(graph):
         node.name = f"{node.op_type}_{number}"
@@ -250,7 +258,7 @@ def _rename(model: ir.Model, outputs: Sequence[str]) -> None:
             value.shape = value.shape if value.is_graph_output() else None
     for place, (value, name) in enumerate(zip(graph.outputs, outputs, strict=True)):
         given = value.is_graph_input() or value.is_initializer() or value in graph.outputs[:place]
-        if value.is_initializer() and value.name == name:  # a constant that is a result; its copy takes the name
+        if value.is_initializer() and value.name == name:  # a constant result; its copy takes the name
             value.name = f"{name}_constant"
         own = _copied(graph, value) if given else value
         graph.outputs[place] = own

@@ -1,7 +1,7 @@
 """The precision pass: matrix products and convolutions of a float32 graph in float16 or bfloat16, by Cast nodes.
 
-Precision lives in the graph, where every runtime sees the same. Products, and what only passes their results on, are
-lowered. What is sensitive stays float32: normalisations, softmax, sums, means, powers, masks, residual sums, and the
+Precision is part of the graph, so every runtime computes the same. Products are lowered, and nodes that only pass their
+results on. Sensitive nodes stay float32: normalizations, softmax, sums, means, powers, masks, residual sums, and the
 graph's own inputs and outputs.
 """
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["lower"]
 
-# Where the time goes.
+# Most of the time.
 _PRODUCTS = frozenset("Conv ConvTranspose Gemm MatMul".split())
-# What is as good in few bits as the numbers that it is given, if it is given nothing but a product's.
+# Nodes without further loss of precision, if all their inputs come from products.
 _FOLLOWERS = frozenset(
     "Add Concat Div Erf Expand Flatten Gather Gelu HardSigmoid HardSwish Identity LeakyRelu Mul Neg Relu Reshape "
     "Sigmoid Slice Split Squeeze Sub Tanh Transpose Unsqueeze".split()
@@ -33,9 +33,9 @@ _LARGEST = 65504.0
 
 
 def lower(path: Path, precision: Precision) -> Precision:
-    """Rewrite the graph file at `path` in this precision; return the one that it has now.
+    """Rewrite the graph file at `path` in this precision, and return its actual precision.
 
-    A graph without products, such as one that only pools, stays float32.
+    A graph without products, such as a pooling graph, stays float32.
     """
     if precision == "float32":
         return precision
@@ -50,13 +50,13 @@ def lower(path: Path, precision: Precision) -> Precision:
     if not low:
         return "float32"
     _rewrite(model.graph, low, ir.DataType.FLOAT16 if precision == "float16" else ir.DataType.BFLOAT16)
-    RemoveUnusedNodesPass()(model)  # the float32 weights that nobody reads any more, too
+    RemoveUnusedNodesPass()(model)  # removes unused float32 weights, too
     save(model, path)
     return precision
 
 
 def _complete(model: ir.Model) -> None:
-    """Let every value know its type, and all constants be initializers."""
+    """Infer every value's type, and turn constants into initializers."""
     from onnx_ir.passes import common
 
     common.LiftConstantsToInitializersPass()(model)
@@ -64,7 +64,7 @@ def _complete(model: ir.Model) -> None:
 
 
 def _lowered(graph: ir.Graph, precision: Precision) -> set[ir.Node]:
-    """Return the nodes to be lowered."""
+    """Return the nodes to lower."""
     low: set[ir.Node] = set()
     for node in graph:
         given = list(_floats(node.inputs))
@@ -80,7 +80,7 @@ def _lowered(graph: ir.Graph, precision: Precision) -> set[ir.Node]:
 
 
 def _rewrite(graph: ir.Graph, low: set[ir.Node], dtype: ir.DataType) -> None:
-    """Put a Cast wherever a value passes between lowered nodes and others; one a value, whoever reads it."""
+    """Insert a Cast between lowered nodes and others, one per value."""
     import onnx_ir as ir
 
     casts: dict[ir.Value, ir.Value] = {}
@@ -97,7 +97,7 @@ def _rewrite(graph: ir.Graph, low: set[ir.Node], dtype: ir.DataType) -> None:
 
 
 def _raise(graph: ir.Graph, value: ir.Value, low: set[ir.Node], dtype: ir.DataType) -> None:
-    """Make a lowered node's output one of `dtype`, and cast it back for those that are not lowered."""
+    """Set a lowered node's output to `dtype`, and cast it back for other nodes."""
     import onnx_ir as ir
 
     readers = [(use.node, use.idx) for use in value.uses() if use.node not in low]
@@ -108,13 +108,13 @@ def _raise(graph: ir.Graph, value: ir.Value, low: set[ir.Node], dtype: ir.DataTy
     back = _cast(graph, value, ir.DataType.FLOAT)
     for node, place in readers:
         node.replace_input_with(place, back)
-    for place in outputs:  # whoever reads the result knows it by its name
+    for place in outputs:  # results keep their names
         back.name, value.name = value.name, f"{value.name}_{dtype.name.lower()}"
         graph.outputs[place] = back
 
 
 def _cast(graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value:
-    """Return the value in `dtype`, cast where it is made, so that it is there for all that come after."""
+    """Return the value in `dtype`, cast right after its producer, for all later nodes."""
     import onnx_ir as ir
 
     node = ir.node("Cast", [value], {"to": dtype.value}, name=f"{value.name}_to_{dtype.name.lower()}")
@@ -129,7 +129,7 @@ def _cast(graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value:
 
 
 def _constant(graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value:
-    """Return a constant in `dtype`; the old one goes with its last reader."""
+    """Return a constant in `dtype`; the old one is removed with its last use."""
     import onnx_ir as ir
 
     name = f"{value.name}_{dtype.name.lower()}"
@@ -159,5 +159,5 @@ def _fit(values: Iterable[ir.Value]) -> bool:
 def _numbers(value: ir.Value) -> NDArray[np.float32]:
     tensor = value.const_value
     if tensor is None:
-        raise TypeError(f"{value.name} is no constant")
+        raise TypeError(f"{value.name} is not a constant")
     return np.asarray(tensor.numpy())

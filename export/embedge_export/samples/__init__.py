@@ -1,1 +1,1 @@
-"""Items that a gate can ask for, where the user brings none: one module a modality."""
+"""Built-in items for the gate, for recipes without samples: one module per modality."""

@@ -1,4 +1,4 @@
-"""Items for the gate that the user brings: arrays, lines of JSON, directories of media, or a function."""
+"""Items for the gate from a recipe: arrays, lines of JSON, directories of media, or a function."""
 
 from __future__ import annotations
 
@@ -23,16 +23,22 @@ _MEDIA: dict[type, type] = {ImagePrepare: Image, AudioPrepare: Audio, VideoPrepa
 
 
 def samples_of(where: str, parts: Mapping[str, Part], folder: str) -> SampleSource:
-    """Return what gives a tower's items: contents by part.
+    """Return the source of a tower's items.
 
-    where: `package.file:function`, or a path relative to `folder`: a .npy file, a row an item; a .jsonl file, an
-    object of parts a line (numbers for arrays, paths for media); a directory, a file an item. Raises ExportError.
+    Args:
+        where: `package.file:function`, or a path relative to `folder`: a .npy file with a row per item, a .jsonl file
+            with an object of parts per line (numbers for arrays, paths for media), or a directory with a file per item.
+        parts: The tower's parts.
+        folder: The recipe's directory.
+
+    Raises:
+        ExportError: The samples cannot be read, or are empty.
     """
     if ":" in where:
         return resolve(where, folder)
     items = _read(Path(folder, where), parts)
     if len(items) < 1:
-        raise ExportError(f"{Path(folder, where)}: holds no items for the gate")
+        raise ExportError(f"{Path(folder, where)}: has no items for the gate")
     return lambda count: corpus.thin(items, count)
 
 
@@ -48,11 +54,11 @@ def _read(path: Path, parts: Mapping[str, Part]) -> Sequence[Mapping[str, Any]]:
         return [{name: _content(part.prepare, row, path.parent)} for row in np.load(path, allow_pickle=False)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         known = "a .jsonl file, or for one part a .npy file or a directory"
-        raise ExportError(f"{path}: no items can be read: {error}; samples are {known}") from error
+        raise ExportError(f"{path}: no items can be read: {error}; samples must be {known}") from error
 
 
 def _line(values: Any, parts: Mapping[str, Part], folder: Path) -> dict[str, Any]:
-    """Return a line's item; of a tower with one part the line may be its content."""
+    """Return a line's item; for a tower with one part, the line may be its content."""
     if len(parts) == 1 and not (isinstance(values, dict) and set(values) == set(parts)):
         values = {next(iter(parts)): values}
     return {name: _content(parts[name].prepare, value, folder) for name, value in values.items()}

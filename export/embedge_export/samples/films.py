@@ -1,4 +1,4 @@
-"""Videos that a gate can ask for: frames of patterns that move, made up from formulas."""
+"""Synthetic videos for the gate: moving patterns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["films"]
 
 
 def films(count: int) -> list[Video]:
-    """Return videos of 4 to 40 frames, each with its own size, pattern and motion; the same ones every time."""
+    """Return videos of 4 to 40 frames, of different size, pattern and motion; the same every time."""
     return [_film(place) for place in range(count)]
 
 
@@ -20,8 +20,8 @@ def _film(place: int) -> Video:
     rate = float(draw.choice((5, 12, 24)))
     time = np.arange(frames)[:, None, None, None] / rate
     down, right = np.arange(height)[:, None, None] / height, np.arange(width)[None, :, None] / width
-    # Each colour is a plane wave that travels its own way.
-    ways, speed, shift = draw.uniform(-6, 6, (2, 3)), draw.uniform(-4, 4, 3), draw.uniform(0, 2 * np.pi, 3)
-    waves = np.sin(2 * np.pi * (ways[0] * down + ways[1] * right)[None] + speed * 2 * np.pi * time + shift)
+    # Each color channel is a plane wave with its own direction.
+    directions, speed, shift = draw.uniform(-6, 6, (2, 3)), draw.uniform(-4, 4, 3), draw.uniform(0, 2 * np.pi, 3)
+    waves = np.sin(2 * np.pi * (directions[0] * down + directions[1] * right)[None] + speed * 2 * np.pi * time + shift)
     noise = draw.normal(0, 8, waves.shape)
     return Video(np.clip(128 + 100 * waves + noise, 0, 255).astype(np.uint8), rate)

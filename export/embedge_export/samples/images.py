@@ -1,4 +1,4 @@
-"""Images that a gate can ask for: varied in content, size, mode and format, made up from formulas."""
+"""Synthetic images for the gate: varied in content, size, mode and format."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _EDGES = (48, 641)
 
 
 def images(count: int) -> list[bytes]:
-    """Return encoded images, 48 to 640 pixels wide and high, that differ from each other; the same pixels every time.
+    """Return different encoded images, 48 to 640 pixels wide and high; the same pixels every time.
 
-    Gradients, shapes, strokes as of writing, and textures: JPEG, PNG and WebP; colour, grey and palette. None has
-    transparent pixels: processors differ in what they make of them.
+    Gradients, shapes, strokes like handwriting, and textures: JPEG, PNG and WebP; color, gray and palette. Pixels are
+    opaque, since processors differ on transparency.
     """
     return [_image(place) for place in range(count)]
 
@@ -50,19 +50,19 @@ def _colours(draw: np.random.Generator, count: int) -> Canvas:
 
 
 def _places(height: int, width: int) -> Canvas:
-    """Return how far down and how far right each pixel lies, of 1: (height, width, 2)."""
+    """Return each pixel's position, down and across, from 0 to 1: (height, width, 2)."""
     return np.stack(np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij"), axis=2)
 
 
 def _gradient(draw: np.random.Generator, height: int, width: int) -> Canvas:
-    """Three colours, each strongest at a place of its own."""
+    """Draw three colors, each strongest at its own position."""
     apart = np.linalg.norm(_places(height, width)[:, :, None] - draw.uniform(0, 1, (3, 2)), axis=3)
     share = np.exp(-3 * apart)
     return np.asarray(share @ _colours(draw, 3) / share.sum(axis=2, keepdims=True))
 
 
 def _shapes(draw: np.random.Generator, height: int, width: int) -> Canvas:
-    """Discs and boxes of one colour each, one over the other."""
+    """Draw overlapping discs and boxes of one color each."""
     canvas, places = np.ones((height, width, 3)) * _colours(draw, 1), _places(height, width)
     for number, colour in enumerate(_colours(draw, int(draw.integers(2, 9)))):
         away = np.abs(places - draw.uniform(0, 1, 2)) / draw.uniform(0.05, 0.4, 2)
@@ -71,7 +71,7 @@ def _shapes(draw: np.random.Generator, height: int, width: int) -> Canvas:
 
 
 def _strokes(draw: np.random.Generator, height: int, width: int) -> Canvas:
-    """Lines of short upright strokes with gaps between words, dark on light."""
+    """Draw lines of short upright strokes with gaps between words, dark on light."""
     paper, ink = draw.uniform(200, 256, 3), draw.uniform(0, 90, 3)
     line, letter = int(draw.integers(10, 30)), int(draw.integers(3, 8))
     written = draw.random((height // line + 1, width // letter + 1)) < draw.uniform(0.4, 0.8)
@@ -82,7 +82,7 @@ def _strokes(draw: np.random.Generator, height: int, width: int) -> Canvas:
 
 
 def _texture(draw: np.random.Generator, height: int, width: int) -> Canvas:
-    """Noise of several scales over waves, in two colours."""
+    """Draw noise of several scales over waves, in two colors."""
     places, (low, high) = _places(height, width), _colours(draw, 2)
     value = np.sin(places @ draw.uniform(-60, 60, 2) + draw.uniform(0, 6))
     for scale in (40, 12, 3):

@@ -1,4 +1,4 @@
-"""Items for the gate of a tower, put together from samples of its parts' modalities."""
+"""Built-in items for a tower's gate, combined from samples of its parts' modalities."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from embedge_export.samples import numbers
 
 __all__ = ["items_of"]
 
-# Media cost far more than texts, and a few of them are as varied as many.
+# Media cost far more than texts, and a few are varied enough.
 _MOST: dict[type, int] = {ImagePrepare: 48, AudioPrepare: 40, VideoPrepare: 16}
-# A set has at most this many pieces here, whatever its part allows: the original embeds each of them alone.
+# Bounds the pieces of a set: the original embeds each of them alone.
 _PIECES = 40
 
 
@@ -36,9 +36,16 @@ def items_of(
     count: int,
     pieces: Callable[[str], Sequence[Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return at most `count` items, contents by part; parts that may be absent are in some of them.
+    """Return at most `count` items; optional parts are missing from some.
 
-    texts: a corpus. pieces: gives items of a tower by its name, for parts that are sets.
+    Args:
+        parts: The tower's parts.
+        texts: A corpus.
+        count: Maximum number of items.
+        pieces: Returns items of a tower by its name, for parts that are sets.
+
+    Raises:
+        ExportError: A part's modality has no built-in samples.
     """
     count = min(count, *(_MOST.get(type(part.prepare), count) for part in parts.values()))
     if any(isinstance(part.prepare, TextPrepare) for part in parts.values()):
@@ -79,18 +86,18 @@ def _contents(prepare: Prepare, texts: Sequence[str], count: int, lengths: dict[
         return numbers.table_rows(prepare, count)
     if isinstance(prepare, VectorPrepare):
         return numbers.vectors(prepare, count)
-    raise ExportError(f"there are no samples for parts of {type(prepare).__name__}; name some in the recipe")
+    raise ExportError(f"parts of {type(prepare).__name__} have no built-in samples; set samples in the recipe")
 
 
 def _sets(spec: SetSpec, pieces: Sequence[Any], count: int) -> list[list[Any]]:
-    """Return very uneven sets, of 1 to some dozens of pieces, in no order of size."""
+    """Return sets of very different sizes, 1 to 40 pieces, in random order."""
     sizes = np.geomspace(1, min(spec.max_pieces, _PIECES), count).round().astype(int)
     sizes = np.random.default_rng(0).permutation(sizes)
     return [[pieces[(place + at) % len(pieces)] for at in range(size)] for place, size in enumerate(sizes)]
 
 
 def _texts(prepare: TextPrepare, texts: Sequence[str]) -> Sequence[Any]:
-    """Return texts, some with what else the part takes: another text, an instruction, a language."""
+    """Return texts, some with a pair, an instruction or a language if the part takes them."""
     if not (prepare.pairs or prepare.instruction is not None or prepare.languages):
         return texts
     languages = [*prepare.languages] if prepare.default_language is None else [None, *prepare.languages]

@@ -1,4 +1,4 @@
-"""Arrays, rows of tables and vectors that a gate can ask for: random within what a part allows, but always the same."""
+"""Synthetic arrays, table rows and vectors for the gate: random within a part's bounds, the same every time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from embedge.content import Vector
 
 __all__ = ["arrays", "table_rows", "vectors"]
 
-# A symbolic axis is at most this long here, whatever the part allows: the gate runs them all, some one by one.
+# Bounds a symbolic axis: the gate runs all items, some one by one.
 _LONG = 64
 
 
 def arrays(spec: TensorPrepare, count: int, lengths: dict[str, list[int]]) -> list[NDArray[Any]]:
-    """Return arrays of a tensor part. lengths: sizes of symbols by item, which parts of a tower share; filled here."""
+    """Return arrays of a tensor part, in its shape. `lengths` collects sizes of symbols by item, for all parts."""
     for place, axis in enumerate(spec.shape):
         if isinstance(axis, str) and axis not in lengths:
             draw = np.random.default_rng(len(lengths))
@@ -42,7 +42,7 @@ def _array(spec: TensorPrepare, item: int, lengths: dict[str, list[int]]) -> NDA
 
 
 def table_rows(spec: TablePrepare, count: int) -> list[dict[str, float | str | None]]:
-    """Return rows of a table part; cells that may be missing are, now and then."""
+    """Return rows of a table part; cells that may be missing sometimes are."""
     draws = map(np.random.default_rng, range(count))
     return [{column.name: _cell(column, draw) for column in spec.columns} for draw in draws]
 
@@ -58,5 +58,5 @@ def _cell(column: Column, draw: np.random.Generator) -> float | str | None:
 
 
 def vectors(spec: VectorPrepare, count: int) -> list[Vector]:
-    """Return vectors of a vector part."""
+    """Return float32 vectors (dim,) of a vector part."""
     return [Vector(np.random.default_rng(item).standard_normal(spec.dim).astype(np.float32)) for item in range(count)]

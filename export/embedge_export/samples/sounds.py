@@ -1,4 +1,4 @@
-"""Clips that a gate can ask for: varied in content, length, rate, channels and format, made up from formulas."""
+"""Synthetic clips for the gate: varied in content, length, rate, channels and format."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Wave = NDArray[np.float64]
 _RATES = (16_000, 44_100, 8_000, 48_000, 22_050)
 _FORMATS = ("WAV", "FLAC", "OGG")
 _SECONDS = (0.5, 4.0)
-# Of five vowels, the first three formants in Hz: Peterson and Barney (1952), men.
+# The first three formants of five vowels in Hz: Peterson and Barney (1952), men.
 _VOWELS = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410))
 
 
 def sounds(count: int) -> list[bytes]:
-    """Return encoded clips of 0.5 to 4 seconds that differ from each other; the same samples every time.
+    """Return different encoded clips of 0.5 to 4 seconds; the same samples every time.
 
     Tones, sweeps, bands of noise, clicks between silence, and vowels: WAV, FLAC and OGG, mono and stereo.
     """
@@ -42,7 +42,7 @@ def _clip(place: int) -> bytes:
 
 
 def _tones(draw: np.random.Generator, time: Wave) -> Wave:
-    """Return a chord that fades."""
+    """Return a fading chord."""
     base = 110 * 2 ** draw.uniform(0, 4)
     partials = [np.sin(2 * np.pi * base * factor * time) / factor for factor in (1, *draw.uniform(1, 3, 3))]
     fading: Wave = np.sum(partials, axis=0) * np.exp(-draw.uniform(0, 2) * time)
@@ -50,14 +50,14 @@ def _tones(draw: np.random.Generator, time: Wave) -> Wave:
 
 
 def _sweep(draw: np.random.Generator, time: Wave) -> Wave:
-    """Return a tone whose pitch goes up or down."""
+    """Return a tone of rising or falling pitch."""
     first, last = draw.uniform(100, 3500, 2)
     sweep: Wave = np.sin(2 * np.pi * (first + (last - first) * time / (2 * time[-1])) * time)
     return sweep
 
 
 def _noise(draw: np.random.Generator, time: Wave) -> Wave:
-    """Return noise around one pitch that swells and ebbs."""
+    """Return noise around one pitch, swelling and ebbing."""
     low = np.convolve(draw.standard_normal(len(time)), np.hanning(draw.integers(8, 64)), mode="same")
     swell = 1.1 + np.sin(2 * np.pi * draw.uniform(0.5, 8) * time)
     return low * np.cos(2 * np.pi * draw.uniform(200, 3000) * time) * swell
@@ -72,7 +72,7 @@ def _clicks(draw: np.random.Generator, time: Wave) -> Wave:
 
 
 def _vowels(draw: np.random.Generator, time: Wave) -> Wave:
-    """Return something like speech: pulses of a voice, through the formants of one vowel after another."""
+    """Return a signal like speech: voice pulses through the formants of several vowels."""
     pitch = draw.uniform(90, 220) * (1 + 0.1 * np.sin(2 * np.pi * draw.uniform(2, 5) * time))
     phase = 2 * np.pi * np.cumsum(pitch) * (time[1] - time[0])
     wave = np.zeros(len(time))

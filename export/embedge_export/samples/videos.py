@@ -1,4 +1,4 @@
-"""Video files that a gate can ask for: the films, encoded."""
+"""Video files for the gate: the films, encoded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _encoded(film: Video, form: str, codec: _Codec) -> bytes:
     frames, file = np.asarray(film.data), io.BytesIO()
     with av.open(file, "w", format=form) as container:
         stream = container.add_stream(codec, rate=round(film.rate or 1))
-        height, width = (edge // 2 * 2 for edge in frames.shape[1:3])  # colours are stored at half the size
+        height, width = (edge // 2 * 2 for edge in frames.shape[1:3])  # chroma has half the size
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         for frame in frames[:, :height, :width]:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))

@@ -1,4 +1,4 @@
-"""Where a source is: a path, a file inside an installed package, or a repository of the model hub."""
+"""Locates a source: a path, a file in an installed package, or a repository of the model hub."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PICKLES = ["*.bin", "*.pt"]
 
 
 def locate(source: str, *, revision: str | None = None, allow_pickle: bool = False) -> Path:
-    """Return the local path of a source; a hub id is downloaded. Raises ExportError."""
+    """Return the local path of a source, downloading it if it is a hub id. Raises ExportError."""
     if source.startswith("package:"):
         return _in_package(source.removeprefix("package:"))
     path = Path(source).expanduser()
@@ -42,7 +42,7 @@ def _in_package(name: str) -> Path:
         raise ExportError(f"package:{name}: the package {package!r} is not installed; install it with pip")
     path = Path(spec.submodule_search_locations[0]) / rest
     if not path.exists():
-        raise ExportError(f"package:{name}: the package {package!r} is installed, but holds no {rest!r}")
+        raise ExportError(f"package:{name}: the package {package!r} is installed, but has no {rest!r}")
     return path
 
 
@@ -56,4 +56,4 @@ def _from_hub(source: str, revision: str | None, allow_pickle: bool) -> Path:
         return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the hub's client raises errors of many libraries
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ExportError(f"{source}: no such directory, and the model hub does not give it: {reason}") from error
+        raise ExportError(f"{source}: no such directory, and the model hub failed: {reason}") from error

@@ -1,4 +1,4 @@
-"""Contents as the original's processor takes them, opened by well-known libraries alone: nothing of ours is in it."""
+"""Contents for the original's processor, opened by well-known libraries alone, without embedge's code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["clip", "frames", "picture"]
 
 
 def picture(content: Image) -> Any:
-    """Return the Pillow image of a content, upright; converting its mode is the processor's."""
+    """Return a content as an upright Pillow image, in its own mode; the processor converts it."""
     from PIL import Image as Pillow
     from PIL import ImageOps
 
@@ -24,7 +24,7 @@ def picture(content: Image) -> Any:
 
 
 def clip(content: Audio, rate: int) -> NDArray[np.float32]:
-    """Return a clip's samples (n,) at `rate` Hz, its channels averaged."""
+    """Return a clip's samples, float32 (n,), at `rate` Hz, with channels averaged."""
     import soundfile
     import soxr
 
@@ -37,7 +37,7 @@ def clip(content: Audio, rate: int) -> NDArray[np.float32]:
 
 
 def frames(content: Video) -> NDArray[np.uint8]:
-    """Return all frames of a video, (n, height, width, 3)."""
+    """Return all frames of a video, uint8 (n, height, width, 3)."""
     if isinstance(content.data, np.ndarray):
         return content.data
     import av

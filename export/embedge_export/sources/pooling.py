@@ -1,6 +1,6 @@
-"""Pooling of one text's token vectors in plain NumPy: the reference that graphs are held against.
+"""Pooling of one text's token vectors in plain NumPy: the reference for graphs.
 
-There is no padding and no mask here, so each mode is its definition and nothing else.
+Without padding or masks, each mode is just its definition.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["normalize", "pool"]
 
 
 def pool(states: Floats, modes: Sequence[PoolingMode]) -> Floats:
-    """Return the vector of token vectors (length, dim): the modes' vectors one after the other."""
+    """Return the pooled vector (dim x modes,) of token vectors (length, dim): the modes' vectors concatenated."""
     return np.concatenate([_pool(states, mode) for mode in modes]).astype(np.float32)
 
 
 def normalize(vectors: Floats) -> Floats:
-    """Return rows scaled to length 1."""
+    """Return float32 rows (n, dim) scaled to length 1."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""Sources: what a trained encoder can come as. Each module turns one kind of directory into a `SourceModel`."""
+"""Finds the source for a file or directory, and loads it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from embedge_export.recipe import Recipe
 
 __all__ = ["SourceModel", "kind_of", "load"]
 
-# Asked in this order. Each module has `fits(path)` and `load(path, recipe, allow_pickle)`; only the one that fits
-# imports torch or transformers, and only when it loads.
+# Tried in this order. Each module has `fits(path)` and `load(path, recipe, allow_pickle)`. Only `load` imports torch or
+# transformers.
 _MODULES = {
     "sentence_transformers": "embedge_export.sources.sentence_transformers",
     "onnx": "embedge_export.sources.onnx",
@@ -27,14 +27,14 @@ _CUSTOM = "embedge_export.sources.custom"
 
 
 def kind_of(path: Path, recipe: Recipe) -> str:
-    """Return the name of the source that reads `path`. Raises ExportError."""
+    """Return the name of the source for `path`. Raises ExportError."""
     for name, module in _MODULES.items():
-        if name == "families" and recipe.modes:  # a pooling is named: it is to be a plain text encoder
+        if name == "families" and recipe.modes:  # with a pooling, the model is a plain text encoder
             continue
         if importlib.import_module(module).fits(path):
             return name
     raise ExportError(
-        f"{path}: not an encoder that embedge knows; a sentence-transformers directory has modules.json, a "
+        f"{path}: not a supported encoder; a sentence-transformers directory has modules.json, a "
         "transformers one config.json, an ONNX source a .onnx file with tokenizer.json beside it"
     )
 
@@ -42,9 +42,16 @@ def kind_of(path: Path, recipe: Recipe) -> str:
 def load(
     path: Path | None, recipe: Recipe, *, allow_pickle: bool = False, old: BaseBundle | None = None
 ) -> SourceModel:
-    """Load the trained encoder at `path`, and the recipe's own towers. Raises ExportError for what cannot be exported.
+    """Load a trained encoder, and the recipe's custom towers.
 
-    path: None where the recipe names no source. old: the bundle that is extended.
+    Args:
+        path: The source; None for a recipe without one.
+        recipe: The recipe.
+        allow_pickle: Read pickled weights. Unpickling runs code.
+        old: The bundle to extend.
+
+    Raises:
+        ExportError: The source or a tower cannot be exported, or a library is missing.
     """
     try:
         model = None if path is None else _load(path, recipe, allow_pickle=allow_pickle)

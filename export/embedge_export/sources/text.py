@@ -1,4 +1,4 @@
-"""Text towers: what the text sources and the text sides of families have in common."""
+"""Text towers: shared by the text sources and the text towers of families."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from embedge_export.model import GraphSource, SourceModel, SpaceSource, TowerSou
 __all__ = ["OUTPUT", "POOLER", "TOKENIZER", "before", "one_vector", "text_prepare", "whole"]
 
 TOKENIZER = "tokenizer.json"
-# A BERT-like pooler: no vector comes through it, and files without one get a random one.
+# The pooler of BERT-like models: unused here, and random if the file has none.
 POOLER = ".pooler."
 OUTPUT = "embedding"  # the only output of a text encoder's graph
 
@@ -33,7 +33,7 @@ def text_prepare(
     tokenizer: str = TOKENIZER,
     **settings: Any,
 ) -> TextPrepare:
-    """Return how a text tower prepares. `settings` are other fields of `TextPrepare`. Raises ExportError."""
+    """Return a text part's preparation; `settings` are other fields of `TextPrepare`. Raises ExportError."""
     if default_prompt and default_prompt not in prompts:
         known = ", ".join(sorted(prompts)) or "none"
         raise ExportError(f"default_prompt {default_prompt!r} is not among the prompts: {known}")
@@ -49,7 +49,7 @@ def text_prepare(
 
 
 def before(prepare: TextPrepare, content: str | Text) -> str:
-    """Return what stands before a text: its own instruction, in its template, or else the default prompt."""
+    """Return the prefix of a text: its instruction in the template, or else the default prompt."""
     instruction = None if isinstance(content, str) else content.instruction
     if instruction is not None and prepare.instruction is not None:
         return prepare.instruction.replace("{instruction}", instruction)
@@ -57,7 +57,7 @@ def before(prepare: TextPrepare, content: str | Text) -> str:
 
 
 def whole(prepare: TextPrepare, content: str | Text) -> str:
-    """Return a text with what stands before it: the original must be given the same."""
+    """Return a text with its prefix, as the original needs it."""
     return before(prepare, content) + (content if isinstance(content, str) else content.text)
 
 
@@ -75,7 +75,7 @@ def one_vector(
     hashes: Mapping[str, str],
     tools: Mapping[str, str],
 ) -> SourceModel:
-    """Return a model of one tower that makes one vector of a text. `encode` is the original: the vector of one text."""
+    """Return a model of one text tower with a dense vector. `encode` is the original: one text to (dim,)."""
     output = DenseOutput(tensor=OUTPUT, space="text", dim=dim, normalized=normalized, dims=tuple(sorted(dims)))
     tower = TowerSource(
         parts={"text": Part(prepare=prepare)},

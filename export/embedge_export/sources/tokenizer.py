@@ -1,4 +1,4 @@
-"""The tokenizer.json that a bundle ships: the original's own, as it really tokenises, without padding or truncation."""
+"""The tokenizer.json of a bundle: the original's own, without padding or truncation."""
 
 from __future__ import annotations
 
@@ -13,40 +13,47 @@ from embedge_export.errors import ExportError
 
 __all__ = ["NO_LIMIT", "bare", "check", "from_transformers", "has_types", "known_share", "need_vocabulary"]
 
-# transformers writes a huge number where a tokenizer knows no limit.
+# transformers writes a huge number for a tokenizer without a length limit.
 NO_LIMIT = 1_000_000
 
 _VOCABULARIES = ("tokenizer.json", "tekken.json", "vocab*", "*.model", "*.tiktoken", "*.bpe")
 
 
 def need_vocabulary(directory: Path) -> None:
-    """Raise ExportError if no file holds a vocabulary: transformers would invent one of a few tokens."""
+    """Raise ExportError if the vocabulary is missing: transformers would make up one of a few tokens."""
     if not any(any(directory.glob(pattern)) for pattern in _VOCABULARIES):
         raise ExportError(
-            f"{directory}: holds no tokenizer ({', '.join(_VOCABULARIES)}); put the files of the model's own beside it"
+            f"{directory}: has no tokenizer ({', '.join(_VOCABULARIES)}); add the model's tokenizer files"
         )
 
 
 def check(text: str, where: Path, *, max_length: int, table: int = 0) -> None:
-    """Raise ExportError for a tokenizer that does not go with the model.
+    """Check that a tokenizer fits the model.
 
-    max_length: most tokens of a text. table: rows of the token embeddings, where they are known.
+    Args:
+        text: The tokenizer's JSON.
+        where: Its file, for errors.
+        max_length: Length limit of a text in tokens.
+        table: Rows of the token embeddings; 0 if unknown.
+
+    Raises:
+        ExportError: The limit leaves no room for text, or the vocabulary is another model's.
     """
     tokenizer = Tokenizer.from_str(text)
     specials, size = tokenizer.num_special_tokens_to_add(False), tokenizer.get_vocab_size()
     if max_length <= specials:
         raise ExportError(
-            f"{where}: max_length {max_length} leaves no room for text, since the tokenizer adds {specials} tokens of "
-            f"its own; set max_length to {specials + 1} or more"
+            f"{where}: max_length {max_length} leaves no room for text: the tokenizer adds {specials} special "
+            f"tokens; set max_length to {specials + 1} or more"
         )
     if size * 2 < table:
         raise ExportError(
-            f"{where}: the tokenizer knows {size:,} tokens, the model {table:,}; put the model's own beside it"
+            f"{where}: the tokenizer has {size:,} tokens, the model {table:,}; use the model's own tokenizer"
         )
 
 
 def known_share(text: str, passages: Sequence[str]) -> float:
-    """Return the share of the passages' tokens that are not the unknown token, specials left out; 0 for no tokens."""
+    """Return the share of known tokens in the passages, without special tokens; 0 for no tokens."""
     tokenizer = Tokenizer.from_str(text)
     tokenizer.no_truncation()
     tokens = [
@@ -57,28 +64,28 @@ def known_share(text: str, passages: Sequence[str]) -> float:
 
 
 def _unknown(tokenizer: Tokenizer, model: dict[str, Any]) -> int | None:
-    """Return the id of the unknown token: models name the token or its id; those that work on bytes have none."""
+    """Return the id of the unknown token; models on bytes have none."""
     if model.get("unk_token") is not None:
         return tokenizer.token_to_id(model["unk_token"])
     return model.get("unk_id")
 
 
 def from_transformers(tokenizer: Any, where: Path) -> str:
-    """Return the JSON of a transformers tokenizer. Raises ExportError for one that `tokenizers` cannot run."""
+    """Return the JSON of a transformers tokenizer. Raises ExportError if `tokenizers` cannot run it."""
     if not getattr(tokenizer, "is_fast", False):
         raise ExportError(
-            f"{where}: the tokenizer is a slow one, written in Python; save a fast one (tokenizer.json) beside it, "
+            f"{where}: the tokenizer is a slow one, written in Python; convert it to a fast one (tokenizer.json) "
             "with transformers' convert_slow_tokenizer"
         )
     if getattr(tokenizer, "truncation_side", "right") != "right":
-        raise ExportError(f"{where}: the tokenizer cuts texts on the left; embedge cuts on the right only")
+        raise ExportError(f"{where}: the tokenizer truncates on the left; embedge truncates on the right only")
     return bare(tokenizer.backend_tokenizer.to_str(), where)
 
 
 def bare(text: str, where: Path, *, specials: bool = True) -> str:
-    """Return a tokenizer.json without its padding and truncation: the runtime sets its own. Raises ExportError.
+    """Return a tokenizer.json without padding and truncation: the runtime sets its own.
 
-    specials: whether it adds tokens of its own, if it does.
+    Without `specials`, it adds no special tokens either. Raises ExportError if the JSON is invalid.
     """
     try:
         tokenizer = Tokenizer.from_str(text)
@@ -92,5 +99,5 @@ def bare(text: str, where: Path, *, specials: bool = True) -> str:
 
 
 def has_types(text: str, *, pair: bool = False) -> bool:
-    """Return whether a single text, or a pair of them, gets token types other than 0."""
+    """Return whether a single text, or a pair, gets token types other than 0."""
     return any(Tokenizer.from_str(text).encode("a short text", "and another" if pair else None).type_ids)

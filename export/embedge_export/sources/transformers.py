@@ -27,9 +27,7 @@ def fits(path: Path) -> bool:
 def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> SourceModel:
     """Load the directory. Raises ExportError."""
     if not recipe.modes:
-        raise ExportError(
-            f"{path}: a plain encoder does not say how it pools; set pooling to one of {', '.join(POOLING)}"
-        )
+        raise ExportError(f"{path}: a plain encoder has no pooling; set it to one of {', '.join(POOLING)}")
     pickled = weights.refuse_pickle(path, allow=allow_pickle)
     tokenizers.need_vocabulary(path)
     model, source_tokenizer = _open(path, pickled=pickled)
@@ -89,7 +87,7 @@ def _open(path: Path, *, pickled: bool) -> tuple[Any, Any]:
         except Exception as error:  # transformers raises whatever its parts raise
             raise ExportError(weights.unreadable(path, "transformers", error, pickled=pickled)) from error
     if getattr(model.config, "is_encoder_decoder", False):
-        raise ExportError(f"{path}: an encoder-decoder model; export its encoder alone, saved as a model of its own")
+        raise ExportError(f"{path}: an encoder-decoder model; save its encoder as a separate model, and export that")
     return model.eval(), tokenizer
 
 
@@ -97,12 +95,12 @@ def _limit(model: Any, tokenizer: Any, path: Path) -> int:
     positions = getattr(model.config, "max_position_embeddings", None) or tokenizers.NO_LIMIT
     limit = min(positions - _reserved(model), tokenizer.model_max_length)
     if limit >= tokenizers.NO_LIMIT:
-        raise ExportError(f"{path}: the model names no length limit; set max_length in the recipe")
+        raise ExportError(f"{path}: the model has no length limit; set max_length in the recipe")
     return int(limit)
 
 
 def _reserved(model: Any) -> int:
-    """Return how many of its positions no token has: RoBERTa and its kin begin to count behind the padding's."""
+    """Return the number of unused positions: RoBERTa-like models start after the padding id."""
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return 0 if padding is None else padding + 1
@@ -118,7 +116,7 @@ def _fuse(model: Any, recipe: Recipe, tokenizer: str, *, languages: bool) -> tup
 
 
 def _states(model: Any, tokenizer: Any, one: str, max_length: int, language: int | None) -> NDArray[np.float32]:
-    """Return the token vectors of one text, alone and without padding: (length, dim)."""
+    """Return the token vectors (length, dim) of one text, alone and without padding."""
     import torch
 
     with torch.no_grad(), quiet():

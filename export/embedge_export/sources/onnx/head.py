@@ -1,6 +1,6 @@
-"""Pooling and normalisation as ONNX nodes, put at the end of a graph that gives token vectors.
+"""Pooling and normalization as ONNX nodes, appended to a graph of token vectors.
 
-The nodes are written in ONNX's own text form. They hold for rows padded on the right, as in `heads`.
+The nodes are written in ONNX's text form. They assume rows padded on the right, as in `torch.heads`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MASK = [
     "head_place = CumSum(head_mask, head_along)",
 ]
 
-# Each token's share of the pooled vector, (batch, length), as `MODE_weights`. MODE stands for the mode's name.
+# Each token's share (batch, length) of the pooled vector as `MODE_weights`, with MODE as a placeholder.
 _WEIGHTS = {
     "mean": ["MODE_weights = Div(head_mask, head_count)"],
     "mean_sqrt_len": ["MODE_root = Sqrt(head_count)", "MODE_weights = Div(head_mask, MODE_root)"],
@@ -71,9 +71,9 @@ _NORMALIZE = [
 
 
 def append(model: onnx.ModelProto, modes: Sequence[PoolingMode], *, normalize: bool, dim: int, output: str) -> None:
-    """Make the model's only output `output`, float32 (batch, dim): its first output, pooled and normalised as asked.
+    """Replace the model's outputs by `output`, float32 (batch, dim): its first output, pooled and normalized.
 
-    No modes: the first output is pooled already. Raises ExportError for an opset that is too old.
+    Without modes, the first output is pooled already. Raises ExportError if the opset is too old.
     """
     opset = next(item.version for item in model.opset_import if item.domain in ("", "ai.onnx"))
     if opset < (18 if "max" in modes else 13):
@@ -98,7 +98,7 @@ def append(model: onnx.ModelProto, modes: Sequence[PoolingMode], *, normalize: b
 
 
 def _pool(model: onnx.ModelProto, mode: PoolingMode) -> str:
-    """Add one mode's nodes, and return the name of its vectors."""
+    """Add one mode's nodes; return the name of its vectors (batch, dim)."""
     lines = {"cls": _CLS, "max": _MAX}.get(mode) or [*_WEIGHTS[mode], *_SUM]
     _add(model, [line.replace("MODE", mode) for line in lines])
     return f"{mode}_vector"

@@ -1,4 +1,4 @@
-"""Existing ONNX files with their tokenizer.json. The recipe's pooling is added where a graph gives token vectors."""
+"""Existing ONNX files with their tokenizer.json. A graph of token vectors gets the recipe's pooling."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _ROLES = {"input_ids": "ids", "attention_mask": "mask", "token_type_ids": "types
 
 
 def fits(path: Path) -> bool:
-    """Return whether `path` is an ONNX file, or a directory that holds nothing but one beside its tokenizer."""
+    """Return whether `path` is an ONNX file, or a directory with one and without other weights."""
     if path.is_file():
         return path.suffix == ".onnx"
     return len(list(path.glob("*.onnx"))) == 1 and not any(path.glob("*.safetensors"))
 
 
 def load(path: Path, recipe: Recipe, *, allow_pickle: bool) -> SourceModel:
-    """Load the file. Raises ExportError. An ONNX file holds no pickles, so `allow_pickle` changes nothing."""
+    """Load the file. `allow_pickle` has no effect on ONNX. Raises ExportError."""
     file = path if path.is_file() else next(iter(path.glob("*.onnx")))
     tokenizer = _tokenizer(file)
     if recipe.max_length is None:
-        raise ExportError(f"{file}: an ONNX file does not say how long texts may be; set max_length in the recipe")
+        raise ExportError(f"{file}: an ONNX file has no length limit; set max_length in the recipe")
     tokenizers.check(tokenizer, file, max_length=recipe.max_length)
     import onnx
 
@@ -77,7 +77,7 @@ def _tokenizer(file: Path) -> str:
 
 
 def _pad_id(file: Path, tokenizer: str) -> int:
-    """Return the padding token's id, as the file's own padding or a token of a usual name says; else 0."""
+    """Return the padding token's id: from the file's padding, or a token of a usual name; else 0."""
     own = Tokenizer.from_file(str(file.parent / "tokenizer.json")).padding
     if own:
         return int(own["pad_id"])
@@ -90,20 +90,20 @@ def _inputs(model: onnx.ModelProto, file: Path) -> dict[Any, str]:
     unknown = [name for name in names if name not in _ROLES]
     if unknown or not {"input_ids", "attention_mask"} <= set(names):
         raise ExportError(
-            f"{file}: its inputs are {', '.join(names)}; embedge knows {', '.join(_ROLES)}, the first two needed"
+            f"{file}: its inputs are {', '.join(names)}; supported are {', '.join(_ROLES)}, the first two required"
         )
     return {_ROLES[name]: name for name in names}
 
 
 def _output(model: onnx.ModelProto, recipe: Recipe, file: Path) -> int:
-    """Return the size that vectors will have. Raises ExportError where recipe and first output do not go together."""
+    """Return the size of vectors. Raises ExportError if the recipe does not fit the first output."""
     shape = model.graph.output[0].type.tensor_type.shape.dim
     width = shape[-1].dim_value if shape else 0
     if len(shape) not in (2, 3) or width < 1:
         raise ExportError(f"{file}: its first output must be (batch, dim) or (batch, length, dim), with a fixed dim")
     if len(shape) == 2:
         if recipe.modes:
-            raise ExportError(f"{file}: its first output is pooled already; take pooling out of the recipe")
+            raise ExportError(f"{file}: its first output is pooled already; remove pooling from the recipe")
         return width
     if not recipe.modes:
         raise ExportError(f"{file}: its first output is token vectors; set pooling to one of {', '.join(POOLING)}")
@@ -112,14 +112,14 @@ def _output(model: onnx.ModelProto, recipe: Recipe, file: Path) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _WithHead:
-    """The graph as it came, at its own opset, with the head added."""
+    """The graph with the head added, at its own opset."""
 
     model: onnx.ModelProto
     recipe: Recipe
     dim: int
 
     def write(self, path: Path, inputs: Sequence[GraphInput], *, opset: int) -> None:
-        """Write the graph; its inputs and its opset are its own."""
+        """Write the graph, with its own inputs and opset."""
         import onnx_ir as ir
 
         from embedge_export.sources.onnx import head as onnx_head
@@ -130,7 +130,7 @@ class _WithHead:
 
 
 class _OnnxOriginal:
-    """The file as it is, run by ONNX Runtime one text at a time, and pooled in NumPy."""
+    """The unchanged file, run by ONNX Runtime one text at a time, and pooled in NumPy."""
 
     def __init__(self, file: Path, tokenizer: str, recipe: Recipe, inputs: dict[Any, str], max_length: int) -> None:
         import onnxruntime as ort
