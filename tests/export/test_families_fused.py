@@ -128,7 +128,7 @@ def test_blips_towers_share_a_space_and_give_its_cosines(matcher: Path) -> None:
 
 def test_a_blip_of_another_task_is_refused(tmp_path: Path) -> None:
     path = blip(tmp_path, "BlipModel")
-    with pytest.raises(ExportError, match="BlipForImageTextRetrieval are needed, these are of BlipModel"):
+    with pytest.raises(ExportError, match="needs weights of BlipForImageTextRetrieval, has those of BlipModel"):
         sources.load(path, Recipe(name="m", source=str(path)), allow_pickle=False)
 
 
