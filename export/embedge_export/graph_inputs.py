@@ -47,7 +47,7 @@ def inputs_of(parts: Mapping[str, Part], examples: Mapping[str, NDArray[Any]] | 
 
     Args:
         parts: The parts by name.
-        examples: Examples by input name, for dtypes other than the default.
+        examples: Examples by input name, (batch, …), for dtypes other than the default.
 
     Raises:
         ExportError: An example has an unknown name, or another shape.

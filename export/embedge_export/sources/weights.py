@@ -41,7 +41,7 @@ def unreadable(path: Path, reader: str, error: Exception, *, pickled: bool) -> s
 
 
 def tensor_hash(tensors: Mapping[str, NDArray[np.generic]]) -> str:
-    """Return a SHA-256 of the tensors, however they are split over files."""
+    """Return a SHA-256 of the tensors, (n, …) by name, independent of their split over files."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])

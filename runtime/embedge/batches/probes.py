@@ -42,7 +42,7 @@ class Probes:
         return self._items[tower].width
 
     def arrays(self, tower: str) -> Mapping[str, NDArray[np.generic]]:
-        """Return the probe's prepared arrays by graph input, without an axis of rows, padding and masks."""
+        """Return the probe's prepared arrays by graph input, (length, …), without a row axis, padding and masks."""
         return self._items[tower].rows[0]
 
     def batch(self, tower: str, rows: int, length: int) -> Batch:

@@ -82,7 +82,7 @@ class Task(Call):
 
         Args:
             indices: The item of each row.
-            tensors: The graph outputs named in `tensors`, each (len(indices), …).
+            tensors: The graph outputs named in `tensors`, each (rows, …) for `indices`.
             formed: When their batch was formed.
         """
         with self._lock:

@@ -53,7 +53,7 @@ def quantise(values: Floats, dtype: DType) -> tuple[NDArray[Any], Floats | None]
 
 
 def halve(values: Floats, dtype: str) -> NDArray[Any]:
-    """Convert float32 numbers of any shape to float32 or float16.
+    """Convert float32 numbers (n, …) to float32 or float16.
 
     Raises:
         InvalidInput: a number is too large for float16.

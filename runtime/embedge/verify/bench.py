@@ -72,7 +72,7 @@ class Bench:
             extra: places of padding beyond the longest row, up to the model's limit.
 
         Returns:
-            For each output one array per row, shaped as in `Pairs.outputs`.
+            For each output one array per row: (dim,), or (k, dim) for ragged outputs, as in `Pairs.outputs`.
 
         Raises:
             BackendError: the batch can't be computed.

@@ -82,7 +82,7 @@ def with_query(message: pb.ScoreRequest, items: Sequence[Any]) -> Sequence[Any]:
 
 
 def placed(errors: Mapping[int, EmbedgeError], places: NDArray[np.int64]) -> dict[int, EmbedgeError]:
-    """Return the errors of selected items, by the index of each among all items."""
+    """Return the errors of selected items by their index among all items; `places` is (selected,) int64."""
     for row, error in errors.items():
         error.index = int(places[row])
         error.args = (f"item {error.index}: {error.message}",)

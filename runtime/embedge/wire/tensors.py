@@ -25,12 +25,12 @@ _MAX_AXES = 32
 
 
 def pack_array(values: NDArray[Any], dtype: str) -> bytes:
-    """Return the array's bytes, row-major and little-endian."""
+    """Return the bytes of an array (n, …), row-major and little-endian."""
     return values.astype(_LAYOUT[dtype], copy=False).tobytes()
 
 
 def unpack_array(data: bytes, dtype: str, shape: Iterable[int]) -> NDArray[Any]:
-    """Return packed bytes as an array of `shape`: a read-only view of them where the machine is little-endian."""
+    """Return packed bytes as an array (n, …) of `shape`: a read-only view on little-endian machines."""
     array = np.frombuffer(data, dtype=_LAYOUT[dtype]).reshape(tuple(shape))
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
@@ -40,7 +40,7 @@ def fill_tensor(message: pb.Tensor, values: NDArray[Any], dtype: str | None = No
 
     Args:
         message: The empty message.
-        values: An array of any shape.
+        values: An array (n, …), or a scalar ().
         dtype: The dtype's name on the wire, such as ubinary; None takes the array's.
 
     Raises:
@@ -55,7 +55,7 @@ def fill_tensor(message: pb.Tensor, values: NDArray[Any], dtype: str | None = No
 
 
 def tensor_array(message: pb.Tensor) -> NDArray[Any]:
-    """Return the array of an untrusted message, a view of its bytes. Raises InvalidInput; see `received`."""
+    """Return the array (n, …) of an untrusted message, a view of its bytes. Raises InvalidInput; see `received`."""
     name = DTYPE_NAMES.get(message.dtype)
     if name is None or name == "ubinary":
         raise InvalidInput(f"a tensor's dtype is {name or f'number {message.dtype}'}, which parts cannot have")
@@ -63,7 +63,7 @@ def tensor_array(message: pb.Tensor) -> NDArray[Any]:
 
 
 def received(data: bytes, dtype: str, shape: Iterable[int]) -> NDArray[Any]:
-    """Return untrusted bytes as an array, a view of them. Nothing is allocated.
+    """Return untrusted bytes as an array (n, …), a view of them. Nothing is allocated.
 
     Args:
         data: The bytes, row-major and little-endian.

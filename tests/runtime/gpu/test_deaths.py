@@ -63,6 +63,8 @@ def all_lanes(embedder: Embedder, what: str) -> None:
     pool = embedder._pool
     with pool._changed:
         assert pool._changed.wait_for(lambda: all(getattr(lane, what) for lane in pool.lanes), LONG)
+    if what == "given_up":  # new calls are refused for it before the lane's thread ends, not before the flag is set
+        assert all(lane.join(LONG) for lane in pool.lanes)
 
 
 @pytest.mark.parametrize(("order", "seed"), ORDERS)

@@ -39,7 +39,7 @@ def write(partial: Partial, path: Path) -> None:
 
 
 def json_line(row: WrittenRow, vector: NDArray[np.generic]) -> bytes:
-    """Return one line of JSONL. Nine digits bring every float32 back exactly."""
+    """Return one line of JSONL for a vector (dim,). Nine digits restore every float32 exactly."""
     numbers = ",".join([f"{number:.9g}" for number in vector.tolist()])
     return b'%b,"vector":[%b]}\n' % (msgspec.json.encode(row)[:-1], numbers.encode())
 
