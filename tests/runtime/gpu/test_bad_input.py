@@ -120,4 +120,4 @@ def test_a_cache_that_cannot_be_written_costs_the_plan_after_this_process(machin
     found, said = embedded(machine.start("embed", "tiny", cache=Path("/proc/none")))
     assert found == truth
     assert "cannot keep plans there" in said
-    assert "or name another directory in EMBEDGE_CACHE" in said
+    assert "or set EMBEDGE_CACHE to another directory" in said
