@@ -151,7 +151,7 @@ def test_a_lane_that_was_ended_has_no_thread_any_more(monkeypatch: pytest.Monkey
             super().set()
             gone.wait(PATIENCE)
 
-    rig = Rig(ended=Ended())
+    rig = Rig(max_in_flight=1, ended=Ended())  # with more, the lane joins the thread of its results as well
     real = threading.Thread.join
     monkeypatch.setattr(threading.Thread, "join", lambda *given: (gone.set(), real(*given)))
     with rig:
