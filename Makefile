@@ -61,7 +61,7 @@ test-lowest: $(STAMP)  ## the same with the oldest dependencies of pyproject.tom
 test-nice: $(STAMP)  ## the tests of builds, at a lower priority
 	nice -n 5 $(BIN)/python -m pytest -m "not slow" tests/runtime/plans
 
-mutations: $(STAMP)  ## take each wait, event and lock out of the lanes, see a test fail; half an hour; docs/mutations.md
+mutations: $(STAMP)  ## take each wait, event and lock out of the lanes, see a test fail; about ten minutes; docs/mutations.md
 	$(BIN)/python -m tests.mutations --write
 
 check: $(STAMP)  ## lint, format, types, generated code
