@@ -197,7 +197,7 @@ class Embedder(ScoringMethods):
             EmbedgeError: The whole request failed.
         """
         request = as_request(request, options)
-        if request.items:  # resolved once: the parts of a long call would each look at all items again
+        if request.tower is None and request.items:  # or every part of a long call would look at all items again
             request = replace(request, tower=self._tower(request))
         most = max(1, self.config.max_queue_items // 2)
         requests = split(request, lambda items: self._share(request, items), max_items=most, max_size=0.5)

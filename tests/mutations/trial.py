@@ -86,9 +86,10 @@ class Copy:
         source, facts = file.read_bytes(), file.stat()
         file.write_bytes(mutant.apply(source))
         try:
-            verdict = self._test((known,), keep=False) if known else Verdict("")
-            # A test that is no longer there fails as well, but has no name.
-            return verdict if verdict.test == known != "" else self._test(_tests(mutant.file), keep=False)
+            # A known test that is no longer there fails as well, but under no name.
+            if known and (verdict := self._test((known,), keep=False)).test == known:
+                return verdict
+            return self._test(_tests(mutant.file), keep=False)
         finally:
             file.write_bytes(source)
             os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))  # or what was compiled of it is thrown away
